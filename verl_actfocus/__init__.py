@@ -1,0 +1,29 @@
+"""ActFocus for veRL: a policy loss that weights each token by its span and by the energy of its logits.
+
+What this package exports here is the method itself (He et al. 2026, arXiv 2605.14558), in pure torch:
+importing it imports neither veRL nor Ray nor vLLM, so it can be used from any trainer. Everything that
+touches veRL lives in ``verl_actfocus.integration``.
+"""
+
+from verl_actfocus.method import (
+    SIGNALS,
+    Span,
+    compute_signal,
+    token_energy,
+    token_entropy,
+    token_weights,
+    weighted_policy_loss,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SIGNALS",
+    "Span",
+    "__version__",
+    "compute_signal",
+    "token_energy",
+    "token_entropy",
+    "token_weights",
+    "weighted_policy_loss",
+]
