@@ -1,0 +1,111 @@
+"""The words around a state: what a policy is shown at the start and before each turn.
+
+The system message holds an environment's rules; a user message holds what changes from turn to turn (the
+contents of both after He et al. 2026, App. C; the wording is this project's). Every sentence that does not
+change within an environment stands on a line, or between two tags, of its own, so that a small tokenizer can
+hold each as one token.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from verl_actfocus.envs.base import EpisodeLimits, TextEnv
+
+THINK_OPEN = "<think>"
+THINK_CLOSE = "</think>"
+ANSWER_OPEN = "<answer>"
+ANSWER_CLOSE = "</answer>"
+ACTION_SEPARATOR = "||"
+
+
+class Message(TypedDict):
+    """One chat message, as ``apply_chat_template`` takes it."""
+
+    role: str
+    content: str
+
+
+def system_message(env: TextEnv) -> str:
+    """Return the system message of ``env``: its rules, symbols and actions.
+
+    Args:
+        env: Environment whose ``rules`` are shown.
+
+    Returns:
+        The text of the system message.
+
+    Raises:
+        ValueError: If the environment's rules are empty.
+    """
+    if not env.rules.strip():
+        raise ValueError(
+            f"{type(env).__name__}.rules is empty: a policy would not know the task; write the rules there"
+        )
+    return env.rules
+
+
+def format_instruction(limits: EpisodeLimits) -> str:
+    """Return the lines that ask for the response format; constant within an environment.
+
+    Args:
+        limits: Budgets of the episode; ``actions_per_turn`` and ``words`` are stated.
+
+    Returns:
+        Two lines, without a line break at their end.
+    """
+    if limits.actions_per_turn == 1:
+        answer, count = "action", "One action"
+    elif limits.actions_per_turn is None:
+        answer, count = f"action {ACTION_SEPARATOR} action", "Any number of actions"
+    else:
+        answer, count = f"action {ACTION_SEPARATOR} action", f"At most {limits.actions_per_turn} actions"
+    return (
+        f"Format: {THINK_OPEN}reasoning{THINK_CLOSE}{ANSWER_OPEN}{answer}{ANSWER_CLOSE} and nothing else.\n"
+        f"{count}, at most {limits.words} words."
+    )
+
+
+def user_message(
+    turn: int,
+    observation: str,
+    previous_reward: float | None,
+    actions_left: int,
+    limits: EpisodeLimits,
+) -> str:
+    """Return the user message that opens a turn.
+
+    Args:
+        turn: Number of the turn, from 1.
+        observation: Text of the state, as the environment returned it.
+        previous_reward: Reward of the turn before; ``None`` exactly on turn 1.
+        actions_left: Environment actions that the episode may still execute.
+        limits: Budgets of the episode.
+
+    Returns:
+        The text of the user message, without a line break at its end.
+
+    Raises:
+        ValueError: If ``turn`` is below 1, or a reward is given on turn 1 or missing after it.
+
+    Example:
+        >>> limits = EpisodeLimits(turns=5, actions_per_turn=2, actions=10, words=120)
+        >>> print(user_message(2, "P_G", 0.0, 8, limits))
+        Reward of the last turn: 0
+        Turn 2
+        P_G
+        Actions left: 8
+        Format: <think>reasoning</think><answer>action || action</answer> and nothing else.
+        At most 2 actions, at most 120 words.
+    """
+    if turn < 1:
+        raise ValueError(f"turn is {turn}: turns are counted from 1")
+    if (previous_reward is None) != (turn == 1):
+        raise ValueError(
+            f"previous_reward is {previous_reward} on turn {turn}: None on turn 1, a number after"
+        )
+    lines = [f"Turn {turn}", observation, f"Actions left: {actions_left}", format_instruction(limits)]
+    if previous_reward is not None:
+        # Adding 0.0 turns a negative zero into the plain one; "g" hides the rounding residue of sums.
+        lines.insert(0, f"Reward of the last turn: {previous_reward + 0.0:g}")
+    return "\n".join(lines)
