@@ -187,3 +187,26 @@ def match_action(text: str, names: Sequence[str]) -> int | None:
         if name.casefold() == wanted:
             return index
     return None
+
+
+def check_options(env: TextEnv, options: dict[str, Any] | None, known: Sequence[str] = ()) -> dict[str, Any]:
+    """The options of a `reset`, refusing those that the environment would ignore.
+
+    Args:
+        env: The environment that is being reset.
+        options: What was passed to `reset`.
+        known: The options that the environment has.
+
+    Returns:
+        The options, an empty dictionary for None.
+
+    Raises:
+        ValueError: There is an option that the environment does not have.
+    """
+    given = options or {}
+    unknown = set(given) - set(known)
+    if unknown:
+        raise ValueError(
+            f"{type(env).__name__}.reset: unknown options {sorted(unknown)}; it has {list(known) or 'none'}"
+        )
+    return given

@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv as GymnasiumFrozenLake
 
 from verl_actfocus.envs._tiles import draw_tiles
-from verl_actfocus.envs.base import ANSI_AND_RGB, TextEnv, match_action, step_info
+from verl_actfocus.envs.base import ANSI_AND_RGB, TextEnv, check_options, match_action, step_info
 
 ACTIONS = ("Left", "Down", "Right", "Up")  # in the order of gymnasium's action numbers
 PLAYER, EMPTY, HOLE, GOAL, PLAYER_IN_HOLE, PLAYER_ON_GOAL = "P_OGX√"
@@ -106,6 +106,7 @@ class FrozenLakeEnv(TextEnv):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
         super(TextEnv, self).reset(seed=seed)
+        check_options(self, options)
         self._draw_map()
         self._running = True
         return self._observation(), {}

@@ -1,0 +1,43 @@
+"""Solvers that play the environments: upper bounds for evaluation and teachers for the warm start.
+
+One module per environment, each with a function `expert_action(env) -> str` that reads the
+environment's state and returns the text of an action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+from verl_actfocus.envs.base import TextEnv
+
+EXPERTS = {
+    "sokoban": "verl_actfocus.envs.experts.sokoban",
+    "frozenlake": "verl_actfocus.envs.experts.frozenlake",
+    "sudoku": "verl_actfocus.envs.experts.sudoku",
+    "webshop": "verl_actfocus.envs.experts.webshop",
+}
+
+
+def policy(name: str) -> Callable[[TextEnv], str]:
+    """The expert of an environment.
+
+    Args:
+        name: The environment's name in the registry.
+
+    Returns:
+        A function from an environment with an episode under way to the text of an action.
+
+    Raises:
+        ValueError: There is no expert for that environment.
+
+    Example:
+        >>> from verl_actfocus import envs
+        >>> env = envs.make("frozenlake")
+        >>> observation, info = env.reset(seed=0)
+        >>> observation, *_ = env.step(policy("frozenlake")(env))
+    """
+    if name not in EXPERTS:
+        raise ValueError(f"no expert for environment {name!r}: there are experts for {', '.join(EXPERTS)}")
+    expert: Callable[[TextEnv], str] = import_module(EXPERTS[name]).expert_action
+    return expert
