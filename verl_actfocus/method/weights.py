@@ -128,9 +128,9 @@ def token_weights(
     spans_BT, response_BT = _checked_spans(spans, response_mask)
     check_same_shape("spans", spans, {"signal": signal})
 
-    other_weight = alpha if other is None else other
+    other_weight = float(alpha if other is None else other)
     weights_BT = torch.full(spans.shape, other_weight, dtype=torch.float32, device=spans.device)
-    weights_BT[spans_BT == Span.REASONING] = alpha
+    weights_BT[spans_BT == Span.REASONING] = float(alpha)
     action_BT = spans_BT == Span.ACTION
     weights_BT[action_BT] = 1.0
     if beta > 0:
