@@ -108,6 +108,7 @@ class FrozenLakeEnv(TextEnv):
         super(TextEnv, self).reset(seed=seed)
         check_options(self, options)
         self._draw_map()
+        self.steps = 0
         self._running = True
         return self._observation(), {}
 
@@ -124,6 +125,7 @@ class FrozenLakeEnv(TextEnv):
             )
         before = self.position
         reward, terminated = self._slide(move)
+        self.steps += 1
         self._running = not terminated
         info = step_info(valid=True, effective=self.position != before, success=self.position == self.goal)
         return self._observation(), reward, terminated, False, info

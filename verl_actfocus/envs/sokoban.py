@@ -111,7 +111,7 @@ class SokobanEnv(TextEnv):
             self.room = generate_room(self.np_random, self.size, self.boxes, self.search_depth)
         else:
             self.room = parse_room(given)
-        self._steps = 0
+        self.steps = 0
         self._running = True
         return self._observation(), {}
 
@@ -123,12 +123,12 @@ class SokobanEnv(TextEnv):
             return self._observation(), 0.0, False, False, info
         before = self.room
         self.room = before.after(move)
-        self._steps += 1
+        self.steps += 1
         solved = self.room.solved
         reward = STEP_REWARD + BOX_ON_TARGET_REWARD * (self.room.boxes_on_targets - before.boxes_on_targets)
         if solved:
             reward += SOLVED_REWARD
-        truncated = not solved and self._steps >= self.max_steps
+        truncated = not solved and self.steps >= self.max_steps
         self._running = not (solved or truncated)
         info = step_info(valid=True, effective=self.room is not before, success=solved)
         return self._observation(), reward, solved, truncated, info
