@@ -79,9 +79,9 @@ class StepInfo(TypedDict):
     success: bool
 
 
-def text_space(max_length: int) -> Text:
-    """Returns a `Text` space of 0 to `max_length` characters of `TEXT_CHARSET`."""
-    return Text(max_length, min_length=0, charset=TEXT_CHARSET)
+def text_space(max_length: int, extra_symbols: str = "") -> Text:
+    """Returns a `Text` space of 0 to `max_length` characters of `TEXT_CHARSET` and `extra_symbols`."""
+    return Text(max_length, min_length=0, charset=TEXT_CHARSET | set(extra_symbols))
 
 
 class TextEnv(gymnasium.Env[str, str]):
