@@ -14,12 +14,14 @@ from verl_actfocus.method import (
     token_weights,
     weighted_policy_loss,
 )
+from verl_actfocus.tagging import SpanTagger
 
 __version__ = "0.1.0"
 
 __all__ = [
     "SIGNALS",
     "Span",
+    "SpanTagger",
     "__version__",
     "compute_signal",
     "token_energy",
