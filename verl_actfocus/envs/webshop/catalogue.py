@@ -25,8 +25,8 @@ _DATA = Path(__file__).parent / "data"
 EMBEDDED_ITEMS = _DATA / "items.json.gz"
 EMBEDDED_INSTRUCTIONS = _DATA / "instructions.json.gz"
 MISSING_PRICE = 100.0
-CATEGORY_SEPARATOR = "›"
-_PRICE = re.compile(r"\$\s*([\d,]+(?:\.\d+)?)(?:\s*(?:to|-|–)?\s*\$\s*([\d,]+(?:\.\d+)?))?")
+CATEGORY_SEPARATOR = "\u203a"  # the single right-pointing angle quotation mark
+_PRICE = re.compile(r"\$\s*([\d,]+(?:\.\d+)?)(?:\s*(?:to|-|\u2013)?\s*\$\s*([\d,]+(?:\.\d+)?))?")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Product:
 
     Attributes:
         asin: Product id in upper case.
-        title: Display name.
+        title: Display name; upstream has a few products without one.
         query: The query under which the product was listed, lower case.
         category: Levels of the category, from the widest.
         description: Running text, possibly empty.
@@ -204,7 +204,7 @@ def _read_json(path: Path) -> Any:
 def _product(items: Path, position: int, data: Any, instructions: Path, wishes: Mapping[str, Any]) -> Product:
     if not isinstance(data, dict):
         raise ValueError(f"{items}: product {position} = {data!r} is not a JSON object; remove it")
-    asin = _Record(items, f"product {position}", data).nonempty_text("asin").upper()
+    asin = _Record(items, f"product {position}", data).nonempty_text("asin")
     record = _Record(items, f"product {position} (asin {asin})", data)
     wish = wishes.get(asin, {"attributes": []})
     if not isinstance(wish, dict):
@@ -213,8 +213,8 @@ def _product(items: Path, position: int, data: Any, instructions: Path, wishes: 
     instruction, wanted = _instruction(wish_record)
     levels = (level.strip() for level in record.text("product_category").split(CATEGORY_SEPARATOR))
     return Product(
-        asin=asin,
-        title=record.nonempty_text("name"),
+        asin=asin.upper(),
+        title=record.text("name"),
         query=record.text("query").lower().strip(),
         category=tuple(level for level in levels if level),
         description=record.text("full_description"),

@@ -141,11 +141,13 @@ def resolve_prices(products: Sequence[Product], seed: int) -> tuple[float, ...]:
     Returns:
         Prices in dollars, by position; a product with a single price keeps it.
     """
-    return tuple(
-        low if low == high else round(low + (high - low) * _generator("price", seed, p.asin).random(), 2)
-        for p in products
-        for low, high in [p.price_range]
-    )
+    prices: list[float] = []
+    for item in products:
+        low, high = item.price_range
+        if low < high:
+            low = round(low + (high - low) * _generator("price", seed, item.asin).random(), 2)
+        prices.append(low)
+    return tuple(prices)
 
 
 def price_limit(asin: str, price: float, seed: int) -> float:

@@ -9,22 +9,22 @@ from __future__ import annotations
 import re
 
 # Words that say nothing about which product is meant: not searched for, never title nouns.
-FUNCTION_WORDS = frozenset(
-    """
-    a about above after again against all also am an and any are as at be because been before being
-    below between both but by can could did do does doing down during each either etc few for from
-    further had has have having he her here hers him his how i if in into is it its itself just me
-    more most my neither no nor not of off on once only or other our ours out over own per she should
-    so some such than that the their them then there these they this those through to too under until
-    up upon us very via was we were what when where which while who whom whose why will with within
-    without would you your yours
-    """.split()
-)
+_FUNCTION_WORDS = """
+a about above after again against all also am an and any are as at be because been before being
+below between both but by can could did do does doing down during each either etc few for from
+further had has have having he her here hers him his how i if in into is it its itself just me
+more most my neither no nor not of off on once only or other our ours out over own per she should
+so some such than that the their them then there these they this those through to too under until
+up upon us very via was we were what when where which while who whom whose why will with within
+without would you your yours
+"""
+FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 # What an instruction says to the shop rather than about the product.
-_REQUEST_WORDS = frozenset("find show get buy want need like looking search please product dollars".split())
+_REQUEST = "find show get buy want need like looking search please product dollars"
+_REQUEST_WORDS = frozenset(_REQUEST.split())
 _PRICE_CLAUSE = re.compile(r",? and price lower than (\d+(?:\.\d+)?) dollars")
 _WORD = re.compile(r"[^\W_]+")
-_POSSESSIVE = re.compile(r"['’]s\b")
+_POSSESSIVE = re.compile(r"['\u2019]s\b")
 
 
 def words(text: str) -> list[str]:

@@ -1,0 +1,11 @@
+"""WebShop without a web server: catalogue, search, goals, pages and reward in plain Python.
+
+`catalogue` reads and checks the product files, `search` indexes them, `goals` turns them into what
+shoppers ask for, `pages` is the shop one clicks through, `reward` judges a purchase, `env` puts them
+together. `generate_catalogue` makes the catalogue that the package ships, `measure_nouns` says how much
+the reward's one approximation matters.
+"""
+
+from verl_actfocus.envs.webshop.env import WebShopEnv
+
+__all__ = ["WebShopEnv"]
