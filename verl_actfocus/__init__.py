@@ -1,8 +1,8 @@
 """ActFocus for veRL: a policy loss that weights each token by its span and by the energy of its logits.
 
-What this package exports here is the method itself (He et al. 2026, arXiv 2605.14558), in pure torch:
-importing it imports neither veRL nor Ray nor vLLM, so it can be used from any trainer. Everything that
-touches veRL lives in ``verl_actfocus.integration``.
+What this package exports here is the method (He et al. 2026, arXiv 2605.14558) in pure torch, and the tagger
+that finds its spans in tokens. Importing it imports neither veRL nor Ray nor vLLM, so any trainer can use it;
+everything that touches veRL lives in ``verl_actfocus.integration``.
 """
 
 from verl_actfocus.method import (

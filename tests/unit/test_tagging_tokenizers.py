@@ -1,0 +1,319 @@
+"""Spans of tokens: every kind of tokenizer against a reference that works on the characters of the text.
+
+The reference is the grammar written down with ``str.find``, applied to the offsets that a fast tokenizer
+reports, and for sequences of tokens that no text encodes to, to the bytes of the byte-level alphabet.
+"""
+
+import functools
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
+from transformers import PreTrainedTokenizerFast
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+from verl_actfocus import Span, SpanTagger
+from verl_actfocus.tagging import TokenPieces
+
+THINK, ANSWER = ("<think>", "</think>"), ("<answer>", "</answer>")
+TAGS = [*THINK, *ANSWER]
+EOS = "<|im_end|>"
+TEXTS = [
+    "<think> I should go right, héllo √ . </think> <answer>Right || Down</answer>",
+    "I don't know.</think><answer>Up</answer>\n",
+    "<answer> Left</answer> <answers> <action>Up</action> < answer>",
+    *TAGS,
+]
+FRAGMENTS = [
+    *TAGS,
+    *["<answers>", "< answer>", "<action>", "</", "<", ">", "ans", "wer>", "answer>", "think", "thi"],
+    *["Right", "Up", " ", "  ", "\n", "||", ".", "I should go", "don't", "🎉", "√", "é", "日本"],
+]
+texts = st.lists(st.sampled_from(FRAGMENTS), max_size=12).map("".join)
+BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]
+
+
+def byte_level_bpe(use_regex=True):
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=use_regex)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=320, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(TEXTS * 20, trainer)
+    return tokenizer
+
+
+def byte_level_bpe_with_tags_as_tokens():
+    tokenizer = byte_level_bpe()
+    tokenizer.add_tokens([AddedToken(tag, normalized=False) for tag in TAGS])
+    return tokenizer
+
+
+def unigram(decoder):
+    """SentencePiece style: ``▁`` for a space, bytes for what the vocabulary lacks."""
+    trained = Tokenizer(models.Unigram())
+    trained.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    trained.train_from_iterator(
+        TEXTS[:1] * 5 + TEXTS, trainers.UnigramTrainer(vocab_size=60, unk_token="<unk>", show_progress=False)
+    )
+    pieces = [piece for piece in trained.get_vocab() if piece != "<unk>"]
+    vocabulary = [("<unk>", 0.0), *((byte, -20.0) for byte in BYTE_TOKENS)]
+    vocabulary += [(piece, -1.0 - len(pieces) + len(piece) / 10) for piece in sorted(pieces)]
+    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=0, byte_fallback=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    tokenizer.decoder = decoder
+    tokenizer.add_special_tokens(["<unk>"])
+    return tokenizer
+
+
+def sentencepiece_decoder():
+    return decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+
+
+def bpe_with_byte_fallback():
+    """Llama style: a normalizer writes ``▁``, no pre-tokenizer, merges may cross spaces."""
+    normalizer = normalizers.Replace(" ", "▁")
+    trained = Tokenizer(models.BPE())
+    trained.normalizer = normalizer
+    trained.train_from_iterator(TEXTS * 20, trainers.BpeTrainer(vocab_size=120, show_progress=False))
+    pieces = sorted(trained.get_vocab(), key=trained.get_vocab().get)
+    letters = [piece for piece in pieces if len(piece) == 1 and (piece.isascii() or piece == "▁")]
+    vocabulary = {piece: i for i, piece in enumerate(["<unk>", *BYTE_TOKENS, *letters])}
+    merges = []
+    for tag in ["</", "an", "answ", "er", "er>", "▁▁", ">▁", "Ri", "Right", ">Right", ".</"]:
+        for left in range(len(tag) - 1, 0, -1):
+            if tag[:left] in vocabulary and tag[left:] in vocabulary:
+                merges.append((tag[:left], tag[left:]))
+                vocabulary.setdefault(tag, len(vocabulary))
+                break
+    tokenizer = Tokenizer(
+        models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True)
+    )
+    tokenizer.normalizer = normalizer
+    tokenizer.decoder = sentencepiece_decoder()
+    tokenizer.add_special_tokens(["<unk>"])
+    return tokenizer
+
+
+def wordpiece(cleanup):
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=10_000))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.decoder = decoders.WordPiece(cleanup=cleanup)
+    trainer = trainers.WordPieceTrainer(vocab_size=150, special_tokens=["[UNK]"], show_progress=False)
+    tokenizer.train_from_iterator([*TEXTS, *FRAGMENTS, "".join(FRAGMENTS)] * 5, trainer)
+    return tokenizer
+
+
+FAMILIES = {
+    "byte-level BPE": byte_level_bpe,
+    "byte-level BPE with merges across words": lambda: byte_level_bpe(use_regex=False),
+    "byte-level BPE with tags as tokens": byte_level_bpe_with_tags_as_tokens,
+    "Unigram with byte fallback": lambda: unigram(sentencepiece_decoder()),
+    "Unigram with a Metaspace decoder": lambda: unigram(
+        decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="never")])
+    ),
+    "BPE with byte fallback": bpe_with_byte_fallback,
+    "WordPiece": lambda: wordpiece(cleanup=False),
+    "WordPiece with cleanup": lambda: wordpiece(cleanup=True),
+}
+
+
+@functools.cache
+def tokenizer_of(family):
+    tokenizer = FAMILIES[family]()
+    tokenizer.add_special_tokens([AddedToken(EOS, normalized=False)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=EOS)
+
+
+@functools.cache
+def tagger_of(family, **options):
+    return SpanTagger(tokenizer_of(family), **options)
+
+
+def spans_of_characters(text, action=ANSWER, prefill="<think>"):
+    """The grammar in terms of ``str.find``: one span per character of ``text``."""
+    whole = prefill + text
+    outside = Span.ACTION if action == "rest" else Span.NONE
+    spans = [outside] * len(whole)
+    pairs = {Span.REASONING: THINK} if action == "rest" else {Span.REASONING: THINK, Span.ACTION: action}
+    position = 0
+    while True:
+        found = [(whole.find(tags[0], position), span) for span, tags in pairs.items()]
+        found = [(start, span) for start, span in found if start >= 0]
+        if not found:
+            return spans[len(prefill) :]
+        start, span = min(found)
+        opening, closing = pairs[span]
+        content = start + len(opening)
+        end = whole.find(closing, content)
+        stop = len(whole) if end < 0 else end
+        position = stop if end < 0 else stop + len(closing)
+        spans[start:position] = [Span.NONE] * (position - start)
+        spans[content:stop] = [span] * (stop - content)
+
+
+def spans_by_offsets(family, text, **options):
+    """Token ids of a text, and for each the highest span of the characters at its offsets."""
+    encoding = tokenizer_of(family)(text, return_offsets_mapping=True, add_special_tokens=False)
+    of_character = spans_of_characters(text, **options)
+    return encoding["input_ids"], [
+        max(of_character[start:end], default=Span.NONE) for start, end in encoding["offset_mapping"]
+    ]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("action", [ANSWER, "rest"])
+@pytest.mark.parametrize("prefill", ["<think>", ""])
+@settings(max_examples=25, deadline=None)
+@given(text=texts)
+def test_spans_are_those_of_the_characters_at_the_tokens_offsets(family, action, prefill, text):
+    ids, expected = spans_by_offsets(family, text, action=action, prefill=prefill)
+    assert tagger_of(family, action=action, prefill=prefill).tag(ids) == expected
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=25, deadline=None)
+@given(text=texts)
+def test_pieces_joined_are_the_decoded_text(family, text):
+    tokenizer = tokenizer_of(family)
+    ids = [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]
+    pieces = TokenPieces(tokenizer.backend_tokenizer, special_ids=set(tokenizer.all_special_ids))
+    joined = b"".join(part for token_id in ids for part in pieces[token_id]).decode()
+    decoded = tokenizer.decode(ids, skip_special_tokens=True)
+    if family.startswith("byte-level"):
+        assert joined == decoded
+    else:  # these may drop the space before the first word of a text
+        assert decoded in (joined, joined.removeprefix(" "))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_token_of_the_vocabulary_has_a_piece(family):
+    tokenizer = tokenizer_of(family)
+    pieces = TokenPieces(tokenizer.backend_tokenizer, special_ids=set(tokenizer.all_special_ids))
+    empty = {token_id for token_id in range(len(tokenizer)) if not pieces[token_id].text}
+    assert empty == set(tokenizer.all_special_ids)
+
+
+def test_the_families_cut_tags_and_characters_where_it_hurts():
+    """What the other tests rest on: cut tags, cut characters, tokens that reach across a tag's end."""
+    tokens = {f: tokenizer_of(f).tokenize("I go.</think><answer>Right √🎉</answer>") for f in FAMILIES}
+    assert "</think>" not in tokens["byte-level BPE"]
+    assert ".</" in tokens["byte-level BPE"]
+    assert "><" in tokens["byte-level BPE"]
+    assert ".</think>" in tokens["byte-level BPE with merges across words"]
+    assert "er>" in tokens["BPE with byte fallback"]
+    assert "##.</think><answer>" in tokens["WordPiece"]
+    assert {"<0xF0>", "<0x9F>", "<0x8E>", "<0x89>"} <= set(tokens["Unigram with byte fallback"])
+    assert "<answer>" in tokens["byte-level BPE with tags as tokens"]
+
+
+def byte_level_ids():
+    """Any sequence of tokens of the byte-level vocabulary, tags and parts of characters included."""
+    tokenizer = tokenizer_of("byte-level BPE with merges across words")
+    letters = bytes_to_unicode()
+    parts = [*FRAGMENTS, "<answer>Up", "</think>", b"\xf0\x9f", b"\x8e\x89", b"\xe2", b"\x9a", b"\xff"]
+    encoded = [part.encode() if isinstance(part, str) else part for part in parts]
+    by_bytes = [tokenizer.convert_tokens_to_ids([letters[byte] for byte in part]) for part in encoded]
+    by_merges = [tokenizer.encode(part) for part in parts if isinstance(part, str)]
+    anything = st.integers(0, len(tokenizer) - 1).map(lambda token_id: [token_id])
+    chunk = st.sampled_from(by_bytes + by_merges) | anything
+    return st.lists(chunk, max_size=15).map(lambda chunks: [i for chunk in chunks for i in chunk])
+
+
+def spans_by_bytes(ids, **options):
+    """The reference on bytes, written as the characters U+0000 to U+00FF; the tags are ASCII."""
+    tokenizer = tokenizer_of("byte-level BPE with merges across words")
+    byte_of = {letter: byte for byte, letter in bytes_to_unicode().items()}
+    pieces = ["" if token == EOS else token for token in tokenizer.convert_ids_to_tokens(ids)]
+    latin = ["".join(chr(byte_of[letter]) for letter in piece) for piece in pieces]
+    of_character = iter(spans_of_characters("".join(latin), **options))
+    return [max([next(of_character) for _ in piece], default=Span.NONE) for piece in latin]
+
+
+@pytest.mark.parametrize("action", [ANSWER, "rest"])
+@settings(deadline=None)
+@given(data=st.data())
+def test_any_sequence_of_tokens_cut_off_anywhere_is_tagged_as_its_bytes(action, data):
+    ids = data.draw(byte_level_ids())
+    cut = data.draw(st.integers(0, len(ids)))
+    tagger = tagger_of("byte-level BPE with merges across words", action=action)
+    tagged = tagger.tag(ids[:cut])
+    assert len(tagged) == cut
+    assert tagged == spans_by_bytes(ids[:cut], action=action)
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_cutting_a_response_changes_only_the_tokens_of_a_tag_that_is_cut(data):
+    ids = data.draw(byte_level_ids())
+    cut = data.draw(st.integers(0, len(ids)))
+    family = "byte-level BPE with merges across words"
+    whole, part = tagger_of(family).tag(ids), tagger_of(family).tag(ids[:cut])
+    changed = [i for i in range(cut) if whole[i] != part[i]]
+    if changed:
+        text = tokenizer_of(family).decode(ids[changed[0] : cut], skip_special_tokens=True)
+        beginnings = {tag[:length] for tag in TAGS for length in range(1, len(tag))}
+        assert any(text.endswith(beginning) for beginning in beginnings)
+        assert all(whole[i] == Span.NONE for i in changed)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=15, deadline=None)
+@given(text=texts)
+def test_token_by_token_is_the_same_as_all_at_once(family, text):
+    ids = tokenizer_of(family).encode(text, add_special_tokens=False)
+    stream = tagger_of(family).stream()
+    for token_id in ids:
+        stream.feed(token_id)
+    assert stream.finish() == tagger_of(family).tag(ids)
+
+
+def steps_to_tag(tagger, ids):
+    """How many lines of the package run."""
+    steps = 0
+
+    def trace(frame, event, argument):
+        nonlocal steps
+        if "verl_actfocus" not in frame.f_code.co_filename:
+            return None
+        steps += event == "line"
+        return trace
+
+    previous = sys.gettrace()
+    sys.settrace(trace)
+    tagger.tag(ids)
+    sys.settrace(previous)
+    return steps
+
+
+@pytest.mark.parametrize("text", ["Go right. ", "<" * 10, "</thin", "</think><answer>Up</answer><think>"])
+def test_the_cost_is_linear_in_the_number_of_tokens(text):
+    tokenizer = tokenizer_of("byte-level BPE")
+    tagger = SpanTagger(tokenizer)
+    short, long = (tokenizer.encode(text * repeats) for repeats in (150, 600))
+    tagger.tag(long)  # learns the pieces
+    cost_short, cost_long = steps_to_tag(tagger, short), steps_to_tag(tagger, long)
+    assert cost_short > len(short)
+    assert cost_long / len(long) == pytest.approx(cost_short / len(short), rel=0.02)
+
+
+def test_words_without_a_decoder_are_separated_by_spaces_that_belong_to_none():
+    words = [EOS, "[UNK]", "<think>", "</think>", "<answer>", "</answer>", "go", "Right", "</answer>Right"]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=EOS, unk_token="[UNK]")
+    ids = fast.encode("go </think> go <answer> Right what Right </answer> go </answer>Right")
+    names = "".join(span.name[0] for span in SpanTagger(fast).tag(ids))
+    assert names == "RNNNANANNN"
