@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import gymnasium
@@ -117,7 +118,7 @@ class DiscreteTextAdapter(TextEnv):
         index = match_action(action, self.action_names)
         if index is None:
             return self._text, 0.0, False, False, step_info(valid=False, effective=False, success=False)
-        before = self._inner
+        before = deepcopy(self._inner)  # an environment may reuse its observation
         self._inner, reward, terminated, truncated, _ = self.env.step(self._first_action + index)
         self._text = self._rendering()
         self._running = not (terminated or truncated)

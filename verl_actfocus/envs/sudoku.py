@@ -96,7 +96,6 @@ class SudokuEnv(TextEnv):
             for cell, clue in enumerate(self.puzzle)
             if clue == 0
             for number in legal_numbers(self.grid, self.size, cell)
-            if number != self.grid[cell]
         ]
 
     def reset(
