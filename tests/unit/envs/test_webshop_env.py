@@ -56,7 +56,8 @@ def test_the_environment_passes_gymnasiums_checker() -> None:
 
 def random_play() -> str:
     """Twenty episodes of random legal actions, as JSON."""
-    env, choose, record = WebShopEnv(), random.Random(3), []
+    env, choose = WebShopEnv(), random.Random(3)
+    record: list[object] = []
     for seed in range(20):
         record.append(env.reset(seed=seed))
         for _ in range(9):
