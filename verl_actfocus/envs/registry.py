@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 import gymnasium
@@ -93,7 +94,7 @@ def make(name: str, **kwargs: Any) -> TextEnv:
 
     Raises:
         ValueError: There is no environment of that name.
-        TypeError: The entry point is not a `TextEnv`.
+        TypeError: The class has no argument of that name, or what it makes is not a `TextEnv`.
 
     Example:
         >>> env = make("frozenlake", success_rate=1.0)
@@ -101,7 +102,14 @@ def make(name: str, **kwargs: Any) -> TextEnv:
     """
     entry = spec(name)
     module, class_name = entry.entry_point.split(":")
-    env = getattr(import_module(module), class_name)(**kwargs)
+    factory = getattr(import_module(module), class_name)
+    arguments = signature(factory)
+    try:
+        arguments.bind(**kwargs)
+    except TypeError as error:
+        known = ", ".join(arguments.parameters) or "none"
+        raise TypeError(f"environment {name!r}: {error}; its arguments are {known}") from None
+    env = factory(**kwargs)
     if not isinstance(env, TextEnv):
         raise TypeError(f"environment {name!r}: {entry.entry_point} is {type(env).__name__}, not a TextEnv")
     return env

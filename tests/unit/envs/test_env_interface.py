@@ -257,6 +257,11 @@ def test_only_actions_per_turn_may_be_unlimited() -> None:
         EpisodeLimits(turns=None, actions_per_turn=1, actions=1, words=1)  # type: ignore[arg-type]  # wrong on purpose
 
 
+def test_an_argument_that_an_environment_does_not_have_is_named_with_those_it_has() -> None:
+    with pytest.raises(TypeError, match=r"'frozenlake'.*'slip'.*size, frozen_probability, success_rate"):
+        envs.make("frozenlake", slip=0.2)
+
+
 def test_registering_a_taken_name_a_taken_id_or_a_malformed_entry_point_is_refused() -> None:
     sokoban = envs.spec("sokoban")
     with pytest.raises(ValueError, match="'sokoban' is taken"):

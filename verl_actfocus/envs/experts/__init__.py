@@ -11,6 +11,8 @@ from importlib import import_module
 
 from verl_actfocus.envs.base import TextEnv
 
+Policy = Callable[[TextEnv], str]
+
 EXPERTS = {
     "sokoban": "verl_actfocus.envs.experts.sokoban",
     "frozenlake": "verl_actfocus.envs.experts.frozenlake",
@@ -19,7 +21,7 @@ EXPERTS = {
 }
 
 
-def policy(name: str) -> Callable[[TextEnv], str]:
+def policy(name: str) -> Policy:
     """The expert of an environment.
 
     Args:
@@ -39,5 +41,5 @@ def policy(name: str) -> Callable[[TextEnv], str]:
     """
     if name not in EXPERTS:
         raise ValueError(f"no expert for environment {name!r}: there are experts for {', '.join(EXPERTS)}")
-    expert: Callable[[TextEnv], str] = import_module(EXPERTS[name]).expert_action
+    expert: Policy = import_module(EXPERTS[name]).expert_action
     return expert

@@ -1,0 +1,93 @@
+"""`actfocus experts` and `actfocus bench-envs`: what they measure, and the speeds that are promised."""
+
+from __future__ import annotations
+
+import argparse
+from types import ModuleType
+
+import pytest
+
+from verl_actfocus import envs
+from verl_actfocus.cli import benchmark_envs
+from verl_actfocus.cli import experts as experts_command
+from verl_actfocus.cli._environment_arguments import parse_option
+
+
+def run(command: ModuleType, *words: str) -> int:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return int(command.run(parser.parse_args(words)))
+
+
+def test_the_expert_command_counts_wins_actions_and_rewards() -> None:
+    answers = iter(["Right", "Right", "Up", "Right"])
+
+    class Corridor(envs.TextEnv):
+        """Solved by walking right; an episode is over after one more step."""
+
+        rules = "Walk right."
+
+        def legal_actions(self) -> list[str]:
+            return ["Right", "Up"]
+
+        def render(self) -> str:
+            return ""
+
+        def reset(self, *, seed=None, options=None):  # type: ignore[no-untyped-def]  # a stand-in
+            return "", {}
+
+        def step(self, action: str):  # type: ignore[no-untyped-def]  # a stand-in
+            won = action == "Right"
+            return "", 2.0 * won, True, False, {"valid": True, "effective": True, "success": won}
+
+    record = experts_command.measure("sokoban", Corridor(), lambda env: next(answers), 4)
+    assert (record.episodes, record.successes, record.actions, record.reward) == (4, 3, 1.0, 1.5)
+    assert record.success_rate == 0.75
+    assert record.standard_error == pytest.approx((0.75 * 0.25 / 4) ** 0.5)
+
+
+def test_the_expert_command_prints_a_line_for_the_environment(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--env", "frozenlake", "--episodes", "20", "--option", "success_rate=1.0")
+    assert run(experts_command, *words) == 0
+    assert "100.0% +- 0.0" in capsys.readouterr().out.split("\n")[1]
+
+
+def test_options_for_all_environments_at_once_are_refused() -> None:
+    with pytest.raises(ValueError, match="--option belongs to one environment"):
+        run(experts_command, "--option", "size=5")
+
+
+def test_an_option_is_a_python_literal_or_a_bare_word() -> None:
+    assert parse_option("size=(7,7)") == ("size", (7, 7))
+    assert parse_option("success_rate=0.8") == ("success_rate", 0.8)
+    assert parse_option("split=test") == ("split", "test")
+    for malformed in ("size", "=5", "a b=1"):
+        with pytest.raises(argparse.ArgumentTypeError, match="KEY=VALUE"):
+            parse_option(malformed)
+
+
+def test_the_benchmark_prints_the_reference_and_one_and_many_of_each(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(benchmark_envs, "--env", "sokoban", "--environments", "8", "--steps", "50") == 0
+    rows = [line[:30].split() for line in capsys.readouterr().out.split("\n")[1:5]]
+    reference = ["gymnasium", "FrozenLake-v1"]
+    assert rows == [[*reference, "1"], [*reference, "8"], ["sokoban", "1"], ["sokoban", "8"]]
+
+
+@pytest.mark.parametrize("name", ["frozenlake", "sokoban"])
+def test_a_step_with_its_text_takes_less_than_ten_of_gymnasiums_bare_frozenlake(name: str) -> None:
+    best = min(benchmark_envs.measure_text_environment(name, 1, 1000).step_microseconds for _ in range(3))
+    plain = min(benchmark_envs.measure_plain_frozenlake(1, 1000).step_microseconds for _ in range(3))
+    assert best < 10 * plain
+
+
+@pytest.mark.parametrize("name", ["frozenlake", "sokoban", "sudoku"])
+def test_with_128_environments_a_step_takes_much_the_same_time_and_all_reset_within_a_second(
+    name: str,
+) -> None:
+    one = min(benchmark_envs.measure_text_environment(name, 1, 1280).step_microseconds for _ in range(3))
+    many = [benchmark_envs.measure_text_environment(name, 128, 1280) for _ in range(3)]
+    assert min(timing.resets_seconds for timing in many) < 1.0
+    # 128 environments share the caches of the processor, which allows for something between 1 and 3
+    assert min(timing.step_microseconds for timing in many) < 3 * one

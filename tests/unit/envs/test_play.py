@@ -1,0 +1,183 @@
+"""`actfocus play`: what is shown is what a model sees, whoever plays."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from verl_actfocus import envs
+from verl_actfocus.cli import play
+from verl_actfocus.cli._players import ActionPolicy, Human, LocalModel, Response
+from verl_actfocus.envs import experts
+from verl_actfocus.interaction import Episode, Message, StopReason
+from verl_actfocus.warmstart.encoding import TurnEncoder
+from verl_actfocus.warmstart.tokenizer import build_tokenizer
+
+
+def arguments(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    play.add_arguments(parser)
+    return parser.parse_args(words)
+
+
+class Script:
+    """Plays prepared responses and keeps the messages that it was given."""
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = list(texts)
+        self.seen: list[str] = []
+
+    def respond(self, episode: Episode, messages: list[Message]) -> Response | None:
+        self.seen += [message["content"] for message in messages]
+        return Response(self.texts.pop(0)) if self.texts else None
+
+
+def test_every_message_of_the_episode_is_printed_word_for_word(capsys: pytest.CaptureFixture[str]) -> None:
+    episode = Episode(envs.make("sokoban"), envs.spec("sokoban").limits)
+    script = Script("</think><answer>Up</answer>", "no tags at all")
+    play.play(episode, script, seed=3)
+    printed = capsys.readouterr().out
+    direct = Episode(envs.make("sokoban"), envs.spec("sokoban").limits)
+    expected = [message["content"] for message in direct.reset(3)]
+    for text in ("</think><answer>Up</answer>", "no tags at all"):
+        message = direct.respond(text).next_message
+        assert message is not None
+        expected.append(message["content"])
+    assert script.seen == expected
+    for content in expected:
+        assert content in printed
+    assert "invalid: " in printed
+
+
+@pytest.mark.parametrize(
+    ("typed", "sent"),
+    [
+        ("Right || Down", "</think> <answer>Right || Down</answer>"),
+        ("<think>why</think><answer>Up</answer>", "why</think><answer>Up</answer>"),
+        ("why</think><answer>Up</answer>", "why</think><answer>Up</answer>"),
+    ],
+)
+def test_typed_actions_are_wrapped_and_typed_responses_are_sent_as_they_are(typed: str, sent: str) -> None:
+    episode = Episode(envs.make("sokoban"), envs.spec("sokoban").limits)
+    response = Human(read=lambda prompt: typed).respond(episode, episode.reset(0))
+    assert response == Response(sent)
+    assert episode.respond(sent).problem is None
+
+
+def test_a_human_leaves_with_quit_or_at_the_end_of_the_input() -> None:
+    def end(prompt: str) -> str:
+        raise EOFError
+
+    episode = Episode(envs.make("sokoban"), envs.spec("sokoban").limits)
+    messages = episode.reset(0)
+    assert Human(read=lambda prompt: "quit").respond(episode, messages) is None
+    assert Human(read=end).respond(episode, messages) is None
+
+
+@pytest.mark.parametrize("name", ["sokoban", "sudoku"])
+def test_the_expert_wins_through_the_protocol(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert play.run(arguments(name, "--policy", "expert", "--seed", "5")) == 0
+    assert capsys.readouterr().out.endswith("success yes ==\n")
+
+
+def test_planning_ahead_neither_changes_the_environment_nor_foresees_its_chance() -> None:
+    foreseen = []
+    for seed in range(40):
+        episode = Episode(envs.make("frozenlake"), envs.spec("frozenlake").limits)
+        messages = episode.reset(seed)
+        env = episode.env
+        state, before = env.np_random.bit_generator.state, env.render()
+        positions: list[int] = []
+
+        def watched(env: envs.TextEnv, positions: list[int] = positions) -> str:
+            positions.append(vars(env)["position"])
+            return experts.policy("frozenlake")(env)
+
+        response = ActionPolicy(watched, seed).respond(episode, messages)
+        assert (env.np_random.bit_generator.state, env.render()) == (state, before)
+        first = response.text.split("<answer>")[1].split(" ||")[0].removesuffix("</answer>")
+        env.step(first)
+        if len(positions) == 2:
+            foreseen.append(vars(env)["position"] == positions[1])
+    # each draws one of three directions, so an independent guess is right about a third of the time
+    assert 0.1 < sum(foreseen) / len(foreseen) < 0.7
+
+
+def test_random_play_is_repeatable(capsys: pytest.CaptureFixture[str]) -> None:
+    play.run(arguments("sudoku", "--policy", "random", "--seed", "2"))
+    once = capsys.readouterr().out
+    play.run(arguments("sudoku", "--policy", "random", "--seed", "2"))
+    assert capsys.readouterr().out == once
+
+
+def test_options_budgets_and_miniature_tasks_reach_the_episode(capsys: pytest.CaptureFixture[str]) -> None:
+    play.run(arguments("sokoban", "--policy", "random", "--option", "size=(7,8)", "--turns", "1"))
+    printed = capsys.readouterr().out
+    assert "\n########\n" in printed
+    assert "turn_limit" in printed
+    play.run(arguments("frozenlake", "--policy", "random", "--task", "frozenlake"))
+    assert "not slippery" in capsys.readouterr().out
+
+
+def test_what_does_not_exist_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="'chess'"):
+        play.run(arguments("chess"))
+    with pytest.raises(ValueError, match=r"'oracle'.*human, expert, random or model:DIR"):
+        play.run(arguments("sokoban", "--policy", "oracle"))
+    with pytest.raises(ValueError, match="miniature of frozenlake, not of sokoban"):
+        play.run(arguments("sokoban", "--task", "frozenlake"))
+    with pytest.raises(SystemExit):
+        arguments("sokoban", "--option", "size")
+    with pytest.raises(SystemExit):
+        arguments("sokoban", "--turns", "0")
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model of random weights with a ChatML tokenizer, in a folder."""
+    folder = tmp_path_factory.mktemp("model")
+    episode = Episode(envs.make("frozenlake"), envs.spec("frozenlake").limits)
+    tokenizer = build_tokenizer([episode.reset(seed) for seed in range(20)], bpe_size=300)
+    tokenizer.save_pretrained(folder)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+    )
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_model_is_shown_the_tokens_of_the_rollout_and_keeps_what_it_sampled(model_folder: str) -> None:
+    limits = envs.EpisodeLimits(turns=3, actions_per_turn=2, actions=6, words=40, response_tokens=6)
+    episode = Episode(envs.make("frozenlake"), limits)
+    model = LocalModel(model_folder, temperature=1.0, seed=0)
+    encoder = TurnEncoder(model._tokenizer)
+    expected = encoder.initial(messages := episode.reset(0))
+    first = model.respond(episode, messages)
+    assert model._ids[: len(expected)] == expected
+    sampled = model._ids[len(expected) :]
+    assert first.cut_off and len(sampled) == 6
+    assert first.text == model._tokenizer.decode(sampled, skip_special_tokens=True)
+    following = episode.respond(first.text).next_message
+    assert following is not None
+    expected += sampled + encoder.next_turn(following)
+    model.respond(episode, [following])
+    assert model._ids[: len(expected)] == expected
+
+
+def test_a_model_that_does_not_stop_is_cut_off_and_the_same_seed_samples_the_same(
+    model_folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("frozenlake", "--policy", f"model:{model_folder}", "--response-tokens", "5", "--seed", "1")
+    assert play.run(arguments(*command)) == 0
+    once = capsys.readouterr().out
+    assert StopReason.RESPONSE_CUT.value in once
+    assert "cut off at 5 tokens" in once
+    play.run(arguments(*command))
+    assert capsys.readouterr().out == once
