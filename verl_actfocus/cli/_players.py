@@ -1,0 +1,185 @@
+"""Who writes the responses in `actfocus play`: a human, an expert, chance, or a local model.
+
+A player takes the messages that were added since its last response and gives the text of the next one, without
+the prefill that every response starts with.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from verl_actfocus.envs.base import EpisodeLimits, TextEnv
+from verl_actfocus.interaction import Episode, Message
+from verl_actfocus.interaction.prompts import (
+    ACTION_SEPARATOR,
+    ANSWER_CLOSE,
+    ANSWER_OPEN,
+    THINK_CLOSE,
+    THINK_OPEN,
+)
+
+
+HINT = (
+    f"(Not shown to a model: type actions such as 'Right {ACTION_SEPARATOR} Down', which are put into the response "
+    f"format with an empty reasoning. A line with {ANSWER_OPEN} or {THINK_CLOSE} is sent as it is, after the prefill "
+    f"{THINK_OPEN}. 'quit' ends the game.)"
+)
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a player wrote.
+
+    Attributes:
+        text: The response without the prefill.
+        cut_off: Whether it reached the length limit.
+    """
+
+    text: str
+    cut_off: bool = False
+
+
+class Player(Protocol):
+    """Writes responses."""
+
+    def respond(self, episode: Episode, messages: list[Message]) -> Response | None:
+        """Writes the next response.
+
+        Args:
+            episode: The episode under way.
+            messages: The messages since the player's last response.
+
+        Returns:
+            The response; None to leave the game.
+        """
+
+
+def wrapped(actions: str) -> str:
+    """The response, without its prefill, that gives these actions and no reasoning."""
+    return f"{THINK_CLOSE} {ANSWER_OPEN}{actions}{ANSWER_CLOSE}"
+
+
+class Human:
+    """Types actions, or whole responses, on the terminal.
+
+    Args:
+        read: Asks for a line; raises EOFError at the end of the input.
+    """
+
+    def __init__(self, read: Callable[[str], str] = input) -> None:
+        self._read = read
+
+    def respond(self, episode: Episode, messages: list[Message]) -> Response | None:
+        """Asks for a line: actions are put into the response format, a line with tags is sent as it is."""
+        if episode.turn == 0:
+            print(HINT)
+        try:
+            line = self._read("your actions> ").strip()
+        except EOFError:
+            return None
+        if line == "quit":
+            return None
+        if ANSWER_OPEN in line or THINK_CLOSE in line:
+            return Response(line.removeprefix(THINK_OPEN))
+        return Response(wrapped(line))
+
+
+class ActionPolicy:
+    """Lets a function from the environment's state to an action play, as many actions a turn as there may be.
+
+    The actions after the first are chosen on a copy of the environment whose random generator is another one:
+    a player who commits to several actions does not know what chance will bring in between.
+
+    Args:
+        choose: Returns the text of an action for an environment with an episode under way.
+        seed: Seeds the copies' generators.
+    """
+
+    def __init__(self, choose: Callable[[TextEnv], str], seed: int) -> None:
+        self._choose = choose
+        self._rng = np.random.default_rng(seed)
+
+    def respond(self, episode: Episode, messages: list[Message]) -> Response:
+        """Chooses the actions of one turn."""
+        env, actions = episode.env, [self._choose(episode.env)]
+        for _ in range(actions_per_turn(episode.limits) - 1):
+            if env is episode.env:
+                env = copy.deepcopy(env)
+                env.np_random = np.random.default_rng(self._rng.integers(2**63))
+            terminated, truncated = env.step(actions[-1])[2:4]
+            if terminated or truncated:
+                break
+            actions.append(self._choose(env))
+        return Response(wrapped(f" {ACTION_SEPARATOR} ".join(actions)))
+
+
+def actions_per_turn(limits: EpisodeLimits) -> int:
+    """The actions to plan for a turn: the most allowed or, without a limit, an even share of the episode's."""
+    return limits.actions_per_turn or math.ceil(limits.actions / limits.turns)
+
+
+def random_policy(seed: int) -> Callable[[TextEnv], str]:
+    """A function that draws one of the legal actions."""
+    rng = random.Random(seed)
+    return lambda env: rng.choice(env.legal_actions())
+
+
+class LocalModel:
+    """Samples responses from a Hugging Face model on this computer.
+
+    The prompt is built by the encoder that the rollout's prompts are tested against, so the model sees the
+    same tokens here as in training: nothing is encoded twice, and what it sampled stays as it was sampled.
+
+    Args:
+        path: Folder with the model and its tokenizer.
+        temperature: Of the sampling; 0 takes the most likely token.
+        seed: Seeds the sampling.
+
+    Raises:
+        OSError: The folder holds no model.
+        ValueError: The tokenizer is not a ChatML one.
+    """
+
+    def __init__(self, path: str, temperature: float, seed: int) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from verl_actfocus.warmstart.encoding import TurnEncoder
+
+        torch.manual_seed(seed)
+        self._tokenizer = AutoTokenizer.from_pretrained(path)
+        self._model = AutoModelForCausalLM.from_pretrained(path).eval()
+        self._encoder = TurnEncoder(self._tokenizer)
+        self._temperature = temperature
+        self._ids: list[int] = []
+
+    def respond(self, episode: Episode, messages: list[Message]) -> Response:
+        """Samples until the end of the turn or the episode's limit of response tokens."""
+        import torch
+
+        if episode.turn == 0:
+            self._ids = self._encoder.initial(messages)
+        else:
+            self._ids += self._encoder.next_turn(messages[-1])
+        prompt = torch.tensor([self._ids], device=self._model.device)
+        sampling = {"temperature": self._temperature, "top_k": 0, "top_p": 1.0} if self._temperature else {}
+        output = self._model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=episode.limits.response_tokens,
+            do_sample=self._temperature > 0,
+            eos_token_id=self._encoder.turn_end_id,
+            pad_token_id=self._encoder.turn_end_id,
+            **sampling,
+        )
+        sampled = output[0, prompt.shape[1] :].tolist()
+        self._ids += sampled
+        text = str(self._tokenizer.decode(sampled, skip_special_tokens=True))
+        return Response(text, cut_off=sampled[-1] != self._encoder.turn_end_id)
