@@ -181,14 +181,9 @@ def _statistics(action_signal: Tensor, eps: float) -> SignalStatistics:
     count = action_signal.numel()
     if count == 0:
         return SignalStatistics(mean=math.nan, std=math.nan, count=0)
-    # Relative to one of the values, a constant signal has exactly zero spread however large it is.
-    origin = action_signal[0]
-    offsets = action_signal - origin
-    mean_offset = offsets.mean()
-    variance = (offsets - mean_offset).square().mean()
-    return SignalStatistics(
-        mean=(origin + mean_offset).item(), std=(variance + eps).sqrt().item(), count=count
-    )
+    mean = action_signal.mean()
+    variance = (action_signal - mean).square().mean()
+    return SignalStatistics(mean=mean.item(), std=(variance + eps).sqrt().item(), count=count)
 
 
 def _check_statistics(statistics: SignalStatistics) -> None:

@@ -50,9 +50,12 @@ class TokenPieces:
         special_ids: Tokens without text: those of the chat template, end of sequence, padding.
 
     Example:
-        >>> pieces = TokenPieces(tokenizer, special_ids={tokenizer.token_to_id("<|im_end|>")})
-        >>> pieces[tokenizer.token_to_id("Ġright")].text
-        b' right'
+        >>> from tokenizers import decoders, models
+        >>> tokenizer = Tokenizer(models.BPE({"Ġright": 0, "ð": 1}, []))
+        >>> tokenizer.decoder = decoders.ByteLevel()
+        >>> pieces = TokenPieces(tokenizer, special_ids=())
+        >>> pieces[0].text, pieces[1].text
+        (b' right', b'\\xf0')
     """
 
     def __init__(self, tokenizer: Tokenizer, special_ids: Collection[int]) -> None:

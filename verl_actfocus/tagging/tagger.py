@@ -44,10 +44,11 @@ class SpanTagger:
         ValueError: If the tags can be confused, or the tokenizer cannot write one of them.
 
     Example:
-        >>> tagger = SpanTagger(tokenizer)
-        >>> response = tokenizer.encode("Go right.</think><answer>Right</answer>", add_special_tokens=False)
-        >>> tagger.tag(response)[0].name
-        'REASONING'
+        >>> from tokenizers import models
+        >>> words = ["<think>", "</think>", "<answer>", "</answer>", "Go", "Right"]
+        >>> tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}))
+        >>> [span.name for span in SpanTagger(tokenizer).tag([4, 1, 2, 5, 3])]
+        ['REASONING', 'NONE', 'NONE', 'ACTION', 'NONE']
     """
 
     def __init__(

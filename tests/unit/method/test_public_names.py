@@ -1,9 +1,14 @@
-"""The package's front door: its public names, and what importing it does not cost."""
+"""The package's public names, what importing it does not cost, and the examples of its docstrings."""
 
+import doctest
 import subprocess
 import sys
 
+import pytest
+
 import verl_actfocus
+from verl_actfocus.method import loss, signals, weights
+from verl_actfocus.tagging import grammar, pieces, tagger
 
 HEAVY = ("verl", "ray", "vllm", "transformers")
 
@@ -22,3 +27,10 @@ def test_every_public_name_exists_and_the_version_is_set():
     for name in verl_actfocus.__all__:
         assert vars(verl_actfocus)[name] is not None
     assert verl_actfocus.__version__ == "0.1.0"
+
+
+@pytest.mark.parametrize("module", [loss, signals, weights, grammar, pieces, tagger])
+def test_the_examples_in_the_docstrings_are_true(module):
+    failed, attempted = doctest.testmod(module)
+    assert attempted > 0
+    assert failed == 0

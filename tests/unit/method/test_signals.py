@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Categorical
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -65,6 +65,7 @@ def test_every_float_dtype_gives_float32_as_precise_as_its_own_logits(function, 
     torch.testing.assert_close(result, function(logits.double()), rtol=1e-5, atol=1e-5)
 
 
+@settings(deadline=None)
 @given(
     shape=st.lists(st.integers(0, 4), min_size=0, max_size=3),
     chunk_size=st.integers(1, 20),

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verl_actfocus import Span, token_weights
@@ -48,6 +48,7 @@ def batches(draw):
     return grid(st.sampled_from([0, 1, 2])), grid(energies), grid(st.sampled_from([0, 1]))
 
 
+@settings(deadline=None)
 @given(
     batch=batches(),
     alpha=st.floats(0, 1),
@@ -71,6 +72,7 @@ def test_weights_are_the_equations_applied_token_by_token(batch, alpha, beta, ep
     torch.testing.assert_close(weights, torch.tensor(expected), rtol=1e-6, atol=1e-6)
 
 
+@settings(deadline=None)
 @given(batch=batches(), beta=st.floats(0, 4))
 def test_action_weights_lie_between_one_and_one_plus_beta_and_grow_with_the_signal(batch, beta):
     spans, signal, _ = (torch.tensor(part) for part in batch)
@@ -141,6 +143,7 @@ def test_an_empty_batch_has_no_weights():
     assert token_weights(empty, torch.zeros(0, 5)).shape == (0, 5)
 
 
+@settings(deadline=None)
 @given(value=st.floats(-(2.0**100), 2.0**100, width=32), count=st.integers(1, 200))
 def test_one_action_token_or_a_constant_signal_gives_half_of_beta(value, count):
     spans = torch.full((1, count), int(A))
