@@ -1,0 +1,291 @@
+"""Episodes as a veRL agent loop: token-in, token-out, append-only.
+
+One `EpisodeLoop` plays one episode. Tokens are never re-encoded: what the model sampled in turn *n* stands unchanged in the
+prompt of turn *n + 1* and in the training data. Between turns veRL's continuous-token builder renders only what is new.
+Every response is tagged with spans while its tokens are read, and every token of the environment is `Span.NONE`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from functools import lru_cache
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+from verl.experimental.agent_loop.agent_loop import (
+    AgentLoopBase,
+    AgentLoopMetrics,
+    AgentLoopOutput,
+    register,
+)
+from verl.utils.profiler import simple_timer
+from verl.workers.rollout.replica import TokenOutput
+
+from verl_actfocus.envs import EpisodeLimits, make
+from verl_actfocus.integration import fields
+from verl_actfocus.integration.dataset import AGENT_NAME
+from verl_actfocus.integration.metrics import EpisodeRecord
+from verl_actfocus.integration.settings import ActFocusSettings, TagSettings
+from verl_actfocus.interaction import Episode, StopReason
+from verl_actfocus.method import Span
+from verl_actfocus.tagging import SpanTagger
+
+logger = logging.getLogger(__name__)
+
+
+class EpisodeOutput(AgentLoopOutput):
+    """An episode with its per-token fields."""
+
+    spans: list[int]
+    """`Span` of each response token."""
+    turn_rewards: list[float]
+    """Reward of each turn on the turn's last token, 0 elsewhere."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what veRL stores per trajectory, the per-token fields as tensors."""
+        output = super().as_dict()
+        output[fields.SPANS] = torch.tensor(output.pop("spans"), dtype=torch.int64)
+        output[fields.TURN_REWARDS] = torch.tensor(output.pop("turn_rewards"), dtype=torch.float32)
+        return output
+
+
+class _Tokens:
+    """The growing token sequence of an episode, with mask, spans, log-probabilities and turn rewards in step."""
+
+    def __init__(self, prompt_ids: list[int]) -> None:
+        self.prompt_length = len(prompt_ids)
+        self.ids = list(prompt_ids)
+        self.mask: list[int] = []
+        self.spans: list[int] = []
+        self.log_probs: list[float] = []
+        self.turn_rewards: list[float] = []
+
+    @property
+    def response_length(self) -> int:
+        return len(self.ids) - self.prompt_length
+
+    def add_response(self, ids: list[int], log_probs: list[float], spans: list[Span]) -> None:
+        """Append what the model sampled."""
+        self._append(ids, 1, log_probs, [int(span) for span in spans])
+
+    def add_context(self, ids: list[int]) -> None:
+        """Append what the environment said."""
+        self._append(ids, 0, [0.0] * len(ids), [int(Span.NONE)] * len(ids))
+
+    def reward_turn(self, reward: float) -> None:
+        """Put the reward of the turn on its last token."""
+        self.turn_rewards[-1] = reward
+
+    def _append(self, ids: list[int], mask: int, log_probs: list[float], spans: list[int]) -> None:
+        if not len(ids) == len(log_probs) == len(spans):
+            raise ValueError(f"{len(ids)} tokens came with {len(log_probs)} log-probabilities and {len(spans)} spans")
+        self.ids.extend(ids)
+        self.mask.extend([mask] * len(ids))
+        self.log_probs.extend(log_probs)
+        self.spans.extend(spans)
+        self.turn_rewards.extend([0.0] * len(ids))
+
+
+@register(AGENT_NAME)
+class EpisodeLoop(AgentLoopBase):
+    """Plays one episode of a text environment with the policy behind veRL's rollout server."""
+
+    async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> EpisodeOutput | list[EpisodeOutput]:
+        """Play the episode that the dataset row describes.
+
+        Args:
+            sampling_params: veRL's sampling parameters.
+            kwargs: the row of `verl_actfocus.integration.dataset.EnvironmentDataset` and veRL's ``session_id`` and
+                ``global_steps``.
+
+        Returns:
+            The trajectory, or an empty list if it ended for a reason that is not the model's. veRL leaves an empty list
+            out of the batch and the trainer counts it (``rollout/excluded_trajectories``).
+        """
+        row = kwargs["environment"]
+        tags = ActFocusSettings.tags_from_config(self.config)
+        limits = EpisodeLimits(**row["limits"])
+        episode = Episode(
+            make(row["name"], **row["kwargs"]), limits, format_penalty=row["format_penalty"], prefill=tags.prefill
+        )
+        play = _Play(self, episode, limits, tags, sampling_params, kwargs)
+        try:
+            tokens = await play.run(row["seed"])
+        finally:
+            episode.env.close()
+        reason = episode.stop_reason
+        if tokens is None or reason is None or reason.excluded_from_training:
+            logger.error("excluded trajectory: %s seed %s: %s", row["name"], row["seed"], play.failure or episode.error)
+            return []
+        return play.output(tokens, row["seed"])
+
+    def prefill_ids(self, prefill: str) -> list[int]:
+        """Tokens of the prefill, which stands at the end of every prompt."""
+        return self.tokenizer.encode(prefill, add_special_tokens=False) if prefill else []
+
+
+class _Play:
+    """One run of an episode: the turns, and the record of them."""
+
+    def __init__(
+        self,
+        loop: EpisodeLoop,
+        episode: Episode,
+        limits: EpisodeLimits,
+        tags: TagSettings,
+        sampling_params: dict[str, Any],
+        row: dict[str, Any],
+    ) -> None:
+        self._loop = loop
+        self._episode = episode
+        self._limits = limits
+        self._tagger = _tagger(loop.tokenizer, tags)
+        self._prefill = loop.prefill_ids(tags.prefill)
+        self._sampling_params = sampling_params
+        self._row = row
+        self._metrics: dict[str, Any] = {}
+        self._steps: list[int] = []
+        self._valid_turns = self._actions = self._effective = 0
+        #: Why the trajectory cannot be used although the environment is fine.
+        self.failure: str | None = None
+
+    async def run(self, seed: int) -> _Tokens | None:
+        """Play until the episode ends; None if there is nothing that the model did."""
+        messages = self._episode.reset(seed)
+        if not messages:
+            return None
+        prompt_ids = await self._first_prompt(messages)
+        if prompt_ids is None:
+            return None
+        tokens = _Tokens(prompt_ids)
+        while not self._episode.done:
+            message = await self._turn(tokens)
+            if self.failure is not None:
+                return None
+            if message is None:
+                break
+            await self._next_prompt(tokens, messages, message)
+        return tokens
+
+    async def _first_prompt(self, messages: list[dict[str, str]]) -> list[int] | None:
+        # The builder itself: AgentLoopBase.ct_build_initial_tokens would silently cut a long prompt on the left.
+        ids = self._loop.continuous_token_builder.build_initial_tokens(messages) + self._prefill
+        limit = self._loop.rollout_config.prompt_length
+        if len(ids) > limit:
+            self.failure = (
+                f"the first prompt has {len(ids)} tokens, rollout.prompt_length (data.max_prompt_length) is {limit}: raise it"
+            )
+            return None
+        return ids
+
+    async def _turn(self, tokens: _Tokens) -> dict[str, str] | None:
+        """Generate one response and let the environment answer; returns the next user message."""
+        max_tokens = min(self._limits.response_tokens, self._room(tokens))
+        with simple_timer("generate_sequences", self._metrics):
+            output = await self._generate(tokens.ids, max_tokens)
+        if output.stop_reason in ("aborted", "abort") or not output.token_ids:
+            self.failure = f"the rollout server returned {len(output.token_ids)} tokens ({output.stop_reason})"
+            return None
+        self._steps.append(output.extra_fields.get("global_steps"))
+        spans = self._tag(output.token_ids)
+        tokens.add_response(output.token_ids, output.log_probs or [0.0] * len(spans), spans)
+        cut_off = output.stop_reason == "length" or (
+            len(output.token_ids) >= max_tokens and output.token_ids[-1] != self._loop.tokenizer.eos_token_id
+        )
+        text = self._loop.tokenizer.decode(output.token_ids, skip_special_tokens=True)
+        result = self._episode.respond(text, cut_off=cut_off)
+        tokens.reward_turn(result.reward)
+        self._valid_turns += result.valid
+        self._actions += result.valid_actions
+        self._effective += result.effective_actions
+        return result.next_message
+
+    async def _generate(self, prompt_ids: list[int], max_tokens: int) -> TokenOutput:
+        params = {**self._sampling_params, "max_tokens": max_tokens}
+        if self._loop.rollout_config.name == "hf_cpu":
+            params["seed"] = self._sampling_seed()
+        request = f"{self._row.get('uid')}-{self._row.get('session_id')}"
+        return await self._loop.server_manager.generate(
+            request_id=request, prompt_ids=list(prompt_ids), sampling_params=params
+        )
+
+    def _sampling_seed(self) -> int:
+        """Seed of this response: the same run samples the same tokens whatever the order of requests."""
+        parts = (
+            self._loop.rollout_config.seed,
+            self._row.get("global_steps"),
+            self._row["environment"]["seed"],
+            self._row.get("session_id"),
+            self._episode.turn,
+        )
+        return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big")
+
+    def _tag(self, token_ids: list[int]) -> list[Span]:
+        stream = self._tagger.stream()
+        for token in token_ids:
+            stream.feed(token)
+        return stream.finish()
+
+    def _room(self, tokens: _Tokens) -> int:
+        """Tokens that the trajectory may still grow by."""
+        rollout = self._loop.rollout_config
+        room = rollout.response_length - tokens.response_length
+        if rollout.max_model_len is not None:
+            room = min(room, rollout.max_model_len - len(tokens.ids))
+        return room
+
+    async def _next_prompt(
+        self, tokens: _Tokens, messages: list[dict[str, str]], message: dict[str, str]
+    ) -> None:
+        """Append the user message and the prefill, or end the episode if they do not fit."""
+        # The assistant's text is irrelevant: the builder appends to the runtime tokens and renders only the new message.
+        previous = [*messages, {"role": "assistant", "content": ""}]
+        updated = [*previous, message]
+        merged = self._loop.continuous_token_builder.merge_context_tokens(previous, updated, tokens.ids)
+        if merged.removed_prefix_token_count:
+            raise RuntimeError("the chat template asks to drop sampled tokens, which would train on tokens never sampled")
+        added = merged.token_ids[len(tokens.ids) :] + self._prefill
+        if len(added) >= self._room(tokens):
+            self._episode.stop(StopReason.CONTEXT_FULL)
+            return
+        tokens.add_context(added)
+        messages[:] = updated
+
+    def output(self, tokens: _Tokens, seed: int) -> EpisodeOutput:
+        """Return the trajectory in veRL's terms."""
+        episode = self._episode
+        record = EpisodeRecord(
+            success=float(episode.success),
+            stop_reason=episode.stop_reason.value if episode.stop_reason else "",
+            turns=episode.turn,
+            valid_turns=self._valid_turns,
+            actions=self._actions,
+            effective_actions=self._effective,
+            response_tokens=sum(tokens.mask),
+            seed=seed,
+        )
+        steps = [step for step in self._steps if step is not None]
+        return EpisodeOutput(
+            prompt_ids=tokens.ids[: tokens.prompt_length],
+            response_ids=tokens.ids[tokens.prompt_length :],
+            response_mask=tokens.mask,
+            response_logprobs=tokens.log_probs,
+            reward_score=episode.total_reward,
+            num_turns=2 * episode.turn,
+            metrics=AgentLoopMetrics(generate_sequences=self._metrics.get("generate_sequences", 0.0)),
+            extra_fields={
+                "reward_extra_info": record.as_dict(),
+                "min_global_steps": min(steps) if steps else None,
+                "max_global_steps": max(steps) if steps else None,
+            },
+            spans=tokens.spans,
+            turn_rewards=tokens.turn_rewards,
+        )
+
+
+@lru_cache(maxsize=4)
+def _tagger(tokenizer: PreTrainedTokenizerBase, tags: TagSettings) -> SpanTagger:
+    """One tagger per tokenizer and tag style: veRL builds an agent loop for every trajectory."""
+    return SpanTagger(tokenizer, action=tags.action, reasoning=tags.reasoning, prefill=tags.prefill)

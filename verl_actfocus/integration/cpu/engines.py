@@ -1,0 +1,117 @@
+"""veRL's FSDP engines on a CPU: the same engines, without three assumptions about accelerators.
+
+What differs from ``verl/workers/engine/fsdp/transformer_impl.py`` is named at each override; sharding, gradient
+accumulation, checkpoints and the optimizer are veRL's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.distributed.fsdp import (
+    FullStateDictConfig,
+    FullyShardedDataParallel,
+    ShardedStateDictConfig,
+    StateDictType,
+)
+from transformers import AutoModelForTokenClassification, PreTrainedModel
+from verl.utils.fsdp_utils import get_fsdp_wrap_policy
+from verl.utils.torch_dtypes import PrecisionType
+from verl.workers.engine import EngineRegistry
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngine, FSDPEngineWithValueHead
+from verl.workers.engine.fsdp.utils import get_sharding_strategy
+
+from verl_actfocus.integration.engine import ActFocusLanguageEngine
+
+_BACKENDS = ["fsdp", "fsdp2"]
+
+
+class OnCPU(FSDPEngine):
+    """Mixin: parameters live on the CPU from the start and are never moved."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        config = self.engine_config
+        if config.param_offload or config.optimizer_offload or config.offload_policy:
+            raise ValueError(
+                "offloading to the CPU was asked for on a CPU: set param_offload, optimizer_offload and offload_policy "
+                "of fsdp_config to False"
+            )
+        precision = config.mixed_precision or {}
+        if precision.get("param_dtype") != "fp32":
+            raise ValueError(
+                f"mixed_precision.param_dtype={precision.get('param_dtype')!r}: the CPU engines compute in fp32; set it in "
+                "fsdp_config (the configuration group +actfocus/device=cpu does)"
+            )
+
+    def _build_fsdp_module(self, module: PreTrainedModel) -> torch.nn.Module:
+        """Wrap the model; veRL would offload a forward-only (reference) model to pinned host memory."""
+        # veRL's own word for "the parameters stay on the CPU, do not move them to export or save them".
+        self._uses_fsdp2_cpu_offload_policy = True
+        if self.engine_config.strategy == "fsdp":
+            return self._build_fsdp1_module(module)
+        forward_only = self.engine_config.forward_only
+        self.engine_config.forward_only = False
+        try:
+            return super()._build_fsdp_module(module)
+        finally:
+            self.engine_config.forward_only = forward_only
+
+    def _build_fsdp1_module(self, module: PreTrainedModel) -> FullyShardedDataParallel:
+        """Wrap with FSDP1 as veRL does, except that torch cannot synchronise module states that are on the CPU."""
+        _copy_from_rank_zero(module)
+        self._autocast_dtype = PrecisionType.to_dtype((self.engine_config.mixed_precision or {})["param_dtype"])
+        wrapped = FullyShardedDataParallel(
+            module,
+            auto_wrap_policy=get_fsdp_wrap_policy(
+                module=module, config=self.engine_config.wrap_policy, is_lora=self.model_config.lora_rank > 0
+            ),
+            device_id=torch.device("cpu"),
+            sharding_strategy=get_sharding_strategy(
+                self.device_mesh, zero3_enable=self.engine_config.reshard_after_forward
+            ),
+            device_mesh=self.device_mesh,
+            use_orig_params=self.engine_config.use_orig_params,
+        )
+        single = torch.distributed.get_world_size() == 1
+        FullyShardedDataParallel.set_state_dict_type(
+            wrapped,
+            state_dict_type=StateDictType.FULL_STATE_DICT if single else StateDictType.SHARDED_STATE_DICT,
+            state_dict_config=FullStateDictConfig() if single else ShardedStateDictConfig(),
+        )
+        return wrapped
+
+
+def _copy_from_rank_zero(module: torch.nn.Module) -> None:
+    """Give every rank the parameters and buffers of rank 0; other ranks may have built the model without values."""
+    if torch.distributed.get_rank() != 0 and any(p.is_meta for p in module.parameters()):
+        module.to_empty(device="cpu")
+    for tensor in (*module.parameters(), *module.buffers()):
+        torch.distributed.broadcast(tensor.data, src=0)
+
+
+@EngineRegistry.register(model_type="language_model", backend=_BACKENDS, device="cpu")
+class CPULanguageEngine(OnCPU, ActFocusLanguageEngine):
+    """Actor and reference model on a CPU."""
+
+
+@EngineRegistry.register(model_type="value_model", backend=_BACKENDS, device="cpu")
+class CPUValueEngine(OnCPU, FSDPEngineWithValueHead):
+    """Critic on a CPU."""
+
+    def _build_module(self) -> PreTrainedModel:
+        """Load the value model; veRL hard-codes flash attention here (``verl/utils/model.py``)."""
+        config = self.model_config.hf_config
+        config.num_labels = 1
+        config.classifier_dropout = 0.0
+        module = AutoModelForTokenClassification.from_pretrained(
+            self.model_config.local_path,
+            dtype=PrecisionType.to_dtype(self.engine_config.model_dtype),
+            config=config,
+            attn_implementation="sdpa",
+            trust_remote_code=self.model_config.trust_remote_code,
+        )
+        if self.model_config.enable_gradient_checkpointing:
+            module.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        return module

@@ -1,0 +1,362 @@
+"""Continuous batching over a KV cache for a Hugging Face causal language model on a CPU.
+
+The scheduler that stands where vLLM stands on a GPU. Every running sequence owns one *slot* of a preallocated
+key/value cache. Each call of `ContinuousBatch.step` admits waiting requests (one padded prefill) or decodes one token
+for every running sequence, so sequences of different turns and lengths share the forward passes.
+
+A finished sequence leaves its keys and values in its slot. The next turn of an episode begins with exactly those
+tokens (the rollout is append-only), so the request takes the slot over and prefills only what is new. A group's
+identical first prompts are prefilled once and copied.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How one response is sampled; names and defaults as in veRL's ``sampling_params``.
+
+    Raises:
+        ValueError: a field is outside its range.
+    """
+
+    #: Most tokens to generate.
+    max_tokens: int
+    #: 0 means greedy.
+    temperature: float = 1.0
+    #: Nucleus: the smallest set of tokens whose probability reaches this.
+    top_p: float = 1.0
+    #: Number of most probable tokens kept; -1 keeps all.
+    top_k: int = -1
+    #: Seed of this response alone, or None for the engine's own stream.
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens must be at least 1, got {self.max_tokens}")
+        if self.temperature < 0:
+            raise ValueError(f"temperature must be 0 (greedy) or positive, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
+        if self.top_k < -1 or self.top_k == 0:
+            raise ValueError(f"top_k must be -1 (all) or positive, got {self.top_k}")
+
+
+@dataclass
+class Generated:
+    """One finished response."""
+
+    #: Sampled token ids, the end-of-turn token included when it was sampled.
+    token_ids: list[int]
+    #: Log-probability of each sampled token under the temperature-scaled distribution.
+    log_probs: list[float]
+    #: ``completed`` (the end-of-turn token was sampled), ``length`` or ``aborted``.
+    stop_reason: str
+
+
+@dataclass
+class _Sequence:
+    """A request while it waits or runs."""
+
+    request_id: str
+    prompt_ids: list[int]
+    params: SamplingParams
+    rng: random.Random
+    #: Token ids whose keys and values stand in the slot, in order.
+    cached: list[int] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+
+    @property
+    def next_input(self) -> list[int]:
+        """Tokens not yet fed to the model."""
+        return (self.prompt_ids + self.token_ids)[len(self.cached) :]
+
+
+class _SlotCache:
+    """Keys and values of all slots, shaped for transformers' attention modules.
+
+    One tensor per layer, ``(slots, kv heads, positions, head dimension)``. `update` has the signature that the models
+    of transformers call (``transformers/cache_utils.py``, ``Cache.update``); where to write is set by `select` before
+    each forward pass.
+    """
+
+    def __init__(self, model: PreTrainedModel, slots: int, positions: int) -> None:
+        config = model.config
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        shape = (slots, config.num_key_value_heads, positions, head_dim)
+        dtype = next(model.parameters()).dtype
+        self.keys = [torch.zeros(shape, dtype=dtype) for _ in range(config.num_hidden_layers)]
+        self.values = [torch.zeros(shape, dtype=dtype) for _ in range(config.num_hidden_layers)]
+        self._rows = torch.empty(0, dtype=torch.long)
+        self._positions = torch.empty(0, dtype=torch.long)
+        self._length = 0
+
+    def select(self, rows: torch.Tensor, positions: torch.Tensor, length: int) -> None:
+        """Choose the slots ``(B,)``, the positions ``(B, Q)`` to write, and how many positions attention sees."""
+        self._rows, self._positions, self._length = rows, positions, length
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write ``(B, heads, Q, D)`` states of one layer and return all ``(B, heads, length, D)`` of the chosen slots."""
+        keys, values = self.keys[layer_idx], self.values[layer_idx]
+        rows = self._rows.unsqueeze(1)
+        keys[rows, :, self._positions] = key_states.transpose(1, 2)
+        values[rows, :, self._positions] = value_states.transpose(1, 2)
+        return keys[self._rows, :, : self._length], values[self._rows, :, : self._length]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return self._length
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` positions of a slot into another one."""
+        for store in (*self.keys, *self.values):
+            store[target, :, :length] = store[source, :, :length]
+
+
+class ContinuousBatch:
+    """Runs many generation requests against one model, token by token.
+
+    Args:
+        model: a causal language model of transformers with ``sdpa`` or ``eager`` attention, in evaluation mode.
+        slots: most sequences that run at the same time.
+        max_model_len: most tokens, prompt and response together, of one sequence.
+        eos_token_ids: tokens that end a response.
+        seed: seed of the sampling of requests that bring none of their own.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, *, slots: int, max_model_len: int, eos_token_ids: Sequence[int], seed: int = 0
+    ) -> None:
+        self.model = model
+        self.max_model_len = max_model_len
+        self.eos_token_ids = frozenset(eos_token_ids)
+        self._slots = slots
+        # One position more than the model length: padded prefill columns write there and nothing reads it.
+        self._cache = _SlotCache(model, slots, max_model_len + 1)
+        self._seed = seed
+        self._count = 0
+        self._waiting: deque[_Sequence] = deque()
+        self._running: dict[int, _Sequence] = {}
+        #: Idle slots, least recently used first, with the tokens that they still hold.
+        self._idle: dict[int, tuple[int, ...]] = {slot: () for slot in range(slots)}
+        self._by_tokens: dict[tuple[int, ...], int] = {}
+
+    def add(self, request_id: str, prompt_ids: Sequence[int], params: SamplingParams) -> None:
+        """Queue a request.
+
+        Raises:
+            ValueError: the prompt is empty or leaves no room for a single token.
+        """
+        if not prompt_ids:
+            raise ValueError(f"request {request_id}: the prompt is empty")
+        if len(prompt_ids) >= self.max_model_len:
+            raise ValueError(
+                f"request {request_id}: the prompt has {len(prompt_ids)} tokens, which leaves no room in the model "
+                f"length of {self.max_model_len}; raise rollout.max_model_len or shorten the episode"
+            )
+        self._count += 1
+        seed = params.seed if params.seed is not None else hash((self._seed, self._count))
+        self._waiting.append(_Sequence(request_id, list(prompt_ids), params, random.Random(seed)))
+
+    @property
+    def busy(self) -> bool:
+        """Whether any request waits or runs."""
+        return bool(self._waiting or self._running)
+
+    def abort(self) -> dict[str, Generated]:
+        """Stop every request where it is and return what it has so far."""
+        sequences = [*self._running.values(), *self._waiting]
+        for slot in list(self._running):
+            self._release(slot)
+        self._waiting.clear()
+        return {s.request_id: Generated(s.token_ids, s.log_probs, "aborted") for s in sequences}
+
+    def forget_cache(self) -> None:
+        """Drop all kept keys and values: they belong to weights that are about to be replaced.
+
+        Raises:
+            RuntimeError: requests are still running.
+        """
+        if self.busy:
+            raise RuntimeError("the weights cannot change while requests are running")
+        self._by_tokens.clear()
+        self._idle = {slot: () for slot in range(self._slots)}
+
+    @torch.inference_mode()
+    def step(self) -> dict[str, Generated]:
+        """Prefill what waits, or else decode one token of every running sequence; return what finished."""
+        admitted = self._admit()
+        slots = admitted if admitted else list(self._running)
+        if not slots:
+            return {}
+        logits = self._forward(slots)
+        return self._sample(slots, logits)
+
+    # ---- scheduling -------------------------------------------------------------------------------------------
+
+    def _admit(self) -> list[int]:
+        """Give waiting requests a slot; returns the slots to prefill."""
+        admitted = []
+        copies: dict[tuple[int, ...], int] = {}
+        followers: list[tuple[int, int]] = []
+        while self._waiting and self._idle:
+            sequence = self._waiting.popleft()
+            slot = self._take_slot(sequence)
+            self._running[slot] = sequence
+            prompt = tuple(sequence.prompt_ids)
+            if not sequence.cached and prompt in copies:
+                followers.append((copies[prompt], slot))
+                continue
+            if not sequence.cached:
+                copies[prompt] = slot
+            admitted.append(slot)
+        if followers:
+            self._prefill_followers(admitted, followers)
+        return admitted + [slot for _, slot in followers]
+
+    def _prefill_followers(self, leaders: list[int], followers: list[tuple[int, int]]) -> None:
+        """Prefill all but the last token of shared prompts once and copy it to the slots that share them."""
+        shared = sorted({leader for leader, _ in followers})
+        for leader in shared:
+            sequence = self._running[leader]
+            if len(sequence.prompt_ids) > 1:
+                last = sequence.prompt_ids.pop()
+                self._forward([leader])
+                sequence.prompt_ids.append(last)
+        for leader, slot in followers:
+            cached = self._running[leader].cached
+            self._cache.copy(leader, slot, len(cached))
+            self._running[slot].cached = list(cached)
+
+    def _take_slot(self, sequence: _Sequence) -> int:
+        """Take the idle slot that holds the longest prefix of the prompt, else the least recently used one."""
+        prompt = sequence.prompt_ids
+        lengths = sorted({len(tokens) for tokens in self._by_tokens if len(tokens) < len(prompt)}, reverse=True)
+        for length in lengths:
+            slot = self._by_tokens.get(tuple(prompt[:length]))
+            if slot is not None:
+                sequence.cached = list(prompt[:length])
+                self._forget(slot)
+                return slot
+        slot = next(iter(self._idle))
+        self._forget(slot)
+        return slot
+
+    def _forget(self, slot: int) -> None:
+        tokens = self._idle.pop(slot)
+        if self._by_tokens.get(tokens) == slot:
+            del self._by_tokens[tokens]
+
+    def _release(self, slot: int) -> None:
+        tokens = tuple(self._running.pop(slot).cached)
+        self._idle[slot] = tokens
+        if tokens:
+            self._by_tokens[tokens] = slot
+
+    # ---- the model --------------------------------------------------------------------------------------------
+
+    def _forward(self, slots: list[int]) -> torch.Tensor:
+        """Feed what each slot has not seen; return the logits ``(len(slots), V)`` after its last token."""
+        inputs = [self._running[slot].next_input for slot in slots]
+        starts = [len(self._running[slot].cached) for slot in slots]
+        width = max(len(ids) for ids in inputs)
+        length = max(start + len(ids) for start, ids in zip(starts, inputs, strict=True))
+        ids = torch.tensor([row + [0] * (width - len(row)) for row in inputs])
+        lengths = torch.tensor([len(row) for row in inputs])
+        offsets = torch.arange(width)
+        positions = torch.tensor(starts).unsqueeze(1) + offsets
+        padding = offsets >= lengths.unsqueeze(1)
+        writes = positions.masked_fill(padding, self.max_model_len)
+        # Causal over absolute positions; everything a slot holds beyond its own length lies in the future.
+        mask = torch.arange(length) <= positions.clamp(max=length - 1).unsqueeze(-1)
+        self._cache.select(torch.tensor(slots), writes, length)
+        output = self.model(
+            input_ids=ids,
+            attention_mask=mask.unsqueeze(1),
+            position_ids=positions.clamp(max=self.max_model_len - 1),
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=(lengths - 1).unique() if width > 1 else 1,
+        )
+        for slot, row in zip(slots, inputs, strict=True):
+            self._running[slot].cached.extend(row)
+        logits = output.logits
+        if width == 1:
+            return logits[:, -1].float()
+        kept = (lengths - 1).unique()
+        columns = torch.searchsorted(kept, lengths - 1)
+        return logits[torch.arange(len(slots)), columns].float()
+
+    def _sample(self, slots: list[int], logits: torch.Tensor) -> dict[str, Generated]:
+        """Draw one token per slot and return the sequences that end with it."""
+        sequences = [self._running[slot] for slot in slots]
+        tokens, log_probs = sample_tokens(
+            logits, [s.params for s in sequences], [s.rng.random() for s in sequences]
+        )
+        finished = {}
+        for slot, sequence, token, log_prob in zip(slots, sequences, tokens, log_probs, strict=True):
+            sequence.token_ids.append(token)
+            sequence.log_probs.append(log_prob)
+            reason = self._stop_reason(sequence)
+            if reason is not None:
+                self._release(slot)
+                finished[sequence.request_id] = Generated(sequence.token_ids, sequence.log_probs, reason)
+        return finished
+
+    def _stop_reason(self, sequence: _Sequence) -> str | None:
+        if sequence.token_ids[-1] in self.eos_token_ids:
+            return "completed"
+        total = len(sequence.prompt_ids) + len(sequence.token_ids)
+        if len(sequence.token_ids) >= sequence.params.max_tokens or total >= self.max_model_len:
+            return "length"
+        return None
+
+
+def sample_tokens(
+    logits: torch.Tensor, params: Sequence[SamplingParams], uniforms: Sequence[float]
+) -> tuple[list[int], list[float]]:
+    """Sample one token per row by inverting its cumulative distribution.
+
+    Args:
+        logits: raw next-token logits, float32, ``(B, V)``.
+        params: sampling parameters of each row.
+        uniforms: one draw from [0, 1) per row; ignored by greedy rows.
+
+    Returns:
+        Token ids and their log-probabilities under the temperature-scaled distribution *before* top-k and top-p, which
+        is the distribution that the trainer evaluates (veRL scales logits by ``rollout.temperature``). Greedy rows
+        report the log-probability at temperature 1.
+    """
+    temperatures = torch.tensor([p.temperature if p.temperature > 0 else 1.0 for p in params])
+    log_probs = torch.log_softmax(logits / temperatures.unsqueeze(1), dim=-1)
+    probs = log_probs.exp()
+    for row, p in enumerate(params):
+        if p.top_k != -1 or p.top_p < 1:
+            probs[row] = _truncate(probs[row], p)
+    # float64: the last cumulative value must not fall short of a draw close to 1.
+    cumulative = probs.double().cumsum(dim=-1)
+    targets = torch.tensor(uniforms, dtype=torch.float64).unsqueeze(1) * cumulative[:, -1:]
+    tokens = torch.searchsorted(cumulative, targets, right=True).squeeze(1).clamp(max=logits.shape[1] - 1)
+    greedy = torch.tensor([p.temperature == 0 for p in params])
+    tokens = torch.where(greedy, logits.argmax(dim=-1), tokens)
+    return tokens.tolist(), log_probs.gather(1, tokens.unsqueeze(1)).squeeze(1).tolist()
+
+
+def _truncate(probs: torch.Tensor, params: SamplingParams) -> torch.Tensor:
+    """Zero the probabilities ``(V,)`` outside top-k and the nucleus; at least one token always stays."""
+    ordered, order = probs.sort(descending=True)
+    keep = ordered.cumsum(0) - ordered < params.top_p
+    if params.top_k != -1:
+        keep[params.top_k :] = False
+    return torch.zeros_like(probs).scatter(0, order, ordered * keep)

@@ -1,0 +1,290 @@
+"""The rollout backend ``hf_cpu``: a server process that generates with `ContinuousBatch`, in veRL's terms.
+
+Three parts, the same three that veRL's vLLM backend has (``verl/workers/rollout/vllm_rollout``):
+
+- `HFServer`: a Ray actor with its own copy of the model; token ids in, token ids out.
+- `HFReplica`: launches the servers of one replica (`verl.workers.rollout.replica.RolloutReplica`).
+- `HFServerAdapter`: lives in the training worker and sends it the new weights (`verl.workers.rollout.base.BaseRollout`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Generator
+from typing import Any
+
+import ray
+import torch
+from verl.workers.config import HFModelConfig, RolloutConfig
+from verl.workers.rollout.base import BaseRollout
+from verl.workers.rollout.replica import RolloutReplica, TokenOutput
+
+from verl_actfocus.integration.cpu.generation import ContinuousBatch, Generated, SamplingParams
+
+logger = logging.getLogger(__name__)
+
+#: Value of ``actor_rollout_ref.rollout.name`` that selects this backend.
+BACKEND_NAME = "hf_cpu"
+
+
+def _server_name(replica_rank: int, suffix: str = "") -> str:
+    return f"{BACKEND_NAME}_server_{replica_rank}{suffix}"
+
+
+def _torch_dtype(name: str) -> torch.dtype:
+    """Resolve ``rollout.dtype``; a CPU computes these two natively."""
+    dtypes = {"float32": torch.float32, "fp32": torch.float32, "bfloat16": torch.bfloat16, "bf16": torch.bfloat16}
+    if name not in dtypes:
+        raise ValueError(f"rollout.dtype={name!r} is not supported by {BACKEND_NAME}; use one of {sorted(dtypes)}")
+    return dtypes[name]
+
+
+class HFServer:
+    """Generates with a Hugging Face model; methods are those that veRL calls on a rollout server.
+
+    The model runs in one background thread; ``generate`` coroutines wait for their response. Generation before the
+    first weights have arrived is an error: the server is built from the configuration, without reading weights.
+
+    Args:
+        config: ``actor_rollout_ref.rollout``.
+        model_config: ``actor_rollout_ref.model``.
+        replica_rank: index of the replica, which also offsets the sampling seed.
+    """
+
+    def __init__(self, config: RolloutConfig, model_config: HFModelConfig, replica_rank: int) -> None:
+        from transformers import AutoModelForCausalLM
+
+        torch.set_num_threads(int(os.environ.get("ACTFOCUS_ROLLOUT_THREADS", "1")))
+        self._config = config
+        hf_config = model_config.hf_config
+        hf_config._attn_implementation = "sdpa"
+        self._model = AutoModelForCausalLM.from_config(hf_config, dtype=_torch_dtype(config.dtype)).eval()
+        tokenizer = model_config.tokenizer
+        self._batch = ContinuousBatch(
+            self._model,
+            slots=config.max_num_seqs,
+            max_model_len=config.max_model_len or config.prompt_length + config.response_length,
+            eos_token_ids=_end_tokens(model_config.generation_config, tokenizer),
+            seed=config.get("seed", 0) + replica_rank,
+        )
+        self._global_steps: int | None = None
+        self._futures: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Future[Generated]]] = {}
+        self._lock = threading.Condition()
+        self._failure: BaseException | None = None
+        threading.Thread(target=self._run, name="generation", daemon=True).start()
+
+    # ---- what the agent loop calls ----------------------------------------------------------------------------
+
+    async def generate(
+        self,
+        request_id: str,
+        prompt_ids: list[int],
+        sampling_params: dict[str, Any],
+        image_data: list[Any] | None = None,
+        video_data: list[Any] | None = None,
+        **kwargs: Any,
+    ) -> TokenOutput:
+        """Generate one response (``verl/workers/rollout/llm_server.py``, ``LLMServerClient.generate``).
+
+        Raises:
+            ValueError: images or videos were given, or the prompt leaves no room for a token.
+            RuntimeError: no weights have been received yet, or the generation thread has died.
+        """
+        if image_data or video_data:
+            raise ValueError(f"{BACKEND_NAME} serves text models only; got image or video data")
+        if self._global_steps is None:
+            raise RuntimeError("generate was called before the trainer sent the first weights")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Generated] = loop.create_future()
+        with self._lock:
+            if self._failure is not None:
+                raise RuntimeError("the generation thread has died") from self._failure
+            self._batch.add(request_id, prompt_ids, self._sampling_params(len(prompt_ids), sampling_params))
+            self._futures[request_id] = (loop, future)
+            self._lock.notify()
+        generated = await future
+        return TokenOutput(
+            token_ids=generated.token_ids,
+            log_probs=generated.log_probs if sampling_params.get("logprobs") else None,
+            stop_reason=generated.stop_reason,
+            extra_fields={"global_steps": self._global_steps},
+        )
+
+    def _sampling_params(self, prompt_length: int, params: dict[str, Any]) -> SamplingParams:
+        known = {"temperature", "top_p", "top_k", "max_tokens", "max_new_tokens", "seed", "logprobs"}
+        # veRL always sends repetition_penalty=1.0, which changes nothing; any other value would be ignored silently.
+        if params.get("repetition_penalty", 1.0) != 1.0 or not set(params) <= known | {"repetition_penalty"}:
+            raise ValueError(f"{BACKEND_NAME} does not know sampling parameters {params}; it honours {sorted(known)}")
+        limit = params.get("max_tokens") or params.get("max_new_tokens")
+        if limit is None:
+            limit = self._config.response_length + self._config.prompt_length - prompt_length
+        return SamplingParams(
+            max_tokens=limit,
+            temperature=params.get("temperature", 1.0),
+            top_p=params.get("top_p", 1.0),
+            top_k=params.get("top_k", -1),
+            seed=params.get("seed"),
+        )
+
+    # ---- what the trainer calls -------------------------------------------------------------------------------
+
+    async def update_weights(self, weights: dict[str, torch.Tensor], global_steps: int | None) -> None:
+        """Replace the model's weights.
+
+        Raises:
+            RuntimeError: a name or shape does not fit, or requests are still running.
+        """
+        with self._lock:
+            self._batch.forget_cache()
+            missing, unexpected = self._model.load_state_dict(weights, strict=False)
+            tied = set(self._model._tied_weights_keys or ()) if self._model.config.tie_word_embeddings else set()
+            if unexpected or set(missing) - tied:
+                raise RuntimeError(
+                    f"weights do not fit the rollout model: missing {sorted(set(missing) - tied)}, "
+                    f"unexpected {sorted(unexpected)}"
+                )
+            self._global_steps = -1 if global_steps is None else global_steps
+
+    async def wake_up(self) -> None:
+        """Nothing to restore: memory is not shared with the trainer's device."""
+
+    async def sleep(self) -> None:
+        """Forget kept keys and values; the weights stay."""
+        with self._lock:
+            self._batch.forget_cache()
+
+    async def clear_kv_cache(self) -> None:
+        """Forget kept keys and values."""
+        await self.sleep()
+
+    async def release_kv_cache(self) -> None:
+        await self.sleep()
+
+    async def resume_kv_cache(self) -> None:
+        """Nothing to restore: the slots stay allocated."""
+
+    async def abort_all_requests(self, reject_request: bool = False) -> None:
+        """End every running request with what it has generated so far, stop reason ``aborted``."""
+        with self._lock:
+            self._resolve(self._batch.abort())
+
+    async def resume_generation(self) -> None:
+        """Nothing to resume: aborted requests have been answered."""
+
+    async def start_profile(self, **kwargs: Any) -> None:
+        """The CPU backend has no profiler of its own."""
+
+    async def stop_profile(self) -> None:
+        """The CPU backend has no profiler of its own."""
+
+    # ---- the generation thread --------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while True:
+                with self._lock:
+                    self._lock.wait_for(lambda: self._batch.busy)
+                    self._resolve(self._batch.step())
+        except BaseException as error:
+            # Every caller must hear of it: a dead thread would otherwise be a hang with nothing printed.
+            logger.exception("the generation thread has died")
+            with self._lock:
+                self._failure = error
+                for loop, future in self._futures.values():
+                    loop.call_soon_threadsafe(future.set_exception, RuntimeError(f"generation failed: {error!r}"))
+                self._futures.clear()
+
+    def _resolve(self, finished: dict[str, Generated]) -> None:
+        for request_id, generated in finished.items():
+            loop, future = self._futures.pop(request_id)
+            loop.call_soon_threadsafe(future.set_result, generated)
+
+
+def _end_tokens(generation_config: Any, tokenizer: Any) -> list[int]:
+    """Collect the ids that end a turn: the generation config's and the tokenizer's end-of-sequence tokens."""
+    ids: set[int] = set()
+    for source in (generation_config.eos_token_id if generation_config is not None else None, tokenizer.eos_token_id):
+        if source is not None:
+            ids.update([source] if isinstance(source, int) else source)
+    if not ids:
+        raise ValueError("neither the generation config nor the tokenizer names an end-of-sequence token")
+    return sorted(ids)
+
+
+class HFReplica(RolloutReplica):
+    """One server process for one training rank."""
+
+    async def launch_servers(self) -> None:
+        """Start the server beside its training worker.
+
+        Raises:
+            ValueError: more than one rank per replica is asked for; the CPU backend does not split a model.
+        """
+        if self.world_size != 1:
+            raise ValueError(
+                f"{BACKEND_NAME} runs a model on one rank, but tensor × data × pipeline parallel size is "
+                f"{self.world_size}; set rollout.tensor_model_parallel_size=1 (more ranks become more replicas)"
+            )
+        name = _server_name(self.replica_rank, self.name_suffix)
+        node = await self.workers[0].__ray_call__.remote(lambda worker: ray.get_runtime_context().get_node_id())
+        server = (
+            ray.remote(HFServer)
+            .options(
+                name=name,
+                num_cpus=0,
+                max_concurrency=self.max_concurrency,
+                scheduling_strategy=ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+                    node_id=node, soft=False
+                ),
+            )
+            .remote(self.config, _resolved(self.model_config), self.replica_rank)
+        )
+        self.servers = [server]
+        self._server_handle = server
+        self._server_address = name
+
+
+def _resolved(model_config: Any) -> HFModelConfig:
+    """Return the model configuration with tokenizer and Hugging Face configuration loaded."""
+    from verl.utils.config import omega_conf_to_dataclass
+
+    return omega_conf_to_dataclass(model_config)
+
+
+class HFServerAdapter(BaseRollout):
+    """Sends the training worker's weights to the server of its replica."""
+
+    def __init__(self, config: RolloutConfig, model_config: HFModelConfig, device_mesh: Any, *args: Any, **kwargs: Any):
+        super().__init__(config, model_config, device_mesh)
+        self._replica_rank = int(os.environ["RANK"])
+        self._server: ray.actor.ActorHandle | None = None
+
+    async def resume(self, tags: list[str]) -> None:
+        """Nothing was released."""
+
+    async def release(self) -> None:
+        """Nothing to release."""
+
+    async def update_weights(
+        self,
+        weights: Generator[tuple[str, torch.Tensor], None, None],
+        global_steps: int | None = None,
+        peft_config: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Send all weights in one message.
+
+        Raises:
+            ValueError: LoRA adapters are sent on their own; this backend needs merged weights.
+        """
+        if peft_config is not None:
+            raise ValueError(
+                f"{BACKEND_NAME} receives full weights only; set actor_rollout_ref.model.lora.merge=True to train LoRA"
+            )
+        state = {name: tensor.detach().to("cpu", copy=True) for name, tensor in weights}
+        if self._server is None:
+            self._server = ray.get_actor(_server_name(self._replica_rank))
+        await self._server.update_weights.remote(state, global_steps)

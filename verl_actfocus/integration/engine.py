@@ -1,0 +1,112 @@
+"""What ActFocus needs of a training engine: signals out of a forward pass, and weights into the normaliser.
+
+veRL's FSDP engine returns a dictionary of per-token outputs from every forward pass and writes each of them back to
+TransferQueue (``verl/workers/engine/fsdp/transformer_impl.py``, ``prepare_model_outputs``). `SignalOutputs` adds the
+energy, entropy and log-probability of the *raw* logits to it, only when the batch asks for them. `WeightedUpdate`
+sums the token weights of the global mini-batch before it is split, as veRL does with the token count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from verl.utils import tensordict_utils as tu
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngine, FSDPEngineWithLMHead
+
+from verl_actfocus.integration import fields
+from verl_actfocus.method import token_energy, token_entropy
+
+#: Positions per chunk: bounds the float32 working memory of a signal to this many rows of the vocabulary.
+CHUNK_SIZE = 1024
+
+
+class SignalOutputs(FSDPEngineWithLMHead):
+    """Language-model engine that can return signals of the raw logits (temperature 1)."""
+
+    def prepare_model_outputs(
+        self, output: Any, output_args: dict[str, Any], micro_batch: TensorDict, logits_processor_func: Any
+    ) -> dict[str, Tensor]:
+        """Extend veRL's per-token outputs by those named under `fields.OUTPUTS`.
+
+        Each is a jagged tensor over prompt and response like ``log_probs``: position ``t`` holds the value of the
+        logits that predict token ``t + 1``.
+        """
+        wanted = tu.get_non_tensor_data(data=micro_batch, key=fields.OUTPUTS, default="")
+        signals = {}
+        if wanted:
+            # Before veRL's own outputs: those may scale the logits, and their backward may overwrite them.
+            signals = self._signals(wanted.split(","), output.logits, output_args, micro_batch)
+        model_output = super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
+        return {**model_output, **signals}
+
+    def _signals(
+        self, names: list[str], logits: Tensor | DTensor, output_args: dict[str, Any], micro_batch: TensorDict
+    ) -> dict[str, Tensor]:
+        functions: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+            fields.ENERGY: lambda logits, labels: token_energy(logits, CHUNK_SIZE),
+            fields.ENTROPY: lambda logits, labels: token_entropy(logits, CHUNK_SIZE),
+            fields.LOG_PROB: _label_log_prob,
+        }
+        if isinstance(logits, DTensor):
+            logits = logits.full_tensor()
+        offsets = micro_batch["input_ids"].offsets()
+        packed = tu.get_non_tensor_data(data=micro_batch, key="use_remove_padding", default=True)
+        labels = output_args["input_ids_rmpad_rolled"]
+        with torch.no_grad():
+            rows = logits.squeeze(0) if packed else _unpad(logits, offsets)
+            values = {name: functions[name](rows, labels) for name in names}
+            if packed:
+                pad = output_args["pad_size"]
+                values = {name: self._gather_and_unpad_packed(value, pad) for name, value in values.items()}
+        return {name: torch.nested.nested_tensor_from_jagged(value, offsets) for name, value in values.items()}
+
+
+def _label_log_prob(logits: Tensor, labels: Tensor) -> Tensor:
+    """Log-probability at temperature 1 of each label: its logit plus the energy, ``(N,)`` float32."""
+    return logits.gather(1, labels.unsqueeze(1)).squeeze(1).float() + token_energy(logits, CHUNK_SIZE)
+
+
+def _unpad(logits: Tensor, offsets: Tensor) -> Tensor:
+    """Drop the right padding of ``(B, T, V)`` logits: ``(total tokens, V)`` in the order of the jagged batch."""
+    lengths = offsets.diff()
+    valid = torch.arange(logits.shape[1], device=logits.device) < lengths.unsqueeze(1)
+    return logits[valid]
+
+
+class WeightedUpdate(FSDPEngine):
+    """Engine whose update is normalised by the token weights of the whole mini-batch and skipped without any."""
+
+    _without_weight = False
+
+    def forward_backward_batch(
+        self, data: TensorDict, loss_function: Callable[..., Any] | None, forward_only: bool = False
+    ) -> Any:
+        """Sum the weights over every micro-batch and rank, then run veRL's forward and backward passes."""
+        self._without_weight = False
+        if not forward_only and fields.WEIGHTS in data:
+            # float64: the sum of millions of weights must not depend on how they were split.
+            total = data[fields.WEIGHTS].values().double().sum()
+            torch.distributed.all_reduce(total, group=self.get_data_parallel_group())
+            tu.assign_non_tensor(data, **{fields.WEIGHT_SUM: total.item()})
+            self._without_weight = total.item() == 0
+        return super().forward_backward_batch(data, loss_function, forward_only)
+
+    def optimizer_step(self) -> float:
+        """Step the optimizer, except when no token of the mini-batch has weight.
+
+        The policy gradient is then exactly zero, but momentum and the regularisers would still move the model: an
+        update that nothing asked for. The skip is counted by the loss (``actfocus/skipped_updates``).
+        """
+        if self._without_weight:
+            self.optimizer.zero_grad()
+            return 0.0
+        return super().optimizer_step()
+
+
+class ActFocusLanguageEngine(SignalOutputs, WeightedUpdate):
+    """veRL's FSDP language-model engine with both extensions; identical to it where neither is asked for."""

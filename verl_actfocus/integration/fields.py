@@ -1,0 +1,23 @@
+"""Names under which this package's data travels through veRL: TransferQueue fields and batch entries.
+
+All per-token fields have one value per response token of a trajectory.
+"""
+
+#: `verl_actfocus.method.Span` of each response token, int64.
+SPANS = "actfocus_spans"
+#: Reward of each turn on the last token of the turn, float32.
+TURN_REWARDS = "actfocus_turn_rewards"
+#: Weight of each response token, float32.
+WEIGHTS = "actfocus_weights"
+#: Batch entry: sum of the weights over the optimizer step's global mini-batch.
+WEIGHT_SUM = "actfocus_weight_sum"
+#: Batch flag: comma-separated engine outputs that a forward pass shall add.
+OUTPUTS = "actfocus_outputs"
+
+# Engine outputs: per-token values of the raw logits (temperature 1) of whichever model runs the pass.
+ENERGY = "actfocus_energy"
+ENTROPY = "actfocus_entropy"
+LOG_PROB = "actfocus_log_prob"
+
+#: Prefix under which the inputs of a signal (`verl_actfocus.method.SIGNALS`) are stored.
+SIGNAL_PREFIX = "actfocus_signal_"

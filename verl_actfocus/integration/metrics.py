@@ -1,0 +1,131 @@
+"""Metrics of rollouts and evaluations: what became of the episodes.
+
+The agent loop leaves one record per trajectory (`EpisodeRecord`) in ``extra_fields.reward_extra_info``, veRL's place for
+it. Training and evaluation summarise the same records.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from verl_actfocus.interaction import StopReason
+
+#: File in a checkpoint folder that holds what `SuccessTracker` knows.
+_STATE_FILE = "actfocus.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeRecord:
+    """What became of one episode."""
+
+    #: 1.0 if the environment reported the task solved.
+    success: float
+    #: Value of `StopReason`.
+    stop_reason: str
+    #: Model turns.
+    turns: int
+    #: Turns whose response was well-formed and fully accepted.
+    valid_turns: int
+    #: Environment actions executed.
+    actions: int
+    #: Actions that changed the state.
+    effective_actions: int
+    #: Tokens the model generated, over all turns.
+    response_tokens: int
+    #: Seed of the environment.
+    seed: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as veRL stores it."""
+        return asdict(self)
+
+
+def summarise(records: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Summarise episode records.
+
+    Args:
+        records: dictionaries with the fields of `EpisodeRecord`, at least one.
+
+    Returns:
+        ``success``, ``valid_turn_rate`` (share of turns), ``effective_action_rate`` (share of executed actions),
+        ``turns``, ``response_length`` (generated tokens of an episode) as means, and the share of every stop reason as
+        ``stop/<reason>``.
+    """
+    total = {name: float(sum(record[name] for record in records)) for name in _numeric_fields()}
+    count = len(records)
+    summary = {
+        "success": total["success"] / count,
+        "valid_turn_rate": total["valid_turns"] / total["turns"] if total["turns"] else 0.0,
+        "effective_action_rate": total["effective_actions"] / total["actions"] if total["actions"] else 0.0,
+        "turns": total["turns"] / count,
+        "response_length": total["response_tokens"] / count,
+    }
+    for reason in StopReason:
+        summary[f"stop/{reason.value}"] = float(np.mean([record["stop_reason"] == reason.value for record in records]))
+    return summary
+
+
+def _numeric_fields() -> list[str]:
+    return [f.name for f in fields(EpisodeRecord) if f.name != "stop_reason"]
+
+
+def rollout_metrics(extra_fields: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Summarise the episodes of a training batch as ``rollout/…``; empty if another agent loop produced it."""
+    records = [extra.get("reward_extra_info") or {} for extra in extra_fields]
+    records = [record for record in records if "stop_reason" in record]
+    return {f"rollout/{name}": value for name, value in summarise(records).items()} if records else {}
+
+
+def validation_metrics(infos: dict[str, list[Any]]) -> dict[str, float]:
+    """Summarise an evaluation as ``val/…``; empty if another agent loop produced it.
+
+    Args:
+        infos: name → one value per episode, as veRL's validation collects them.
+    """
+    if "stop_reason" not in infos:
+        return {}
+    names = [*_numeric_fields(), "stop_reason"]
+    records = [dict(zip(names, values, strict=True)) for values in zip(*(infos[name] for name in names), strict=True)]
+    metrics = {f"val/{name}": value for name, value in summarise(records).items()}
+    metrics["val/reward"] = float(np.mean(infos["reward"]))
+    metrics["val/episodes"] = float(len(records))
+    # Standard error of a proportion: how far the success rate may be off by sampling alone.
+    success = metrics["val/success"]
+    metrics["val/success_standard_error"] = float(np.sqrt(success * (1 - success) / len(records)))
+    return metrics
+
+
+class SuccessTracker:
+    """Remembers the best evaluation of a run, across restarts."""
+
+    def __init__(self) -> None:
+        self.peak: float | None = None
+        self.peak_step = 0
+
+    def update(self, step: int, success: float) -> dict[str, float]:
+        """Record an evaluation and return ``val/success_final`` (this one), ``val/success_peak`` and its step."""
+        if self.peak is None or success > self.peak:
+            self.peak, self.peak_step = success, step
+        return {
+            "val/success_final": success,
+            "val/success_peak": self.peak,
+            "val/success_peak_step": float(self.peak_step),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write the state into a checkpoint folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _STATE_FILE).write_text(json.dumps({"peak": self.peak, "peak_step": self.peak_step}))
+
+    def load(self, folder: Path) -> None:
+        """Read the state from a checkpoint folder; a checkpoint of stock veRL has none and leaves it empty."""
+        path = folder / _STATE_FILE
+        if path.exists():
+            state = json.loads(path.read_text())
+            self.peak, self.peak_step = state["peak"], state["peak_step"]

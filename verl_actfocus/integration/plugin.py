@@ -1,0 +1,112 @@
+"""The one module that registers into veRL.
+
+veRL loads it in every process through the entry point ``verl.plugins`` (``verl/__init__.py``); importing it *is* registering.
+Nothing registered here changes a run that does not ask for it by name: names are added, and the one engine that takes a
+stock engine's place adds outputs only when a batch asks for them.
+
+A plugin that fails to load is logged by veRL at DEBUG level only. `verify` is what the command line and the tests call to
+turn that into an error.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from verl_actfocus.integration.versions import require_supported_verl
+
+require_supported_verl()
+
+# Before everything else: the imports below ask veRL for the device, which must find VERL_PLATFORM=cpu registered.
+from verl_actfocus.integration.cpu.platform import PLATFORM_NAME  # noqa: E402
+
+assert PLATFORM_NAME
+
+from hydra.core.config_search_path import ConfigSearchPath  # noqa: E402  (the version is checked first)
+from hydra.core.plugins import Plugins  # noqa: E402
+from hydra.plugins.search_path_plugin import SearchPathPlugin  # noqa: E402
+from omegaconf import OmegaConf  # noqa: E402
+from verl.experimental.agent_loop.agent_loop import _agent_loop_registry  # noqa: E402
+from verl.plugin.platform.platform_manager import PlatformRegistry  # noqa: E402
+from verl.trainer.ppo import core_algos  # noqa: E402
+from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY  # noqa: E402
+from verl.workers.engine import EngineRegistry  # noqa: E402
+from verl.workers.rollout.base import _ROLLOUT_REGISTRY  # noqa: E402
+from verl.workers.rollout.replica import RolloutReplica, RolloutReplicaRegistry  # noqa: E402
+
+from verl_actfocus.integration import estimators, policy_loss, trainer  # noqa: E402
+from verl_actfocus.integration.agent_loop import AGENT_NAME  # noqa: E402
+from verl_actfocus.integration.cpu import engines as _cpu_engines  # noqa: E402, F401  (registers on import)
+from verl_actfocus.integration.engine import ActFocusLanguageEngine  # noqa: E402
+from verl_actfocus.integration.settings import BASE_ESTIMATORS, TRAINER_MODE  # noqa: E402
+
+#: Value of ``rollout.name`` for the CPU backend.
+CPU_ROLLOUT = "hf_cpu"
+#: CUDA-compatible vendors of veRL's platforms whose FSDP engine is extended.
+GPU_VENDORS = ["nvidia", "amd"]
+
+
+class _ConfigSearchPath(SearchPathPlugin):
+    """Lets Hydra find ``+actfocus=…`` in this package."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append(provider="verl_actfocus", path="pkg://verl_actfocus.config")
+
+
+def _packaged_model(name: str) -> str:
+    """Resolve ``${actfocus.model:<name>}`` to the folder of a model that ships with the package.
+
+    Raises:
+        ValueError: no such model ships; the message lists those that do.
+    """
+    folder = files("verl_actfocus") / "models"
+    names = sorted(entry.name for entry in folder.iterdir() if (entry / "model").is_dir())
+    if name not in names:
+        raise ValueError(f"no packaged model {name!r}; there are {names}")
+    return str(folder / name)
+
+
+def _load_cpu_replica() -> type[RolloutReplica]:
+    from verl_actfocus.integration.cpu.rollout import HFReplica
+
+    return HFReplica
+
+
+def _register() -> None:
+    core_algos.register_adv_est("actfocus_grpo")(estimators.actfocus_grpo)
+    core_algos.register_adv_est("actfocus_gae")(estimators.actfocus_gae)
+    core_algos.register_policy_loss(policy_loss.LOSS_NAME)(policy_loss.policy_loss)
+    EngineRegistry.register(
+        model_type="language_model", backend=["fsdp", "fsdp2"], device="cuda", vendor=GPU_VENDORS
+    )(ActFocusLanguageEngine)
+    RolloutReplicaRegistry.register(CPU_ROLLOUT, _load_cpu_replica)
+    _ROLLOUT_REGISTRY[(CPU_ROLLOUT, "async")] = "verl_actfocus.integration.cpu.rollout.HFServerAdapter"
+    Plugins.instance().register(_ConfigSearchPath)
+    OmegaConf.register_new_resolver("actfocus.model", _packaged_model, replace=True)
+
+
+_register()
+
+
+def verify() -> None:
+    """Check that everything is registered with the veRL of this process.
+
+    Raises:
+        RuntimeError: something is missing; the message lists it and the remedy.
+    """
+    engines = EngineRegistry._engines.get("language_model", {}).get("fsdp", {})
+    found = {
+        **{f"advantage estimator {name}": name in core_algos.ADV_ESTIMATOR_REGISTRY for name in BASE_ESTIMATORS},
+        f"policy loss {policy_loss.LOSS_NAME}": policy_loss.LOSS_NAME in core_algos.POLICY_LOSS_REGISTRY,
+        f"trainer mode {TRAINER_MODE}": TRAINER_REGISTRY.get(TRAINER_MODE) is trainer.ActFocusTrainer,
+        f"agent loop {AGENT_NAME}": AGENT_NAME in _agent_loop_registry,
+        f"platform {PLATFORM_NAME}": PlatformRegistry.get(PLATFORM_NAME) is not None,
+        f"rollout backend {CPU_ROLLOUT}": (CPU_ROLLOUT, "async") in _ROLLOUT_REGISTRY,
+        "training engine (GPU)": engines.get(("cuda", "nvidia")) is ActFocusLanguageEngine,
+        "training engine (CPU)": "cpu" in engines,
+    }
+    missing = [name for name, registered in found.items() if not registered]
+    if missing:
+        raise RuntimeError(
+            f"not registered with veRL: {', '.join(missing)}; reinstall the package (pip install .) so that its "
+            "verl.plugins entry point is found, and leave VERL_USE_EXTERNAL_PLUGINS unset or 'auto'"
+        )

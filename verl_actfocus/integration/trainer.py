@@ -1,0 +1,281 @@
+"""The trainer mode ``actfocus``: veRL's synchronous V1 trainer with token weights between advantage and update.
+
+`ActFocusTrainer` overrides the steps of ``verl/trainer/ppo/v1/trainer_base.py`` where something has to be added and calls
+veRL's own code for the rest:
+
+=========================  =============================================================================================
+step                       what is added
+=========================  =============================================================================================
+``_init_resource_pool_mgr``  the reference model, if the signal needs one; CPU workers on a CPU
+``_balance_batch``         excluded trajectories are counted, groups selected, spans tagged where the rollout did not
+``_compute_old_log_prob``  log-probabilities at temperature 1, if the signal needs them
+``_compute_ref_log_prob``  the reference model's energy (or entropy, log-probability) of every token
+``_compute_advantage``     the base advantages, then the token weights
+=========================  =============================================================================================
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+import transfer_queue as tq
+from omegaconf import DictConfig, open_dict
+from tensordict import TensorDict
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.utils import need_critic
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+from verl.trainer.ppo.v1.trainer_base import register_trainer
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils.config import omega_conf_to_dataclass, validate_config
+from verl.utils.device import get_device_name
+from verl.workers.utils.padding import response_from_nested, response_to_nested
+
+from verl_actfocus.integration import fields
+from verl_actfocus.integration.metrics import SuccessTracker, rollout_metrics, validation_metrics
+from verl_actfocus.integration.policy_loss import SKIPPED_METRIC, actfocus_ppo_loss
+from verl_actfocus.integration.selection import select_groups
+from verl_actfocus.integration.settings import BASE_ESTIMATORS, TRAINER_MODE, ActFocusSettings, check_compatible
+from verl_actfocus.integration.trajectories import TrajectoryLog
+from verl_actfocus.integration.weighting import ResponseTagger, compute_weights, weight_metrics
+from verl_actfocus.method import SIGNALS, compute_signal
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at TransferQueue while a batch is generated; veRL's 2 s would be half a step on a CPU.
+POLL_SECONDS = 0.05
+#: Engine output → field of the batch that `verl_actfocus.method.compute_signal` knows.
+_REFERENCE_OUTPUTS = {
+    "ref_energy": fields.ENERGY,
+    "ref_entropy": fields.ENTROPY,
+    "ref_log_prob": fields.LOG_PROB,
+}
+
+
+@register_trainer(TRAINER_MODE)
+class ActFocusTrainer(PPOTrainerSync):
+    """Synchronous PPO or GRPO with the token weights of He et al. 2026.
+
+    Args:
+        config: a complete veRL configuration with ``algorithm.actfocus``.
+
+    Raises:
+        ValueError: a setting is out of range or cannot be honoured; the message names it and the remedy.
+    """
+
+    def __init__(self, config: DictConfig) -> None:
+        self.settings = ActFocusSettings.from_config(config)
+        check_compatible(config, self.settings)
+        if BASE_ESTIMATORS[config.algorithm.adv_estimator] == "gae" and config.critic.enable is None:
+            # veRL enables the critic for the estimator name "gae" only.
+            with open_dict(config):
+                config.critic.enable = True
+            validate_config(config, use_reference_policy=False, use_critic=True)
+        super().__init__(config)
+        if self.settings.needs_reference and not self.use_reference_policy:
+            print(
+                f"[actfocus] the signal '{self.settings.signal}' comes from the frozen reference model: its forward pass "
+                "is switched on (no KL term is added)"
+            )
+            self.use_reference_policy = True
+        self._inputs = SIGNALS[self.settings.signal].inputs if self.settings.needs_signal else ()
+        self._success = SuccessTracker()
+        self._trajectories = TrajectoryLog(self.settings.trajectories)
+
+    # ---- setup ------------------------------------------------------------------------------------------------
+
+    def _build_replay_buffer(self) -> ReplayBuffer:
+        # Everything in veRL that asks for the mode means "sync": any other name gets asynchronous buffers.
+        self.trainer_mode = "sync"
+        buffer = super()._build_replay_buffer()
+        buffer.poll_interval = POLL_SECONDS
+        return buffer
+
+    def _init_resource_pool_mgr(self) -> None:
+        with self._reference_requested():
+            super()._init_resource_pool_mgr()
+        if get_device_name() == "cpu":
+            self._use_cpu_workers()
+
+    @contextmanager
+    def _reference_requested(self) -> Iterator[None]:
+        """Let veRL choose the roles as if a KL term asked for the reference model, without adding the term."""
+        algorithm = self.config.algorithm
+        configured = algorithm.use_kl_in_reward
+        algorithm.use_kl_in_reward = configured or self.use_reference_policy
+        try:
+            yield
+        finally:
+            algorithm.use_kl_in_reward = configured
+
+    def _use_cpu_workers(self) -> None:
+        from verl.trainer.ppo.utils import Role
+
+        from verl_actfocus.integration.cpu.workers import CPUActorRolloutRefWorker, CPUTrainingWorker
+
+        for role in self.role_worker_mapping:
+            worker = CPUTrainingWorker if role == Role.Critic else CPUActorRolloutRefWorker
+            self.role_worker_mapping[role] = ray.remote(worker)
+
+    def _setup(self) -> None:
+        super()._setup()
+        actor_config = omega_conf_to_dataclass(self.config.actor_rollout_ref.actor)
+        self.actor_rollout_wg.set_loss_fn(partial(actfocus_ppo_loss, config=actor_config))
+        self._tagger = ResponseTagger(self.tokenizer, self.settings.tags)
+
+    # ---- one step ---------------------------------------------------------------------------------------------
+
+    def _balance_batch(self, batch: KVBatchMeta, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> KVBatchMeta:
+        expected = self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n
+        batch = select_groups(self._count_excluded(batch, expected, metrics), self.settings.keep_groups, metrics)
+        metrics.update(rollout_metrics(self._extra_fields(batch)))
+        self._ensure_spans(batch)
+        batch = super()._balance_batch(batch, metrics, *args, **kwargs)
+        self._fit_padding(batch)
+        return batch
+
+    def _count_excluded(self, batch: KVBatchMeta, expected: int, metrics: dict[str, Any]) -> KVBatchMeta:
+        """Count the trajectories that ended for a reason that is not the model's: the rollout has left them out."""
+        sessions = {key.rsplit("_", 1)[0] for key in batch.keys}
+        metrics["rollout/excluded_trajectories"] = expected - len(sessions)
+        if not sessions:
+            raise RuntimeError(
+                f"all {expected} trajectories of step {self.global_steps} failed for a reason that is not the model's "
+                "(see the agent loop's errors above); nothing is left to train on"
+            )
+        return batch
+
+    def _extra_fields(self, batch: KVBatchMeta) -> list[dict[str, Any]]:
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
+        return [dict(getattr(item, "data", item)) for item in list(data["extra_fields"])]
+
+    def _ensure_spans(self, batch: KVBatchMeta) -> None:
+        """Tag the responses of agent loops that do not tag while they generate."""
+        names = ["responses", "response_mask", fields.SPANS]
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=names)
+        if fields.SPANS in data:
+            return
+        spans = [self._tagger.tag(ids, mask) for ids, mask in zip(data["responses"], data["response_mask"], strict=True)]
+        self._put(batch, {fields.SPANS: torch.nested.as_nested_tensor(spans, layout=torch.jagged)})
+
+    def _fit_padding(self, batch: KVBatchMeta) -> None:
+        """Give veRL's synthetic rows spans of their own length: they were copied from a real trajectory."""
+        keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if tag.get("is_padding", False)]
+        if keys:
+            rows = KVBatchMeta(keys=keys, tags=[{}] * len(keys), partition_id=batch.partition_id)
+            empty = [torch.zeros(1, dtype=torch.long) for _ in keys]
+            self._put(rows, {fields.SPANS: torch.nested.as_nested_tensor(empty, layout=torch.jagged)})
+
+    def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        if "old_log_prob" not in self._inputs:
+            return super()._compute_old_log_prob(batch, metrics)
+        with self._outputs_requested(batch, {"old_log_prob": fields.LOG_PROB}):
+            return super()._compute_old_log_prob(batch, metrics)
+
+    def _compute_ref_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        wanted = {name: output for name, output in _REFERENCE_OUTPUTS.items() if name in self._inputs}
+        with self._outputs_requested(batch, wanted):
+            return super()._compute_ref_log_prob(batch, metrics)
+
+    @contextmanager
+    def _outputs_requested(self, batch: KVBatchMeta, wanted: dict[str, str]) -> Iterator[None]:
+        """Ask the engine for extra outputs during one forward pass and store them per response token.
+
+        Args:
+            batch: the training batch.
+            wanted: name that the signal knows → engine output.
+        """
+        batch.extra_info[fields.OUTPUTS] = ",".join(wanted.values())
+        try:
+            yield
+        finally:
+            batch.extra_info.pop(fields.OUTPUTS)
+        if not wanted:
+            return
+        names = [*wanted.values(), "response_mask"]
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=names)
+        self._put(
+            batch,
+            {
+                fields.SIGNAL_PREFIX + name: response_from_nested(data[output], data["response_mask"])
+                for name, output in wanted.items()
+            },
+        )
+
+    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        algorithm = self.config.algorithm
+        name = algorithm.adv_estimator
+        # veRL treats its own estimators by name (values for GAE, several outputs per session for GRPO).
+        algorithm.adv_estimator = BASE_ESTIMATORS[name]
+        try:
+            batch = super()._compute_advantage(batch, metrics)
+        finally:
+            algorithm.adv_estimator = name
+        return self._weight_tokens(batch, metrics)
+
+    def _weight_tokens(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        names = [fields.SPANS, "response_mask", "advantages", *(fields.SIGNAL_PREFIX + name for name in self._inputs)]
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=names)
+        nested_mask = data["response_mask"]
+        padded = data.to_padded_tensor()
+        spans, mask = padded[fields.SPANS], padded["response_mask"]
+        signals = {name: padded[fields.SIGNAL_PREFIX + name] for name in self._inputs}
+        result = compute_weights(spans, mask, signals, self.settings)
+        metrics.update(weight_metrics(spans, mask, padded["advantages"], result))
+        if self._trajectories.wants(self.global_steps):
+            signal = compute_signal(self.settings.signal, tensors=signals) if signals else None
+            self._trajectories.write(self.global_steps, batch, self.tokenizer, result.weights, signal)
+        # The returned handle lists the new field; the one passed in would hide it from the update.
+        return self._put(batch, {fields.WEIGHTS: response_to_nested(result.weights, nested_mask)})
+
+    def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        batch = super()._update_actor(batch, metrics)
+        actor = self.config.actor_rollout_ref.actor
+        updates = len(batch) // (actor.ppo_mini_batch_size * self.config.actor_rollout_ref.rollout.n) * actor.ppo_epochs
+        metrics["actfocus/skipped_updates"] = round(metrics.pop(f"actor/{SKIPPED_METRIC}") * updates)
+        return batch
+
+    def _put(self, batch: KVBatchMeta, values: dict[str, torch.Tensor]) -> KVBatchMeta:
+        return tq.kv_batch_put(
+            keys=batch.keys, partition_id=batch.partition_id, fields=TensorDict(values, batch_size=len(batch.keys))
+        )
+
+    # ---- validation and checkpoints -----------------------------------------------------------------------------
+
+    def _val_metrics_update(
+        self,
+        data_sources: list[str],
+        sample_uids: list[str],
+        reward_extra_infos_dict: dict[str, list[Any]],
+        sample_turns: list[int],
+        expected_acc_counts: dict[tuple[str, str], int] | None = None,
+    ) -> dict[str, float]:
+        own = validation_metrics(reward_extra_infos_dict)
+        if not own:
+            return super()._val_metrics_update(
+                data_sources, sample_uids, reward_extra_infos_dict, sample_turns, expected_acc_counts
+            )
+        expected = sum((expected_acc_counts or {}).values())
+        own["val/excluded_trajectories"] = expected - len(sample_uids)
+        own.update(self._success.update(self.global_steps, own["val/success"]))
+        return own
+
+    def _save_checkpoint(self) -> None:
+        # Before veRL's tracker file names the checkpoint as complete.
+        self._success.save(self._checkpoint_folder())
+        super()._save_checkpoint()
+
+    def _load_checkpoint(self) -> None:
+        super()._load_checkpoint()
+        if self.global_steps > 0:
+            explicit = self.config.trainer.resume_mode == "resume_path"
+            self._success.load(Path(self.config.trainer.resume_from_path) if explicit else self._checkpoint_folder())
+
+    def _checkpoint_folder(self) -> Path:
+        return Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"

@@ -1,0 +1,97 @@
+"""Writes a few trajectories of a run to disk, token by token, with span, weight and signal.
+
+One JSON object per trajectory and line; the report and any viewer read nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import transfer_queue as tq
+from torch import Tensor
+from transfer_queue import KVBatchMeta
+from transformers import PreTrainedTokenizerBase
+
+from verl_actfocus.integration import fields
+from verl_actfocus.integration.settings import TrajectorySettings
+from verl_actfocus.method import Span
+
+_FIELDS = [
+    "prompts",
+    "responses",
+    "response_mask",
+    "advantages",
+    "rm_scores",
+    "extra_fields",
+    fields.SPANS,
+    fields.TURN_REWARDS,
+]
+
+
+class TrajectoryLog:
+    """Appends sampled trajectories to ``<folder>/<step>.jsonl``.
+
+    Args:
+        settings: folder, interval and number; without a folder nothing is written.
+    """
+
+    def __init__(self, settings: TrajectorySettings) -> None:
+        self._settings = settings
+
+    def wants(self, step: int) -> bool:
+        """Whether trajectories of this step shall be written."""
+        return self._settings.folder is not None and (step == 1 or step % self._settings.every == 0)
+
+    def write(
+        self,
+        step: int,
+        batch: KVBatchMeta,
+        tokenizer: PreTrainedTokenizerBase,
+        weights: Tensor,
+        signal: Tensor | None,
+    ) -> None:
+        """Write the first real trajectories of a batch.
+
+        Args:
+            step: training step.
+            batch: the training batch, in the row order of `weights`.
+            tokenizer: decodes single tokens.
+            weights: ``(B, T)`` token weights.
+            signal: ``(B, T)`` signal, or None where it plays no part.
+        """
+        if self._settings.folder is None:
+            return
+        rows = [i for i, tag in enumerate(batch.tags) if not tag.get("is_padding", False)][: self._settings.count]
+        keys = [batch.keys[i] for i in rows]
+        data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=_FIELDS)
+        folder = Path(self._settings.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"{step}.jsonl").open("w", encoding="utf-8") as file:
+            for n, row in enumerate(rows):
+                record = _record(data, n, tokenizer, weights[row], None if signal is None else signal[row])
+                file.write(json.dumps({"step": step, **record}, ensure_ascii=False) + "\n")
+
+
+def _record(
+    data: Any, n: int, tokenizer: PreTrainedTokenizerBase, weights: Tensor, signal: Tensor | None
+) -> dict[str, Any]:
+    ids = data["responses"][n].tolist()
+    length = len(ids)
+    extra = data["extra_fields"][n]
+    extra = getattr(extra, "data", extra)
+    turn_rewards = data[fields.TURN_REWARDS][n].tolist() if fields.TURN_REWARDS in data else None
+    return {
+        "prompt": tokenizer.decode(data["prompts"][n].tolist()),
+        # One token at a time: what each token shows on its own is what its colour stands for.
+        "tokens": [tokenizer.decode([token]) for token in ids],
+        "from_model": data["response_mask"][n].tolist(),
+        "spans": [Span(span).name.lower() for span in data[fields.SPANS][n].tolist()],
+        "weights": weights[:length].tolist(),
+        "signal": None if signal is None else signal[:length].tolist(),
+        "advantages": data["advantages"][n].tolist(),
+        "turn_rewards": turn_rewards,
+        "reward": float(data["rm_scores"][n].sum()),
+        "episode": extra.get("reward_extra_info", {}),
+    }
