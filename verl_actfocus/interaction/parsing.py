@@ -36,9 +36,7 @@ class ParsedResponse:
     problem: str | None
 
 
-def parse_response(
-    text: str, *, prefill: str = THINK_OPEN, separator: str = ACTION_SEPARATOR
-) -> ParsedResponse:
+def parse_response(text: str, *, prefill: str = THINK_OPEN, separator: str = ACTION_SEPARATOR) -> ParsedResponse:
     """Parse one response.
 
     Args:

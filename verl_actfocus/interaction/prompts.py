@@ -8,8 +8,6 @@ hold each as one token.
 
 from __future__ import annotations
 
-from typing import TypedDict
-
 from verl_actfocus.envs.base import EpisodeLimits, TextEnv
 
 THINK_OPEN = "<think>"
@@ -19,11 +17,8 @@ ANSWER_CLOSE = "</answer>"
 ACTION_SEPARATOR = "||"
 
 
-class Message(TypedDict):
-    """One chat message, as ``apply_chat_template`` takes it."""
-
-    role: str
-    content: str
+Message = dict[str, str]
+"""One chat message, ``{"role": …, "content": …}``, as ``apply_chat_template`` takes it."""
 
 
 def system_message(env: TextEnv) -> str:
@@ -101,9 +96,7 @@ def user_message(
     if turn < 1:
         raise ValueError(f"turn is {turn}: turns are counted from 1")
     if (previous_reward is None) != (turn == 1):
-        raise ValueError(
-            f"previous_reward is {previous_reward} on turn {turn}: None on turn 1, a number after"
-        )
+        raise ValueError(f"previous_reward is {previous_reward} on turn {turn}: None on turn 1, a number after")
     lines = [f"Turn {turn}", observation, f"Actions left: {actions_left}", format_instruction(limits)]
     if previous_reward is not None:
         # Adding 0.0 turns a negative zero into the plain one; "g" hides the rounding residue of sums.

@@ -29,9 +29,7 @@ class ScriptedEnv(TextEnv):
     def render(self) -> str:
         return f"state {len(self.steps)}"
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         if self.broken_reset:
             raise OSError("no map on disk")
         self.steps = []
@@ -89,9 +87,7 @@ def test_a_valid_turn_earns_the_sum_of_its_rewards_and_opens_the_next_turn() -> 
     assert not result.done and result.stop_reason is None
     assert result.next_message is not None
     assert result.next_message["role"] == "user"
-    assert result.next_message["content"].startswith(
-        "Reward of the last turn: 2\nTurn 2\nstate 2\nActions left: 2\n"
-    )
+    assert result.next_message["content"].startswith("Reward of the last turn: 2\nTurn 2\nstate 2\nActions left: 2\n")
 
 
 @pytest.mark.parametrize(
@@ -206,9 +202,7 @@ def test_the_caller_can_end_an_episode_whose_next_prompt_does_not_fit() -> None:
         episode.stop(StopReason.CONTEXT_FULL)
 
 
-@pytest.mark.parametrize(
-    ("action", "kind"), [("raise", "KeyError"), ("nan", "ValueError"), ("silent", "KeyError")]
-)
+@pytest.mark.parametrize(("action", "kind"), [("raise", "KeyError"), ("nan", "ValueError"), ("silent", "KeyError")])
 def test_a_broken_environment_is_recorded_and_kept_out_of_training(action: str, kind: str) -> None:
     episode = begin()
     result = episode.respond(answer("go 1", action))
@@ -241,9 +235,7 @@ def test_an_interrupt_is_not_taken_for_an_environment_failure() -> None:
 
 
 def test_only_the_environments_own_failure_is_excluded_from_training() -> None:
-    assert [reason for reason in StopReason if reason.excluded_from_training] == [
-        StopReason.ENVIRONMENT_ERROR
-    ]
+    assert [reason for reason in StopReason if reason.excluded_from_training] == [StopReason.ENVIRONMENT_ERROR]
 
 
 def test_responding_before_reset_or_after_the_end_is_an_error() -> None:

@@ -29,9 +29,7 @@ def test_the_first_user_message_shows_turn_state_actions_left_format_and_word_li
 @pytest.mark.parametrize(
     ("reward", "shown"), [(0.0, "0"), (-0.0, "0"), (1.0, "1"), (-0.1 + -0.1 + -0.1, "-0.3"), (10.9, "10.9")]
 )
-def test_from_the_second_turn_the_previous_reward_is_shown_as_a_plain_number(
-    reward: float, shown: str
-) -> None:
+def test_from_the_second_turn_the_previous_reward_is_shown_as_a_plain_number(reward: float, shown: str) -> None:
     assert f"Reward of the last turn: {shown}\nTurn 2\n" in user_message(2, "P_", reward, 8, LIMITS)
 
 
@@ -44,9 +42,7 @@ def test_a_reward_is_required_from_the_second_turn_and_refused_on_the_first() ->
         user_message(0, "P_", None, 8, LIMITS)
 
 
-@pytest.mark.parametrize(
-    ("per_turn", "words"), [(1, "One action"), (2, "At most 2 actions"), (None, "Any number")]
-)
+@pytest.mark.parametrize(("per_turn", "words"), [(1, "One action"), (2, "At most 2 actions"), (None, "Any number")])
 def test_the_format_request_names_the_limit_on_actions_per_turn(per_turn: int | None, words: str) -> None:
     request = format_instruction(EpisodeLimits(turns=5, actions_per_turn=per_turn, actions=10, words=77))
     assert words in request
@@ -57,6 +53,4 @@ def test_the_format_request_names_the_limit_on_actions_per_turn(per_turn: int | 
 def test_only_facts_differ_between_two_turns() -> None:
     first = user_message(2, "P_", 0.0, 8, LIMITS).splitlines()
     second = user_message(3, "_P", 1.0, 7, LIMITS).splitlines()
-    assert [line.rstrip("0123456789.P_") for line in first] == [
-        line.rstrip("0123456789.P_") for line in second
-    ]
+    assert [line.rstrip("0123456789.P_") for line in first] == [line.rstrip("0123456789.P_") for line in second]

@@ -1,0 +1,32 @@
+"""A small set of demonstrations and its tokenizer, made once for all tests of the warm start."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from verl_actfocus.warmstart.tasks import TASKS, Demonstration, Task, demonstrate
+from verl_actfocus.warmstart.tokenizer import build_tokenizer
+
+
+@pytest.fixture(scope="session", params=sorted(TASKS))
+def task(request: pytest.FixtureRequest) -> Task:
+    return TASKS[request.param]
+
+
+@pytest.fixture(scope="session")
+def demonstrations(task: Task) -> list[Demonstration]:
+    env = task.make_env()
+    return [demonstrate(task, env, seed=0, index=index) for index in range(300)]
+
+
+@pytest.fixture(scope="session")
+def tokenizer(demonstrations: list[Demonstration]) -> PreTrainedTokenizerFast:
+    return build_tokenizer([one.messages for one in demonstrations])
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Tiny models gain nothing from more threads, and lose much where cores are shared."""
+    torch.set_num_threads(1)

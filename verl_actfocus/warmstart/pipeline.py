@@ -1,0 +1,96 @@
+"""The whole warm start of a task, from nothing to a folder with model, tokenizer and measured model card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from verl_actfocus.interaction.prompts import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE
+from verl_actfocus.warmstart.evaluation import Evaluation, evaluate
+from verl_actfocus.warmstart.publish import CARD, model_card, save
+from verl_actfocus.warmstart.tasks import Demonstration, Task, demonstrate
+from verl_actfocus.warmstart.tokenizer import build_tokenizer
+from verl_actfocus.warmstart.train import TrainingSettings, train
+
+TOKENIZER_EPISODES = 2000  # enough to meet every sentence and every coordinate many times
+
+
+def warm_start(
+    task: Task,
+    folder: Path,
+    *,
+    seed: int = 0,
+    iterations: int | None = None,
+    episodes_per_batch: int = 16,
+    threads: int = 1,
+    evaluation_episodes: int = 256,
+) -> list[Evaluation]:
+    """Train, measure and write the tiny model of a task.
+
+    A run that was interrupted carries on from ``folder/checkpoint.pt``; the file is removed at the end.
+
+    Args:
+        task: The task.
+        folder: Where ``model/``, ``tokenizer/`` and ``README.md`` go.
+        seed: Seed of demonstrations and weights.
+        iterations: Optimizer steps; ``None`` takes the task's own number.
+        episodes_per_batch: Demonstrations per step.
+        threads: CPU threads.
+        evaluation_episodes: Episodes to measure on.
+
+    Returns:
+        What was measured, one record per temperature.
+
+    Raises:
+        ValueError: If a number is out of range, or the checkpoint belongs to another run.
+    """
+    torch.set_num_threads(threads)
+    settings = TrainingSettings(
+        iterations=task.iterations if iterations is None else iterations,
+        episodes_per_batch=episodes_per_batch,
+        seed=seed,
+    )
+    env = task.make_env()
+    samples = [demonstrate(task, env, seed=seed, index=index) for index in range(TOKENIZER_EPISODES)]
+    tokenizer = build_tokenizer([sample.messages for sample in samples])
+    print(f"{task.name}: tokenizer of {len(tokenizer)} entries; training", flush=True)
+    checkpoint = folder / "checkpoint.pt"
+    model, losses = train(task, tokenizer, settings, checkpoint=checkpoint)
+    save(folder, model, tokenizer)
+    print("measuring", flush=True)
+    evaluations = evaluate(model, tokenizer, task, episodes=evaluation_episodes)
+    card = model_card(
+        task,
+        settings,
+        evaluations,
+        command=f"actfocus warmstart {task.name} --out DIR --seed {seed} --iterations {settings.iterations} "
+        f"--batch {episodes_per_batch}",
+        parameters=model.num_parameters(),
+        vocabulary=len(tokenizer),
+        expert_success=sum(sample.success for sample in samples) / len(samples),
+        token_ratio=token_ratio(samples, tokenizer),
+        final_loss=sum(losses[-50:]) / len(losses[-50:]),
+    )
+    (folder / CARD).write_text(card, encoding="utf-8")
+    checkpoint.unlink()
+    for one in evaluations:
+        print(
+            f"temperature {one.temperature:g}: success {one.success:.1%} ± {one.success_error:.1%}, "
+            f"valid turns {one.valid:.1%}, {one.response_tokens:.1f} tokens per response ({one.seconds:.0f} s)"
+        )
+    print(f"written to {folder}")
+    return evaluations
+
+
+def token_ratio(demonstrations: list[Demonstration], tokenizer: PreTrainedTokenizerBase) -> float:
+    """Reasoning tokens per action token, tags counted in neither."""
+    reasoning = action = 0
+    for demonstration in demonstrations:
+        for message in demonstration.messages:
+            if message["role"] == "assistant":
+                thought, answer = message["content"].split(f"{THINK_CLOSE}{ANSWER_OPEN}")
+                reasoning += len(tokenizer.encode(thought, add_special_tokens=False))
+                action += len(tokenizer.encode(answer.removesuffix(ANSWER_CLOSE), add_special_tokens=False))
+    return reasoning / action

@@ -1,0 +1,88 @@
+"""Write a trained tiny model to a folder: weights, tokenizer, model card.
+
+The tokenizer has a folder of its own. Beside a ``qwen2`` configuration, ``AutoTokenizer`` would take it for Qwen2's
+own tokenizer and load something broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
+
+from verl_actfocus.warmstart.evaluation import Evaluation
+from verl_actfocus.warmstart.tasks import Task
+from verl_actfocus.warmstart.train import TrainingSettings
+
+MODEL_FOLDER = "model"
+TOKENIZER_FOLDER = "tokenizer"
+CARD = "README.md"
+
+
+def save(folder: Path, model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write ``folder/model`` (float32) and ``folder/tokenizer``."""
+    model.save_pretrained(folder / MODEL_FOLDER)
+    tokenizer.save_pretrained(folder / TOKENIZER_FOLDER)
+
+
+def model_card(
+    task: Task,
+    settings: TrainingSettings,
+    evaluations: Sequence[Evaluation],
+    *,
+    command: str,
+    parameters: int,
+    vocabulary: int,
+    expert_success: float,
+    token_ratio: float,
+    final_loss: float,
+) -> str:
+    """Return the text of the model card; every figure is an argument, none is written by hand.
+
+    Args:
+        task: The task.
+        settings: How the model was trained.
+        evaluations: What was measured.
+        command: The command that makes the model again.
+        parameters: Number of parameters.
+        vocabulary: Number of tokens.
+        expert_success: Success of the noisy expert on the demonstrations.
+        token_ratio: Reasoning tokens per action token in the demonstrations.
+        final_loss: Loss per response token at the end of training, in nats.
+    """
+    limits = task.limits
+    options = ", ".join(f"{name}={value}" for name, value in task.env_options.items()) or "defaults"
+    rows = "\n".join(
+        f"| {one.temperature:g} | {one.success:.1%} ± {one.success_error:.1%} | {one.valid:.1%} | {one.turns:.2f} "
+        f"| {one.response_tokens:.1f} |"
+        for one in evaluations
+    )
+    return f"""# Tiny model: {task.name}
+
+A Qwen2-architecture model with {parameters:,} parameters and a vocabulary of {vocabulary} tokens, warm-started by
+imitating a noisy expert. It is a starting point for reinforcement learning on a CPU, not a player: its reasoning
+states the shortest way, its actions follow that way only part of the time.
+
+**Task.** `{task.environment}` ({options}); at most {limits.turns} turns, {limits.actions_per_turn} actions a turn,
+{limits.actions} actions, {limits.response_tokens} tokens a response.
+
+**Training.** {settings.iterations} iterations of {settings.episodes_per_batch} demonstrations (every episode is
+used once), peak learning rate {settings.learning_rate:g}, seed {settings.seed}. The demonstrations succeed in
+{expert_success:.1%} of their episodes and hold {token_ratio:.1f} reasoning tokens per action token. Loss over the
+last iterations: {final_loss:.4f} nats per response token.
+
+**Measured** on the environment seeds 0 to {evaluations[0].episodes - 1}, which no demonstration uses (± is the
+standard error over episodes):
+
+| temperature | success | valid turns | turns per episode | tokens per response |
+|---|---|---|---|---|
+{rows}
+
+Made, measured and written by
+
+    {command}
+
+`{MODEL_FOLDER}/` holds the weights in float32, `{TOKENIZER_FOLDER}/` the tokenizer; keep the two apart (`AutoTokenizer`
+takes a tokenizer beside a `qwen2` configuration for Qwen2's own).
+"""
