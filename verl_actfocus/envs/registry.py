@@ -59,6 +59,13 @@ ENVIRONMENTS: dict[str, EnvironmentSpec] = {
         limits=EpisodeLimits(turns=9, actions_per_turn=1, actions=9, words=200),
         summary="find and buy the product that a shopper describes",
     ),
+    # Not in the paper; needs the extra `textworld`. The default game takes 4 to about 8 commands.
+    "textworld": EnvironmentSpec(
+        id="ActFocus/TextWorld-v0",
+        entry_point="verl_actfocus.envs.textworld:TextWorldEnv",
+        limits=EpisodeLimits(turns=12, actions_per_turn=1, actions=12, words=100),
+        summary="complete the quest of a generated text adventure (extra: textworld)",
+    ),
 }
 
 

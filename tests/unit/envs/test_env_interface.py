@@ -239,7 +239,7 @@ def test_budgets_are_the_papers(
 
 
 def test_an_unknown_environment_is_named_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"'sokobann'.*frozenlake, sokoban, sudoku, webshop"):
+    with pytest.raises(ValueError, match=r"'sokobann'.*frozenlake, sokoban, sudoku, textworld, webshop"):
         envs.spec("sokobann")
 
 
