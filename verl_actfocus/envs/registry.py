@@ -59,7 +59,7 @@ ENVIRONMENTS: dict[str, EnvironmentSpec] = {
         limits=EpisodeLimits(turns=9, actions_per_turn=1, actions=9, words=200),
         summary="find and buy the product that a shopper describes",
     ),
-    # Not in the paper; needs the extra `textworld`. The default game takes 4 to about 8 commands.
+    # Not in the paper; needs the extra `textworld`. A default game can be won with four commands.
     "textworld": EnvironmentSpec(
         id="ActFocus/TextWorld-v0",
         entry_point="verl_actfocus.envs.textworld:TextWorldEnv",
