@@ -317,3 +317,13 @@ def test_words_without_a_decoder_are_separated_by_spaces_that_belong_to_none():
     ids = fast.encode("go </think> go <answer> Right what Right </answer> go </answer>Right")
     names = "".join(span.name[0] for span in SpanTagger(fast).tag(ids))
     assert names == "RNNNANANNN"
+
+
+def test_a_tag_whose_parts_are_words_of_their_own_is_no_tag():
+    words = ["[UNK]", "<", "answer", ">", "Right", "</think>"]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.add_tokens(TAGS)
+    ids = tokenizer.encode("</think> < answer > Right").ids
+    assert tokenizer.decode(ids) == "</think> < answer > Right"
+    assert SpanTagger(tokenizer).tag(ids) == [Span.NONE] * 5
