@@ -217,7 +217,7 @@ def _import_textworld() -> Any:
     except ImportError as error:
         raise ImportError(
             f"TextWorld games need the package `textworld`, which could not be imported ({error}); "
-            f"install it with {INSTALL} (it has wheels for Linux and macOS)"
+            f"install it with {INSTALL}"
         ) from error
 
 

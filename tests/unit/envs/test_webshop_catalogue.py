@@ -35,9 +35,7 @@ INSTRUCTIONS: dict[str, Any] = {
 
 def write(directory: Path, items: Any, instructions: Any = None) -> tuple[Path, Path]:
     paths = directory / "items.json", directory / "instructions.json"
-    for path, data in zip(
-        paths, (items, INSTRUCTIONS if instructions is None else instructions), strict=True
-    ):
+    for path, data in zip(paths, (items, INSTRUCTIONS if instructions is None else instructions), strict=True):
         path.write_text(json.dumps(data), encoding="utf-8")
     return paths
 
@@ -71,9 +69,7 @@ def test_a_product_is_read_with_the_normalisations_of_the_original(tmp_path: Pat
         (None, (100.0, 100.0)),
     ],
 )
-def test_prices_and_price_ranges_are_read(
-    tmp_path: Path, pricing: str | None, expected: tuple[float, float]
-) -> None:
+def test_prices_and_price_ranges_are_read(tmp_path: Path, pricing: str | None, expected: tuple[float, float]) -> None:
     (product,) = load_catalogue(*write(tmp_path, [changed(pricing=pricing)])).products
     assert product.price_range == expected
 
@@ -160,9 +156,7 @@ def test_a_duplicate_product_is_refused_with_both_places(tmp_path: Path) -> None
         ([], "asin K100 = [] is not a JSON object"),
     ],
 )
-def test_a_malformed_instruction_is_refused_by_record_and_field(
-    tmp_path: Path, entry: Any, problem: str
-) -> None:
+def test_a_malformed_instruction_is_refused_by_record_and_field(tmp_path: Path, entry: Any, problem: str) -> None:
     with pytest.raises(ValueError, match=r"instructions\.json") as error:
         load_catalogue(*write(tmp_path, [ITEM], {"K100": entry}))
     assert problem in str(error.value)
@@ -220,9 +214,7 @@ def test_the_shipped_catalogue_is_what_the_generator_makes(tmp_path: Path) -> No
     for ours, theirs in zip(shipped, made, strict=True):
         assert gzip.decompress(ours.read_bytes()) == gzip.decompress(theirs.read_bytes())
     if "zlib-ng" in zlib.ZLIB_RUNTIME_VERSION:
-        pytest.skip(
-            "this Python compresses with zlib-ng, whose output differs from zlib's; contents are equal"
-        )
+        pytest.skip("this Python compresses with zlib-ng, whose output differs from zlib's; contents are equal")
     for ours, theirs in zip(shipped, made, strict=True):
         assert ours.read_bytes() == theirs.read_bytes()
 

@@ -258,9 +258,7 @@ def test_searching_is_possible_on_the_search_page_only() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.text(max_size=60) | st.sampled_from(["search[lamp]", "pick"]), max_size=12), st.randoms())
-def test_no_text_raises_and_the_page_lists_exactly_the_legal_actions(
-    texts: list[str], choose: random.Random
-) -> None:
+def test_no_text_raises_and_the_page_lists_exactly_the_legal_actions(texts: list[str], choose: random.Random) -> None:
     env = WebShopEnv()
     env.reset(seed=1)
     for text in texts:

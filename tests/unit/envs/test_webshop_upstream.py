@@ -75,9 +75,7 @@ def test_option_values_are_lower_case_with_spaced_bars_for_slashes(shop: Shop) -
     assert len(values) == len(listed)
     assert all(value == value.lower() and "/" not in value for value in values)
     assert sum(v.count(" | ") for v in values) == sum(v.count("/") for v in listed) > 0
-    assert [v.replace(" ", "") for v in values] == [
-        v.lower().replace(" ", "").replace("/", "|") for v in listed
-    ]
+    assert [v.replace(" ", "") for v in values] == [v.lower().replace(" ", "").replace("/", "|") for v in listed]
 
 
 def test_prices_are_single_prices_or_lie_within_the_listed_range(shop: Shop) -> None:
@@ -87,9 +85,7 @@ def test_prices_are_single_prices_or_lie_within_the_listed_range(shop: Shop) -> 
         assert low <= price <= high
     # Uniform over the range: the mean of 93 places in [0, 1] is within 4 standard errors of 1/2.
     places = [
-        (price - low) / (high - low)
-        for (low, high), price in zip(ranges, shop.prices, strict=True)
-        if low < high
+        (price - low) / (high - low) for (low, high), price in zip(ranges, shop.prices, strict=True) if low < high
     ]
     assert abs(sum(places) / 93 - 0.5) < 4 / math.sqrt(12 * 93)
     assert resolve_prices(shop.catalogue.products, seed=0) == shop.prices
@@ -124,9 +120,7 @@ def test_goal_texts_name_the_options_in_order(shop: Shop) -> None:
 
 def test_weights_are_the_mean_rarity_of_a_goals_attributes(shop: Shop) -> None:
     for goal in random.Random(0).sample(shop.goals, 30):
-        carriers = [
-            sum(attribute in other.attributes for other in shop.goals) for attribute in goal.attributes
-        ]
+        carriers = [sum(attribute in other.attributes for other in shop.goals) for attribute in goal.attributes]
         mean = sum(1 / count for count in carriers) / len(carriers)
         assert goal.weight == pytest.approx(mean, rel=1e-12)
 
@@ -196,9 +190,7 @@ def test_purchases_are_worth_what_they_are_by_hand(
     shop = open_shop(ITEMS, INSTRUCTIONS, catalogue_seed)
     origin, place = position(shop, wanted), position(shop, bought)
     goal = next(
-        g
-        for g in shop.goals
-        if g.product == origin and (options is None or list(g.options.values()) == options)
+        g for g in shop.goals if g.product == origin and (options is None or list(g.options.values()) == options)
     )
     products = shop.catalogue.products
     reward = purchase_reward(goal, products[goal.product], products[place], shop.prices[place], chosen).total

@@ -123,9 +123,7 @@ class _Record:
         return tuple(value)
 
 
-def load_catalogue(
-    items_path: str | Path | None = None, instructions_path: str | Path | None = None
-) -> Catalogue:
+def load_catalogue(items_path: str | Path | None = None, instructions_path: str | Path | None = None) -> Catalogue:
     """Reads a catalogue, or returns it from the process's cache.
 
     The cache is keyed by the files' paths, modification times and sizes: a changed file is read anew.

@@ -104,9 +104,7 @@ class WebShopEnv(TextEnv):
         """The present page."""
         return pages.render(self.view, self.shop, self.goal.instruction)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Draws a goal from the split, in proportion to the goals' weights.
 
         Args:
@@ -159,9 +157,7 @@ class WebShopEnv(TextEnv):
         self._running = not purchase
         reward = self._purchase_reward() if purchase else 0.0
         success = purchase and reward >= 1.0
-        info = step_info(
-            valid=valid, effective=effective, success=success, purchase=purchase, strict_success=success
-        )
+        info = step_info(valid=valid, effective=effective, success=success, purchase=purchase, strict_success=success)
         return self.render(), reward, purchase, False, info
 
     def _follow(self, action: str) -> View | None:

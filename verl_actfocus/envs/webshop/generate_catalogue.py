@@ -115,8 +115,7 @@ def _product(draws: _Draws, asin: str, kind: ProductKind) -> tuple[dict[str, Any
             second=phrases[1],
         ),
         "small_description": [
-            draws.pick(vocabulary.BULLETS).format(attribute=phrase.capitalize(), noun=kind.noun)
-            for phrase in phrases
+            draws.pick(vocabulary.BULLETS).format(attribute=phrase.capitalize(), noun=kind.noun) for phrase in phrases
         ],
         "pricing": _pricing(draws, *kind.prices),
         "customization_options": _options(draws, kind),

@@ -193,8 +193,7 @@ def synthetic_goals(products: Sequence[Product], prices: Sequence[float], seed: 
             goals.append(Goal(position, text, item.instruction_attributes, options, limit, weight=0.0))
     carriers = Counter(attribute for goal in goals for attribute in goal.attributes)
     return tuple(
-        replace(goal, weight=sum(1 / carriers[a] for a in goal.attributes) / len(goal.attributes))
-        for goal in goals
+        replace(goal, weight=sum(1 / carriers[a] for a in goal.attributes) / len(goal.attributes)) for goal in goals
     )
 
 

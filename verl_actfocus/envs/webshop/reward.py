@@ -26,13 +26,15 @@ TITLE_SCORE_RELATED = 0.2
 TITLE_SCORE_FAR = 0.1
 TITLE_SCORE_WITHOUT_NOUNS = 0.2
 
-# Colour words that option values are reduced to, and the spellings that mean the same.
+# Colour words that option values are reduced to: the plain colours, then shades; and other spellings. The
+# earliest in the list that a value contains stands for it, so "navy blue" is blue and "navy" is navy.
 _COLOUR_WORDS = """
-black white red orange yellow green blue purple pink brown grey gold silver bronze copper beige ivory
-cream tan khaki navy teal turquoise aqua cyan mint olive lime maroon burgundy wine coral peach apricot
-rose magenta violet lavender lilac indigo charcoal camel taupe champagne mustard
+black blue brown gold green grey orange pink purple red silver white yellow
+apricot aqua beige bronze burgundy camel champagne charcoal copper coral cream cyan indigo ivory khaki
+lavender lilac lime magenta maroon mint mustard navy olive peach rose tan taupe teal turquoise violet wine
 """
-_COLOURS = {name: name for name in _COLOUR_WORDS.split()} | {"gray": "grey", "golden": "gold"}
+_COLOURS = _COLOUR_WORDS.split()
+_SPELLINGS = {"gray": "grey", "golden": "gold"}
 _LETTERS = re.compile(r"[a-z]+")
 
 
@@ -105,16 +107,14 @@ def has_attribute(product: Product, attribute: str) -> bool:
 
 
 def normalise_colour(value: str) -> str:
-    """Reduces an option value to the first colour word in it; other values stay as they are.
+    """Reduces an option value that contains a colour word to that word; other values stay as they are.
 
     Example:
-        >>> normalise_colour("a2-dark gray"), normalise_colour("tiered"), normalise_colour("10 x 12")
-        ('grey', 'tiered', '10 x 12')
+        >>> [normalise_colour(value) for value in ("a2-dark gray", "navy blue", "tiered", "10 x 12")]
+        ['grey', 'blue', 'tiered', '10 x 12']
     """
-    for word in _LETTERS.findall(value):
-        if word in _COLOURS:
-            return _COLOURS[word]
-    return value
+    found = {_SPELLINGS.get(word, word) for word in _LETTERS.findall(value)}
+    return next((colour for colour in _COLOURS if colour in found), value)
 
 
 def options_met(wanted: Mapping[str, str], chosen: Sequence[str]) -> int:

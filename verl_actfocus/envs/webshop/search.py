@@ -40,7 +40,7 @@ class SearchIndex:
 
     Example:
         >>> SearchIndex(["oak table", "pine chair", "oak oak chair"]).search("chairs of oak")
-        (2, 1, 0)
+        (2, 0, 1)
     """
 
     def __init__(self, documents: Sequence[str]) -> None:
