@@ -1,7 +1,7 @@
 """Who writes the responses in `actfocus play`: a human, an expert, chance, or a local model.
 
-A player takes the messages that were added since its last response and gives the text of the next one, without
-the prefill that every response starts with.
+A player takes the messages that were added since its last response and gives the text of the next one,
+without the prefill that every response starts with.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ from verl_actfocus.interaction.prompts import (
     THINK_OPEN,
 )
 
-
 HINT = (
-    f"(Not shown to a model: type actions such as 'Right {ACTION_SEPARATOR} Down', which are put into the response "
-    f"format with an empty reasoning. A line with {ANSWER_OPEN} or {THINK_CLOSE} is sent as it is, after the prefill "
-    f"{THINK_OPEN}. 'quit' ends the game.)"
+    f"(Not shown to a model: type actions such as 'Right {ACTION_SEPARATOR} Down', which are put into the "
+    f"response format with empty reasoning. A line with {ANSWER_OPEN} or {THINK_CLOSE} is sent as it is, "
+    f"after the prefill {THINK_OPEN}. 'quit' ends the game.)"
 )
 
 
@@ -121,7 +120,7 @@ class ActionPolicy:
 
 
 def actions_per_turn(limits: EpisodeLimits) -> int:
-    """The actions to plan for a turn: the most allowed or, without a limit, an even share of the episode's."""
+    """The actions to plan for a turn: the most allowed or, without a limit, an even share of the budget."""
     return limits.actions_per_turn or math.ceil(limits.actions / limits.turns)
 
 

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the subcommand."""
     parser.description = (
         "Play one episode. The system and user messages are printed as a model sees them, word for word. "
-        "Type actions such as 'Right || Down': they are put into the response format with an empty reasoning. "
+        "Type actions such as 'Right || Down': they are put into the response format with empty reasoning. "
         "A line with <answer> or </think> is sent as it is; every response starts with the prefill <think>. "
         "'quit' ends the game."
     )
