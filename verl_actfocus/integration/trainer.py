@@ -50,6 +50,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at TransferQueue while a batch is generated; veRL's 2 s would be half a step on a CPU.
 POLL_SECONDS = 0.05
+#: Largest share of a batch that may end for a reason that is not the model's; beyond it the run stops.
+MAX_EXCLUDED_SHARE = 0.1
 #: Engine output → field of the batch that `verl_actfocus.method.compute_signal` knows.
 _REFERENCE_OUTPUTS = {
     "ref_energy": fields.ENERGY,
@@ -144,12 +146,20 @@ class ActFocusTrainer(PPOTrainerSync):
         """Count the trajectories that ended for a reason that is not the model's: the rollout has left them out."""
         sessions = {key.rsplit("_", 1)[0] for key in batch.keys}
         metrics["rollout/excluded_trajectories"] = expected - len(sessions)
-        if not sessions:
-            raise RuntimeError(
-                f"all {expected} trajectories of step {self.global_steps} failed for a reason that is not the model's "
-                "(see the agent loop's errors above); nothing is left to train on"
-            )
+        self._check_excluded(expected - len(sessions), expected, "trajectories")
         return batch
+
+    def _check_excluded(self, excluded: int, expected: int, what: str) -> None:
+        """Stop when failures that are not the model's would decide the numbers.
+
+        Raises:
+            RuntimeError: more than `MAX_EXCLUDED_SHARE` of the episodes were excluded.
+        """
+        if excluded > MAX_EXCLUDED_SHARE * expected:
+            raise RuntimeError(
+                f"step {self.global_steps}: {excluded} of {expected} {what} failed for a reason that is not the model's; "
+                "the agent loop has logged each ('excluded trajectory' or 'Error in _run_prompt' above)"
+            )
 
     def _extra_fields(self, batch: KVBatchMeta) -> list[dict[str, Any]]:
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
@@ -263,6 +273,7 @@ class ActFocusTrainer(PPOTrainerSync):
             )
         expected = sum((expected_acc_counts or {}).values())
         own["val/excluded_trajectories"] = expected - len(sample_uids)
+        self._check_excluded(expected - len(sample_uids), expected, "evaluation episodes")
         own.update(self._success.update(self.global_steps, own["val/success"]))
         return own
 

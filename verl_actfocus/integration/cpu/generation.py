@@ -100,10 +100,14 @@ class _SlotCache:
         self._rows = torch.empty(0, dtype=torch.long)
         self._positions = torch.empty(0, dtype=torch.long)
         self._length = 0
+        self._run: slice | None = None
 
     def select(self, rows: torch.Tensor, positions: torch.Tensor, length: int) -> None:
         """Choose the slots ``(B,)``, the positions ``(B, Q)`` to write, and how many positions attention sees."""
         self._rows, self._positions, self._length = rows, positions, length
+        first = int(rows[0])
+        neighbours = rows.equal(torch.arange(first, first + len(rows)))
+        self._run = slice(first, first + len(rows)) if neighbours else None
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
@@ -113,7 +117,9 @@ class _SlotCache:
         rows = self._rows.unsqueeze(1)
         keys[rows, :, self._positions] = key_states.transpose(1, 2)
         values[rows, :, self._positions] = value_states.transpose(1, 2)
-        return keys[self._rows, :, : self._length], values[self._rows, :, : self._length]
+        # A run of neighbouring slots is read in place; anything else is copied, which costs more than the attention.
+        chosen: slice | torch.Tensor = self._run if self._run is not None else self._rows
+        return keys[chosen, :, : self._length], values[chosen, :, : self._length]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return self._length
@@ -197,7 +203,7 @@ class ContinuousBatch:
     def step(self) -> dict[str, Generated]:
         """Prefill what waits, or else decode one token of every running sequence; return what finished."""
         admitted = self._admit()
-        slots = admitted if admitted else list(self._running)
+        slots = admitted if admitted else sorted(self._running)
         if not slots:
             return {}
         logits = self._forward(slots)
@@ -268,35 +274,47 @@ class ContinuousBatch:
 
     def _forward(self, slots: list[int]) -> torch.Tensor:
         """Feed what each slot has not seen; return the logits ``(len(slots), V)`` after its last token."""
-        inputs = [self._running[slot].next_input for slot in slots]
-        starts = [len(self._running[slot].cached) for slot in slots]
-        width = max(len(ids) for ids in inputs)
-        length = max(start + len(ids) for start, ids in zip(starts, inputs, strict=True))
+        rows = self._rows_to_run(slots)
+        idle = _Sequence("", [0], SamplingParams(max_tokens=1), random.Random(0))
+        sequences = [self._running.get(row, idle) for row in rows]
+        inputs = [sequence.next_input for sequence in sequences]
+        starts = torch.tensor([len(sequence.cached) for sequence in sequences])
+        lengths = torch.tensor([len(ids) for ids in inputs])
+        width, length = int(lengths.max()), int((starts + lengths).max())
         ids = torch.tensor([row + [0] * (width - len(row)) for row in inputs])
-        lengths = torch.tensor([len(row) for row in inputs])
         offsets = torch.arange(width)
-        positions = torch.tensor(starts).unsqueeze(1) + offsets
-        padding = offsets >= lengths.unsqueeze(1)
-        writes = positions.masked_fill(padding, self.max_model_len)
+        positions = starts.unsqueeze(1) + offsets
+        unused = (offsets >= lengths.unsqueeze(1)) | torch.tensor([s is idle for s in sequences]).unsqueeze(1)
         # Causal over absolute positions; everything a slot holds beyond its own length lies in the future.
         mask = torch.arange(length) <= positions.clamp(max=length - 1).unsqueeze(-1)
-        self._cache.select(torch.tensor(slots), writes, length)
+        self._cache.select(torch.tensor(rows), positions.masked_fill(unused, self.max_model_len), length)
+        kept = (lengths - 1).unique()
         output = self.model(
             input_ids=ids,
             attention_mask=mask.unsqueeze(1),
             position_ids=positions.clamp(max=self.max_model_len - 1),
             past_key_values=self._cache,
             use_cache=True,
-            logits_to_keep=(lengths - 1).unique() if width > 1 else 1,
+            logits_to_keep=kept,
         )
-        for slot, row in zip(slots, inputs, strict=True):
-            self._running[slot].cached.extend(row)
-        logits = output.logits
-        if width == 1:
-            return logits[:, -1].float()
-        kept = (lengths - 1).unique()
-        columns = torch.searchsorted(kept, lengths - 1)
-        return logits[torch.arange(len(slots)), columns].float()
+        for sequence, row in zip(sequences, inputs, strict=True):
+            if sequence is not idle:
+                sequence.cached.extend(row)
+        last = output.logits[torch.arange(len(rows)), torch.searchsorted(kept, lengths - 1)].float()
+        return last[torch.tensor([rows.index(slot) for slot in slots])] if len(rows) != len(slots) else last
+
+    def _rows_to_run(self, slots: list[int]) -> list[int]:
+        """Slots of a forward pass: those asked for, or the whole range between them when few of it are idle.
+
+        While decoding, an idle row costs one token of computation; leaving it out costs copying the keys and values of
+        every other row. The rows in between only ever compute into the spare position.
+        """
+        first, last = min(slots), max(slots)
+        decoding = all(len(self._running[slot].next_input) == 1 for slot in slots)
+        others = [row for row in range(first, last + 1) if row not in set(slots)]
+        if not decoding or len(others) > len(slots) or any(row in self._running for row in others):
+            return slots
+        return list(range(first, last + 1))
 
     def _sample(self, slots: list[int], logits: torch.Tensor) -> dict[str, Generated]:
         """Draw one token per slot and return the sequences that end with it."""
