@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from verl_actfocus.cli._environment_arguments import positive
 from verl_actfocus.warmstart.tasks import TASKS
 
 
@@ -13,10 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", choices=sorted(TASKS), help="miniature task to learn")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for model, tokenizer, card")
     parser.add_argument("--seed", type=int, default=0, help="seed of demonstrations and weights (default 0)")
-    parser.add_argument("--iterations", type=int, help="optimizer steps (default: the task's own number)")
-    parser.add_argument("--batch", type=int, default=16, help="demonstrations per step (default 16)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
-    parser.add_argument("--episodes", type=int, default=256, help="episodes to measure on (default 256)")
+    parser.add_argument("--iterations", type=positive, help="optimizer steps (default: the task's own number)")
+    parser.add_argument("--batch", type=positive, default=16, help="demonstrations per step (default 16)")
+    parser.add_argument("--threads", type=positive, default=1, help="CPU threads (default 1)")
+    parser.add_argument("--episodes", type=positive, default=256, help="episodes to measure on (default 256)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -50,15 +50,15 @@ TASKS: dict[str, Task] = {
         env_options={"success_rate": 1.0},
         limits=EpisodeLimits(turns=3, actions_per_turn=2, actions=6, words=40, response_tokens=64),
         demonstrate=demonstrate_frozenlake,
-        iterations=1200,
+        iterations=1000,
     ),
     "sokoban": Task(
         name="sokoban",
         environment="sokoban",
-        env_options={"search_depth": 4},
+        env_options={"search_depth": 5},
         limits=EpisodeLimits(turns=3, actions_per_turn=2, actions=6, words=40, response_tokens=64),
         demonstrate=demonstrate_sokoban,
-        iterations=1200,
+        iterations=1000,
     ),
 }
 

@@ -1,0 +1,58 @@
+"""``actfocus warmstart`` from its arguments to the folder it writes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from verl_actfocus.cli import warmstart
+from verl_actfocus.warmstart.tasks import TASKS
+from verl_actfocus.warmstart.train import TrainingSettings, train
+
+
+def arguments(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    warmstart.add_arguments(parser)
+    return parser.parse_args(words)
+
+
+def test_a_run_writes_a_model_a_tokenizer_and_a_card_with_what_it_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["frozenlake", "--out", str(tmp_path), "--iterations", "1", "--batch", "2", "--seed", "4"]
+    assert warmstart.run(arguments(*words, "--episodes", "2")) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "model", "tokenizer"]
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "tokenizer")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    expected, losses = train(
+        TASKS["frozenlake"], tokenizer, TrainingSettings(iterations=1, episodes_per_batch=2, seed=4)
+    )
+    for name, weight in expected.state_dict().items():
+        assert torch.equal(model.state_dict()[name], weight), name
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "actfocus warmstart frozenlake --out DIR --seed 4 --iterations 1 --batch 2" in card
+    assert f"{losses[0]:.4f} nats" in card
+    assert f"{model.num_parameters():,} parameters" in card
+    assert "| 0.5 | 0.0% ± 0.0% |" in card, "one step of training solves nothing"
+    assert "success 0.0%" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--iterations", "0"), ("--batch", "-1"), ("--episodes", "0"), ("--threads", "x")]
+)
+def test_a_number_out_of_range_is_refused_before_anything_runs(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        arguments("frozenlake", "--out", "nowhere", option, value)
+    assert option in capsys.readouterr().err
+
+
+def test_an_unknown_task_is_refused_with_the_names_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        arguments("chess", "--out", "nowhere")
+    assert "frozenlake" in capsys.readouterr().err

@@ -1,0 +1,98 @@
+"""The models in the repository load, are small, and play as their cards say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from verl_actfocus import models
+from verl_actfocus.warmstart.encoding import TurnEncoder
+from verl_actfocus.warmstart.evaluation import evaluate
+from verl_actfocus.warmstart.tasks import TASKS, demonstrate
+from verl_actfocus.warmstart.train import IGNORED, TrainingSettings, batches, response_loss
+
+MEGABYTE = 2**20
+
+
+@pytest.fixture(scope="module", params=sorted(TASKS))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_every_task_has_its_model() -> None:
+    assert models.available() == sorted(TASKS)
+
+
+def test_an_unknown_model_is_refused_with_the_names_there_are() -> None:
+    with pytest.raises(ValueError, match="frozenlake"):
+        models.folder("chess")
+
+
+def test_a_shipped_model_is_small_and_its_weights_are_complete(name: str) -> None:
+    weights = models.folder(name) / "model" / "model.safetensors"
+    assert weights.stat().st_size <= 5 * MEGABYTE
+    model = AutoModelForCausalLM.from_pretrained(weights.parent)
+    stored = load_file(weights)
+    assert set(stored) == set(model.state_dict()) - {"lm_head.weight"}, "the output layer is tied to the embedding"
+    assert all(torch.equal(weight, model.state_dict()[name]) for name, weight in stored.items())
+    assert model.config.model_type == "qwen2"
+    assert model.dtype == torch.float32
+    assert 0.7e6 < model.num_parameters() < 1.1e6
+    assert all(torch.isfinite(weight).all() for weight in model.parameters())
+
+
+def test_a_shipped_tokenizer_fits_its_model_and_is_lossless(name: str) -> None:
+    folder = models.folder(name)
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+    model = AutoModelForCausalLM.from_pretrained(folder / "model")
+    assert len(tokenizer) == model.config.vocab_size
+    assert (model.config.eos_token_id, model.config.pad_token_id) == (tokenizer.eos_token_id, tokenizer.pad_token_id)
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+    text = "P_O\n (1, 2) √ Grüße 漢\x00"
+    assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
+
+
+def test_a_shipped_tokenizer_still_fits_the_prompts_of_its_task(name: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(models.folder(name) / "tokenizer")
+    task = TASKS[name]
+    encoder = TurnEncoder(tokenizer)
+    env = task.make_env()
+    for index in range(20):
+        messages = demonstrate(task, env, seed=1, index=index).messages
+        assert len(encoder.initial(messages[:2])) <= 80, "the prompts have changed since the tokenizer was trained"
+
+
+def test_a_shipped_model_predicts_demonstrations_it_never_saw_as_well_as_its_card_says(name: str) -> None:
+    folder = models.folder(name)
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+    model = AutoModelForCausalLM.from_pretrained(folder / "model").eval()
+    settings = TrainingSettings(iterations=1, episodes_per_batch=64, seed=12345)
+    ids_BT, labels_BT = next(batches(TASKS[name], TurnEncoder(tokenizer), settings))
+    with torch.no_grad():
+        loss = response_loss(model, ids_BT, labels_BT).item()
+    written = re.search(r"iterations: ([\d.]+) nats", _card(folder))
+    assert written is not None
+    assert (labels_BT != IGNORED).sum() > 1000
+    assert loss == pytest.approx(float(written.group(1)), rel=0.1)
+
+
+def test_a_shipped_model_answers_in_the_format_and_succeeds_as_its_card_says(name: str) -> None:
+    folder = models.folder(name)
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+    model = AutoModelForCausalLM.from_pretrained(folder / "model")
+    (measured,) = evaluate(model, tokenizer, TASKS[name], episodes=48, temperatures=[1.0])
+    written = re.search(r"\| 1 \| ([\d.]+)% ± ", _card(folder))
+    assert written is not None
+    success = float(written.group(1)) / 100
+    assert measured.valid > 0.95
+    assert abs(measured.success - success) < 4 * (success * (1 - success) / 48) ** 0.5
+    assert 0.15 <= success <= 0.5, "room for reinforcement learning on both sides"
+
+
+def _card(folder: Path) -> str:
+    return (folder / "README.md").read_text(encoding="utf-8")
