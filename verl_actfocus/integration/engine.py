@@ -58,7 +58,7 @@ class SignalOutputs(FSDPEngineWithLMHead):
         packed = tu.get_non_tensor_data(data=micro_batch, key="use_remove_padding", default=True)
         labels = output_args["input_ids_rmpad_rolled"]
         with torch.no_grad():
-            rows = logits.squeeze(0) if packed else _unpad(logits, offsets)
+            rows = logits.squeeze(0) if packed else unpad_logits(logits, offsets)
             values = {name: functions[name](rows, labels) for name in names}
             if packed:
                 pad = output_args["pad_size"]
@@ -71,7 +71,7 @@ def _label_log_prob(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.gather(1, labels.unsqueeze(1)).squeeze(1).float() + token_energy(logits, CHUNK_SIZE)
 
 
-def _unpad(logits: Tensor, offsets: Tensor) -> Tensor:
+def unpad_logits(logits: Tensor, offsets: Tensor) -> Tensor:
     """Drop the right padding of ``(B, T, V)`` logits: ``(total tokens, V)`` in the order of the jagged batch."""
     lengths = offsets.diff()
     valid = torch.arange(logits.shape[1], device=logits.device) < lengths.unsqueeze(1)

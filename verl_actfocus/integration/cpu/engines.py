@@ -1,4 +1,4 @@
-"""veRL's FSDP engines on a CPU: the same engines, without three assumptions about accelerators.
+"""veRL's FSDP engines on a CPU: the same engines, without their assumptions about accelerators.
 
 What differs from ``verl/workers/engine/fsdp/transformer_impl.py`` is named at each override; sharding, gradient
 accumulation, checkpoints and the optimizer are veRL's.
@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from tensordict import TensorDict
+from torch import Tensor
 from torch.distributed.fsdp import (
     FullStateDictConfig,
     FullyShardedDataParallel,
@@ -16,13 +18,14 @@ from torch.distributed.fsdp import (
     StateDictType,
 )
 from transformers import AutoModelForTokenClassification, PreTrainedModel
+from verl.utils import tensordict_utils as tu
 from verl.utils.fsdp_utils import get_fsdp_wrap_policy
 from verl.utils.torch_dtypes import PrecisionType
 from verl.workers.engine import EngineRegistry
-from verl.workers.engine.fsdp.transformer_impl import FSDPEngine, FSDPEngineWithValueHead
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngine, FSDPEngineWithLMHead, FSDPEngineWithValueHead
 from verl.workers.engine.fsdp.utils import get_sharding_strategy
 
-from verl_actfocus.integration.engine import ActFocusLanguageEngine
+from verl_actfocus.integration.engine import SignalOutputs, WeightedUpdate, unpad_logits
 
 _BACKENDS = ["fsdp", "fsdp2"]
 
@@ -91,8 +94,42 @@ def _copy_from_rank_zero(module: torch.nn.Module) -> None:
         torch.distributed.broadcast(tensor.data, src=0)
 
 
+class VectorisedOutputs(FSDPEngineWithLMHead):
+    """veRL's log-probabilities and entropy, computed for all tokens at once.
+
+    Without flash attention veRL takes the logsumexp of one token after the other (``verl/utils/torch_functional.py``,
+    ``logprobs_from_logits_v2``), which for a small vocabulary costs several times the model itself.
+    """
+
+    def prepare_model_outputs(
+        self, output: Any, output_args: dict[str, Any], micro_batch: TensorDict, logits_processor_func: Any
+    ) -> dict[str, Tensor]:
+        """Compute ``log_probs`` and, where asked for, ``entropy``; anything rarer is left to veRL."""
+        flags = ("use_fused_kernels", "calculate_sum_pi_squared", "distillation_use_topk", "distillation_only")
+        if any(tu.get_non_tensor_data(data=micro_batch, key=flag, default=False) for flag in flags):
+            return super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
+        offsets = micro_batch["input_ids"].offsets()
+        if tu.get_non_tensor_data(data=micro_batch, key="use_remove_padding", default=True):
+            logits, temperature = output.logits.squeeze(0), output_args["temperature_rmpad"]
+        else:
+            logits = unpad_logits(output.logits, offsets)
+            temperature = output_args["temperature"].repeat_interleave(offsets.diff())
+        if not output_args["temperature_is_one"]:
+            logits = logits / temperature.clamp(min=1e-8).unsqueeze(1)
+        log_probs = torch.log_softmax(logits, dim=-1)
+        labels = output_args["input_ids_rmpad_rolled"]
+        outputs = {"log_probs": log_probs.gather(1, labels.unsqueeze(1)).squeeze(1)}
+        if tu.get_non_tensor_data(data=micro_batch, key="calculate_entropy", default=False):
+            outputs["entropy"] = -(log_probs.exp() * log_probs).sum(dim=-1)
+        pad = output_args.get("pad_size", 0)
+        return {
+            name: torch.nested.nested_tensor_from_jagged(self._gather_and_unpad_packed(value, pad), offsets)
+            for name, value in outputs.items()
+        }
+
+
 @EngineRegistry.register(model_type="language_model", backend=_BACKENDS, device="cpu")
-class CPULanguageEngine(OnCPU, ActFocusLanguageEngine):
+class CPULanguageEngine(OnCPU, SignalOutputs, VectorisedOutputs, WeightedUpdate):
     """Actor and reference model on a CPU."""
 
 

@@ -1,0 +1,187 @@
+"""Runs veRL's real FSDP engine on gloo ranks and saves the full gradient of one mini-batch.
+
+Used by the gradient tests: as a library for the data and the brute-force evaluation of Eq. 6, and as a script by each rank.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+import torch
+from tensordict import TensorDict
+
+FIELDS = ["input_ids", "position_ids", "prompts", "responses", "response_mask", "loss_mask", "old_log_probs", "advantages"]
+
+
+def make_model(folder: Path) -> None:
+    """Save a random Qwen2 model of a few thousand parameters."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=64,
+        tie_word_embeddings=True,
+        eos_token_id=1,
+        pad_token_id=0,
+    )
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+
+
+def make_batch(size: int, seed: int = 1) -> dict[str, list[torch.Tensor]]:
+    """Build trajectories of unequal length: prompts, responses with environment tokens, advantages, weights."""
+    generator = torch.Generator().manual_seed(seed)
+    rows: dict[str, list[torch.Tensor]] = {name: [] for name in [*FIELDS, "actfocus_weights"]}
+    for row in range(size):
+        prompt_length, response_length = 3 + row % 4, 2 + 3 * (row % 5)
+        ids = torch.randint(2, 64, (prompt_length + response_length,), generator=generator)
+        mask = (torch.rand(response_length, generator=generator) < 0.7).long()
+        mask[-1] = 1
+        rows["input_ids"].append(ids)
+        rows["position_ids"].append(torch.arange(len(ids)))
+        rows["prompts"].append(ids[:prompt_length])
+        rows["responses"].append(ids[prompt_length:])
+        rows["response_mask"].append(mask)
+        rows["loss_mask"].append(mask)
+        rows["old_log_probs"].append(-4.2 + 0.5 * torch.randn(response_length, generator=generator))
+        rows["advantages"].append(torch.randn(response_length, generator=generator))
+        rows["actfocus_weights"].append(torch.rand(response_length, generator=generator) * 1.5 * mask)
+    return rows
+
+
+def brute_force_loss(model: torch.nn.Module, rows: dict[str, list[torch.Tensor]], low: float, high: float) -> torch.Tensor:
+    """Evaluate Eq. 6 token by token, one sequence at a time, in Python."""
+    numerator, denominator = torch.zeros(()), 0.0
+    for n, ids in enumerate(rows["input_ids"]):
+        log_probs = torch.log_softmax(model(ids.unsqueeze(0)).logits[0], dim=-1)
+        start = len(rows["prompts"][n])
+        for t in range(len(rows["responses"][n])):
+            weight = float(rows["actfocus_weights"][n][t])
+            if not rows["response_mask"][n][t]:
+                continue
+            ratio = (log_probs[start + t - 1, ids[start + t]] - rows["old_log_probs"][n][t]).exp()
+            advantage = rows["advantages"][n][t]
+            surrogate = torch.minimum(ratio * advantage, ratio.clamp(1 - low, 1 + high) * advantage)
+            # Dual clipping of veRL: a token of negative advantage loses at most clip_ratio_c * |A|.
+            surrogate = torch.maximum(surrogate, 3.0 * advantage) if advantage < 0 else surrogate
+            numerator = numerator + weight * surrogate
+            denominator += weight
+    return -numerator / denominator
+
+
+def as_tensordict(rows: dict[str, list[torch.Tensor]], chosen: list[int], settings: dict) -> TensorDict:
+    """Pack the chosen trajectories as veRL's worker receives them."""
+    from verl.utils import tensordict_utils as tu
+
+    data = TensorDict(
+        {name: torch.nested.as_nested_tensor([values[i] for i in chosen], layout=torch.jagged) for name, values in rows.items()},
+        batch_size=len(chosen),
+    )
+    tu.assign_non_tensor(data, **settings)
+    return data
+
+
+def compose(overrides: list[str]):
+    """Compose a complete veRL configuration with this package's groups."""
+    import verl  # noqa: F401  (loads the plugin, which tells Hydra where the groups are)
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_module
+
+    with initialize_config_module("verl.trainer.config", version_base=None):
+        return hydra_compose("ppo_trainer", overrides=overrides)
+
+
+def run_rank(arguments: dict) -> None:
+    """Compute the gradient of this rank's share of the mini-batch through the engine and save it (rank 0)."""
+    from verl.utils.config import omega_conf_to_dataclass
+    from verl.utils.distributed import initialize_global_process_group_ray
+    from verl.workers.engine import EngineRegistry
+
+    strategy = arguments["strategy"]
+    config = compose(
+        [
+            "algorithm.adv_estimator=actfocus_grpo",
+            "+actfocus=default",
+            "+actfocus/device=cpu",
+            f"actor_rollout_ref.model.path={arguments['model']}",
+            f"actor_rollout_ref.model.tokenizer_path={arguments['tokenizer']}",
+            f"actor_rollout_ref.model.use_remove_padding={arguments['remove_padding']}",
+            f"actor_rollout_ref.actor.strategy={strategy}",
+            f"actor_rollout_ref.actor.fsdp_config.strategy={strategy}",
+            "actor_rollout_ref.actor.fsdp_config.use_orig_params=True",
+            "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=4",
+            "actor_rollout_ref.actor.clip_ratio_low=0.2",
+            "actor_rollout_ref.actor.clip_ratio_high=0.28",
+            "actor_rollout_ref.actor.optim.total_training_steps=1",
+            *arguments.get("overrides", []),
+        ]
+    )
+    initialize_global_process_group_ray(backend="gloo")
+    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
+    model_config = omega_conf_to_dataclass(config.actor_rollout_ref.model)
+    model_config.model_type = "language_model"
+    engine = EngineRegistry.new(
+        model_type="language_model",
+        backend=strategy,
+        model_config=model_config,
+        engine_config=actor.engine,
+        optimizer_config=actor.optim,
+        checkpoint_config=actor.checkpoint,
+    )
+    engine.initialize()
+    rows = make_batch(arguments["size"])
+    if arguments.get("zero_weights"):
+        rows["actfocus_weights"] = [torch.zeros_like(weights) for weights in rows["actfocus_weights"]]
+    chosen = list(range(arguments["size"]))[rank::world]
+    data = as_tensordict(rows, chosen, {"temperature": 1.0, "global_batch_size": arguments["size"], **arguments["batching"]})
+
+    from verl_actfocus.integration.policy_loss import actfocus_ppo_loss
+
+    before = full_parameters(engine.module)
+    with engine.train_mode():
+        engine.optimizer_zero_grad()
+        output = engine.forward_backward_batch(data, partial(actfocus_ppo_loss, config=actor))
+        gradient = full_gradient(engine.module)
+        norm = engine.optimizer_step()
+    moved = any(not torch.equal(old, new) for old, new in zip(before, full_parameters(engine.module), strict=True))
+    if rank == 0:
+        skipped = output["metrics"]["actfocus/skipped_update_share"]
+        torch.save(
+            {"gradient": gradient, "moved": moved, "grad_norm": float(norm), "skipped": float(skipped.aggregate())},
+            arguments["out"],
+        )
+
+
+def full_parameters(module: torch.nn.Module) -> list[torch.Tensor]:
+    """Copies of all parameters, unsharded."""
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    if isinstance(module, FullyShardedDataParallel):
+        with FullyShardedDataParallel.summon_full_params(module):
+            return [p.detach().clone() for p in module.parameters()]
+    return [p.full_tensor().detach().clone() for p in module.parameters()]
+
+
+def full_gradient(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Gradients by parameter name, unsharded."""
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    if isinstance(module, FullyShardedDataParallel):
+        with FullyShardedDataParallel.summon_full_params(module, with_grads=True):
+            return {name.replace("_fsdp_wrapped_module.", ""): p.grad.clone() for name, p in module.named_parameters()}
+    return {name: p.grad.full_tensor().clone() for name, p in module.named_parameters()}
+
+
+if __name__ == "__main__":
+    os.environ["VERL_PLATFORM"] = "cpu"
+    run_rank(json.loads(sys.argv[1]))

@@ -1,0 +1,123 @@
+"""The gradient that reaches the optimizer is that of Eq. 6 over the global mini-batch.
+
+Every case runs veRL's FSDP engine in separate gloo processes and compares with a token-by-token evaluation on the plain
+Hugging Face model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+import gradients  # noqa: E402
+
+SIZE = 8
+#: Nothing but the way the same eight trajectories are split differs between the cases.
+CASES = {
+    "one micro-batch": {"world": 1, "batching": {"micro_batch_size_per_gpu": 8, "use_dynamic_bsz": False}},
+    "several micro-batches of unequal length": {
+        "world": 1,
+        "batching": {"micro_batch_size_per_gpu": 2, "use_dynamic_bsz": False},
+    },
+    "dynamic batch size": {"world": 1, "batching": {"max_token_len_per_gpu": 40, "use_dynamic_bsz": True}},
+    "two ranks with unequal token counts": {
+        "world": 2,
+        "strategy": "fsdp2",
+        "batching": {"micro_batch_size_per_gpu": 2, "use_dynamic_bsz": False},
+    },
+    "two ranks, FSDP1": {
+        "world": 2,
+        "batching": {"micro_batch_size_per_gpu": 4, "use_dynamic_bsz": False},
+    },
+    "padding removed": {
+        "world": 1,
+        "remove_padding": True,
+        "batching": {"micro_batch_size_per_gpu": 2, "use_dynamic_bsz": False, "use_remove_padding": True},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    gradients.make_model(folder)
+    return folder
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def engine_result(model: Path, out: Path, case: dict) -> dict:
+    """Run one case on its ranks and return what rank 0 saved."""
+    batching = {"use_remove_padding": False, "use_fused_kernels": False, "calculate_entropy": False, **case["batching"]}
+    arguments = {
+        "model": str(model),
+        "tokenizer": str(files("verl_actfocus") / "models/frozenlake/tokenizer"),
+        "strategy": case.get("strategy", "fsdp"),
+        "remove_padding": case.get("remove_padding", False),
+        "batching": batching,
+        "size": SIZE,
+        "out": str(out),
+        "zero_weights": case.get("zero_weights", False),
+        "overrides": case.get("overrides", []),
+    }
+    port = free_port()
+    ranks = []
+    for rank in range(case["world"]):
+        environment = {
+            **os.environ,
+            "VERL_PLATFORM": "cpu",
+            "RANK": str(rank),
+            "WORLD_SIZE": str(case["world"]),
+            "LOCAL_RANK": "0",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "OMP_NUM_THREADS": "1",
+        }
+        command = [sys.executable, "-W", "ignore", gradients.__file__, json.dumps(arguments)]
+        ranks.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+    outputs = [process.communicate(timeout=300)[0] for process in ranks]
+    for process, output in zip(ranks, outputs, strict=True):
+        assert process.returncode == 0, output[-4000:]
+    return torch.load(out)
+
+
+def expected_gradient(model: Path) -> dict[str, torch.Tensor]:
+    from transformers import Qwen2ForCausalLM
+
+    reference = Qwen2ForCausalLM.from_pretrained(model, dtype=torch.float32)
+    gradients.brute_force_loss(reference, gradients.make_batch(SIZE), low=0.2, high=0.28).backward()
+    return {name: p.grad for name, p in reference.named_parameters()}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradient_equals_the_brute_force_evaluation_of_eq_6(name, model, tmp_path):
+    result = engine_result(model, tmp_path / "result.pt", CASES[name])
+    expected = expected_gradient(model)
+    assert result["gradient"].keys() == expected.keys()
+    assert max(float(gradient.abs().max()) for gradient in expected.values()) > 1e-2
+    for parameter, gradient in expected.items():
+        torch.testing.assert_close(result["gradient"][parameter], gradient, atol=1e-6, rtol=1e-5, msg=parameter)
+    assert result["moved"]
+    assert result["skipped"] == 0
+
+
+def test_an_update_without_any_weight_is_skipped_and_counted(model, tmp_path):
+    case = {"world": 1, "zero_weights": True, "batching": {"micro_batch_size_per_gpu": 4, "use_dynamic_bsz": False}}
+    result = engine_result(model, tmp_path / "result.pt", case)
+    assert not result["moved"]
+    assert result["skipped"] == 1
+    assert result["grad_norm"] == 0
+    assert all(torch.isfinite(gradient).all() for gradient in result["gradient"].values())
