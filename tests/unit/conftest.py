@@ -1,0 +1,153 @@
+"""Folders of runs as a training would leave them, written by the tests themselves."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+#: Settings that a report shows, as a complete configuration would hold them.
+SETTINGS: dict[str, Any] = {
+    "actor_rollout_ref.model.path": "tiny/model",
+    "data.train_batch_size": 16,
+    "actor_rollout_ref.rollout.n": 8,
+    "actor_rollout_ref.actor.ppo_mini_batch_size": 4,
+    "actor_rollout_ref.actor.optim.lr": 0.0001,
+    "actor_rollout_ref.actor.clip_ratio_low": 0.2,
+    "actor_rollout_ref.actor.clip_ratio_high": 0.28,
+    "actor_rollout_ref.actor.entropy_coeff": 0.001,
+    "actor_rollout_ref.rollout.temperature": 1.0,
+    "actor_rollout_ref.rollout.val_kwargs.temperature": 0.5,
+    "actor_rollout_ref.rollout.val_kwargs.n": 4,
+    "data.environment.val_size": 64,
+    "data.environment.limits.turns": 3,
+    "data.environment.kwargs.success_rate": 1.0,
+    "algorithm.actfocus.keep_groups": 1.0,
+    "algorithm.actfocus.signal": "energy",
+    "algorithm.actfocus.other": None,
+}
+WEIGHTS = {"uniform": (1.0, 0.0), "actfocus": (0.1, 0.5)}
+#: One training step's timers, seconds.
+TIMERS = {"gen": 2.0, "ref": 0.5, "update_actor": 1.5, "step": 4.25}
+
+
+def evaluation_metrics(outcomes: Mapping[int, Sequence[int]], length: float) -> dict[str, float]:
+    """Metrics of an evaluation with these outcomes (task → one 0 or 1 per episode)."""
+    flat = [value for values in outcomes.values() for value in values]
+    rate = sum(flat) / len(flat)
+    return {
+        "val/success": rate,
+        "val/success_standard_error": math.sqrt(rate * (1 - rate) / len(flat)),
+        "val/episodes": float(len(flat)),
+        "val/response_length": length,
+    }
+
+
+def training_metrics(step: int) -> dict[str, float]:
+    """Metrics of a training step."""
+    timers = {f"timing_s/{name}": seconds for name, seconds in TIMERS.items()}
+    return {
+        "rollout/success": step / 100,
+        "rollout/response_length": 90.0 - step,
+        "actfocus/token_share/action": 0.08,
+        "actfocus/weight_share/action": 0.5,
+        **timers,
+    }
+
+
+def trajectory(step: int, weights: Sequence[float]) -> dict[str, Any]:
+    """A trajectory of two turns with what the environment says between them."""
+    tokens = ["go", " right", "</think>", "<answer>", "Right", "</answer>", "\nstate <b>&\n", "Down", "</answer>"]
+    from_model = [1, 1, 1, 1, 1, 1, 0, 1, 1]
+    spans = ["reasoning", "reasoning", "none", "none", "action", "none", "none", "action", "none"]
+    return {
+        "step": step,
+        "prompt": "Reach the goal.\n<think>",
+        "tokens": tokens,
+        "from_model": from_model,
+        "spans": spans,
+        "weights": list(weights),
+        "signal": [-11.5] * 9,
+        "advantages": [0.73] * 9,
+        "turn_rewards": [0, 0, 0, 0, 0, -0.1, 0, 0, 1.0],
+        "reward": 0.9,
+        "episode": {"success": 1.0, "stop_reason": "success", "seed": 1000007},
+    }
+
+
+def write_lines(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Write a file of JSON lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+
+
+def write_evaluation(path: Path, outcomes: Mapping[int, Sequence[int]]) -> None:
+    """Write the episodes of an evaluation as veRL's ``validation_data_dir`` holds them."""
+    episodes = [
+        {"input": "…", "output": "…", "score": float(value), "success": float(value), "seed": task, "stop_reason": "x"}
+        for task, values in outcomes.items()
+        for value in values
+    ]
+    write_lines(path, episodes)
+
+
+RecordRun = Callable[..., Path]
+
+
+@pytest.fixture
+def record_run() -> RecordRun:
+    """Write the folder of a run."""
+
+    def record(
+        out: Path,
+        method: str,
+        seed: int,
+        evaluations: Mapping[int, Mapping[int, Sequence[int]]],
+        *,
+        done: bool = True,
+        settings: Mapping[str, Any] | None = None,
+        seconds: float = 100.0,
+    ) -> Path:
+        folder = out / f"{method}-seed{seed}"
+        folder.mkdir(parents=True)
+        steps = max(evaluations)
+        identity = {"algorithm": "grpo", "method": method, "env": "frozenlake", "seed": seed, "steps": steps}
+        alpha, beta = WEIGHTS[method]
+        own = {"algorithm.actfocus.alpha": alpha, "algorithm.actfocus.beta": beta}
+        begun = {
+            "run": {**identity, "profile": "cpu_frozenlake", "extra": []},
+            "settings": {**SETTINGS, **own, **(settings or {})},
+        }
+        (folder / "run.json").write_text(json.dumps(begun))
+        records = []
+        for step in range(steps + 1):
+            data = training_metrics(step) if step else {}
+            if step in evaluations:
+                data |= evaluation_metrics(evaluations[step], 80.0)
+                write_evaluation(folder / "evaluations" / f"{step}.jsonl", evaluations[step])
+            records.append({"step": step, "data": data})
+        write_lines(folder / "metrics-1.jsonl", records)
+        weights = [1.0] * 9 if method == "uniform" else [0.1, 0.1, 0.1, 0.1, 1.25, 0.1, 0.0, 1.4, 0.1]
+        write_lines(folder / "trajectories" / "1.jsonl", [trajectory(1, weights)])
+        attempt = {"began": "2026-01-01T00:00:00+00:00", "seconds": seconds, "exit_code": 0}
+        (folder / "attempt-1.json").write_text(json.dumps(attempt))
+        if done:
+            names = ("verl_actfocus", "verl", "torch", "transformers", "ray", "TransferQueue", "gymnasium", "numpy")
+            finished = {
+                **identity,
+                "seconds": seconds,
+                "attempts": 1,
+                "finished": "2026-01-01T00:02:00+00:00",
+                "command": f"VERL_PLATFORM=cpu python -m verl.trainer.main_ppo data.seed={seed} +actfocus={method}",
+                "versions": {"python": "3.11.7", **dict.fromkeys(names, "1.2.3")},
+                "commit": "abc123",
+                "hardware": {"cpu": "Example CPU", "cores": 2, "memory_gb": 8.0},
+            }
+            (folder / "done.json").write_text(json.dumps(finished))
+        return folder
+
+    return record

@@ -1,0 +1,111 @@
+"""``actfocus compare``: train with several methods under the same conditions and report the difference."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from verl_actfocus.cli._environment_arguments import positive
+from verl_actfocus.experiment.comparison import Comparison, run_comparison
+from verl_actfocus.experiment.errors import ExperimentError, RunFailedError
+from verl_actfocus.experiment.machine import free_memory
+from verl_actfocus.experiment.runs import ESTIMATORS, environments, methods
+from verl_actfocus.integration.versions import require_supported_verl
+
+#: Free memory below which a warning is printed, in bytes: veRL's processes and a tiny model take about 5 GB.
+ENOUGH_MEMORY = 5e9
+#: Exit code of a training that failed, as opposed to a request that was refused.
+RUN_FAILED = 1
+#: Exit code after Ctrl-C: 128 + SIGINT, as shells count.
+INTERRUPTED = 130
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the subcommand."""
+    parser.description = (
+        "Train a tiny model on this machine's CPU with every method, everything else being equal, and report the "
+        "difference with its confidence interval. The same command continues what was interrupted and adds seeds to "
+        "what is there. Words after -- go to veRL as Hydra overrides."
+    )
+    parser.add_argument("--algorithm", default="grpo", metavar="NAME", help=f"{' or '.join(ESTIMATORS)} (default grpo)")
+    parser.add_argument(
+        "--env", default="frozenlake", metavar="NAME", help=f"{' or '.join(environments())} (default frozenlake)"
+    )
+    parser.add_argument("--steps", type=positive, default=60, metavar="N", help="training steps (default 60)")
+    parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="training seeds (default 1)")
+    parser.add_argument(
+        "--methods", nargs="+", default=["uniform", "actfocus"], metavar="NAME", help=f"of {', '.join(methods())}"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder of runs and report (default outputs/<algorithm>-<env>)"
+    )
+    parser.add_argument("--profile", default="", metavar="NAME", help="run profile (default cpu_<env>)")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides, after --")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train what is not trained yet and write the report.
+
+    Args:
+        args: the parsed arguments.
+
+    Returns:
+        0; 1 if a training run failed, 130 after Ctrl-C.
+
+    Raises:
+        ValueError: an argument is unknown or out of range.
+        ExperimentError: veRL is missing, or the folder holds something else.
+    """
+    try:
+        require_supported_verl()
+    except ImportError as error:
+        raise ExperimentError(str(error)) from error
+    out = args.out or Path("outputs") / f"{args.algorithm}-{args.env}"
+    comparison = Comparison(
+        algorithm=args.algorithm,
+        env=args.env,
+        steps=args.steps,
+        seeds=args.seeds,
+        methods=tuple(args.methods),
+        out=out,
+        extra=tuple(args.overrides),
+        profile=args.profile,
+    )
+    _warn_about_memory()
+    _end_cleanly()
+    try:
+        run_comparison(comparison)
+    except RunFailedError as error:
+        print(f"actfocus compare: {error}", file=sys.stderr)
+        print("the same command continues from the last checkpoint", file=sys.stderr)
+        return RUN_FAILED
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        return INTERRUPTED
+    from verl_actfocus.cli.report import write_and_print
+
+    write_and_print(out)
+    return 0
+
+
+def _warn_about_memory() -> None:
+    free = free_memory()
+    if free < ENOUGH_MEMORY:
+        print(
+            f"warning: {free / 1e9:.1f} GB of memory are free and a run takes about {ENOUGH_MEMORY / 1e9:.0f} GB; "
+            "it may be killed",
+            file=sys.stderr,
+        )
+
+
+def _end_cleanly() -> None:
+    """Let the signals of batch systems and closed terminals end the run's processes too, like Ctrl-C."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _exit)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)

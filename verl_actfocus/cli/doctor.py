@@ -1,0 +1,152 @@
+"""``actfocus doctor``: check the installation and this machine, and say what to do about what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.resources import files
+
+from packaging.requirements import Requirement
+
+from verl_actfocus.experiment import machine
+from verl_actfocus.experiment.logs import clean_line
+from verl_actfocus.experiment.runs import ENVIRONMENT, environments
+
+#: What a run on the CPU with a tiny model takes, in bytes.
+MEMORY = 5e9
+DISK = 2e9
+#: Loads veRL as a training process does and prints the platform it chose; the plugin must come by itself.
+_PROBE = """
+import sys
+import verl
+assert "verl_actfocus.integration.plugin" in sys.modules, "import verl does not load the plugin verl_actfocus"
+from verl_actfocus.integration.plugin import verify
+from verl.plugin.platform import get_platform
+verify()
+print("platform:", get_platform().device_name)
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Result of a check."""
+
+    #: What was checked.
+    name: str
+    #: What was found.
+    state: str
+    #: What to do; None if everything is well.
+    remedy: str | None = None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the subcommand."""
+    parser.description = "Check versions, veRL's plugins, the platform, memory and disk; takes about 20 seconds."
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check and print one line per check.
+
+    Args:
+        args: the parsed arguments.
+
+    Returns:
+        0 if everything is well, 1 otherwise.
+    """
+    healthy = True
+    for check in CHECKS:
+        for finding in check():
+            healthy &= finding.remedy is None
+            print(f"{'ok  ' if finding.remedy is None else 'FAIL'}  {finding.name}: {finding.state}", flush=True)
+            if finding.remedy is not None:
+                print(f"      -> {finding.remedy}")
+    print("everything is well" if healthy else "something needs attention, see above")
+    return 0 if healthy else 1
+
+
+def check_python() -> Iterator[Finding]:
+    """Python's version."""
+    supported = (3, 10) <= sys.version_info[:2] <= (3, 12)
+    remedy = None if supported else "use Python 3.10, 3.11 or 3.12 (veRL 0.9.1 and its dependencies)"
+    yield Finding("Python", platform.python_version(), remedy)
+
+
+def check_requirements() -> Iterator[Finding]:
+    """Every distribution that this package requires, extras left out."""
+    for text in requires("verl_actfocus") or []:
+        requirement = Requirement(text)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        yield check_requirement(requirement)
+
+
+def check_requirement(requirement: Requirement) -> Finding:
+    """Whether a distribution is installed in a version that is asked for."""
+    remedy = f"pip install '{requirement}'"
+    try:
+        installed = version(requirement.name)
+    except PackageNotFoundError:
+        return Finding(requirement.name, "not installed", remedy)
+    # A local version such as 2.13.0+cpu counts as 2.13.0.
+    fits = requirement.specifier.contains(installed, prereleases=True)
+    return Finding(requirement.name, installed, None if fits else f"{remedy} ({installed} was not tested)")
+
+
+def check_plugin() -> Iterator[Finding]:
+    """Whether veRL loads this package by itself and finds everything, on the platform of a CPU run."""
+    environment = {**os.environ, **ENVIRONMENT}
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _PROBE], capture_output=True, text=True, env=environment, check=False
+    )
+    if result.returncode == 0:
+        platform_line = result.stdout.strip().splitlines()[-1]
+        yield Finding("veRL plugin", f"registered ({platform_line})")
+        return
+    lines = [clean_line(line) for line in result.stderr.splitlines() if line.strip()]
+    yield Finding(
+        "veRL plugin",
+        lines[-1] if lines else f"exit code {result.returncode} without a message",
+        "reinstall the package (pip install .) in this environment; whole error: python -c 'import verl; from "
+        "verl_actfocus.integration import plugin; plugin.verify()'",
+    )
+
+
+def check_models() -> Iterator[Finding]:
+    """The tiny models that the CPU profiles start from."""
+    folder = files("verl_actfocus") / "models"
+    for name in environments():
+        present = (folder / name / "model").is_dir()
+        remedy = None if present else f"actfocus warmstart {name} --out DIR makes it; or reinstall the package"
+        yield Finding(f"model for {name}", "present" if present else "missing", remedy)
+
+
+def check_machine() -> Iterator[Finding]:
+    """Memory, disk and cores."""
+    free = machine.free_memory()
+    enough = free >= MEMORY
+    remedy = None if enough else f"a run takes about {MEMORY / 1e9:.0f} GB: end other programs or use a larger machine"
+    yield Finding("free memory", f"{free / 1e9:.1f} GB of {machine.total_memory() / 1e9:.1f} GB", remedy)
+    for place in dict.fromkeys([tempfile.gettempdir(), os.getcwd()]):
+        space = shutil.disk_usage(place).free
+        remedy = None if space >= DISK else f"make room: Ray and checkpoints take about {DISK / 1e9:.0f} GB"
+        yield Finding(f"free disk at {place}", f"{space / 1e9:.1f} GB", remedy)
+    hardware = machine.hardware()
+    yield Finding("CPU", f"{hardware['cpu']}, {hardware['cores']} cores")
+
+
+#: All checks, the slow one last.
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    check_python,
+    check_requirements,
+    check_models,
+    check_machine,
+    check_plugin,
+)

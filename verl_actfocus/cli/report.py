@@ -1,0 +1,44 @@
+"""``actfocus report``: make the report of a comparison again from what its runs have left on disk."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from verl_actfocus.experiment.results import read_runs
+from verl_actfocus.reporting.report import write_report
+from verl_actfocus.reporting.summary import summarise
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the subcommand."""
+    parser.description = "Write report.md, report.html and the picture of a comparison again; nothing is trained."
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder that actfocus compare --out has filled")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the report.
+
+    Args:
+        args: the parsed arguments.
+
+    Returns:
+        0.
+
+    Raises:
+        ExperimentError: the folder holds no finished run.
+    """
+    write_and_print(args.folder)
+    return 0
+
+
+def write_and_print(folder: Path) -> None:
+    """Write the report of a folder, and print its sentences and where it is."""
+    summary = summarise(read_runs(folder))
+    files = write_report(folder)
+    for method in summary.methods:
+        print(method.sentence)
+    for difference in summary.differences:
+        print(f"{difference.sentence} {difference.scope}")
+    for file in files:
+        print(file)

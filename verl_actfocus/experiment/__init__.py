@@ -1,0 +1,12 @@
+"""Experiments: training runs as subprocesses, their results, and what the results allow to say.
+
+Read in this order:
+
+- `runs`: what one training run is, and its veRL command line.
+- `settings`: the complete configuration behind a command line, without starting veRL.
+- `folder`: what a run keeps on disk, and which folder may be continued.
+- `execute`, `progress`, `processes`, `logs`: running a command, watching it, ending it, explaining its failure.
+- `results`, `statistics`: evaluation curves and outcomes, and intervals around them.
+
+Nothing here imports veRL: it runs in the training process only.
+"""

@@ -1,0 +1,174 @@
+"""Runs a training command to its end: progress while it lasts, an explanation when it fails, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from verl_actfocus.experiment import machine, processes
+from verl_actfocus.experiment.errors import ExperimentError, RunFailedError
+from verl_actfocus.experiment.folder import RunFolder
+from verl_actfocus.experiment.logs import error_lines
+from verl_actfocus.experiment.metrics import Metrics, MetricsTail, merge_attempts
+from verl_actfocus.experiment.progress import Display, RunProgress
+from verl_actfocus.experiment.runs import ENVIRONMENT, Run
+
+#: Seconds between two looks at a run.
+POLL_SECONDS = 0.5
+#: Quiet, and a Ray of our own whatever else runs on the machine.
+_RAY_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_COLOR_PREFIX": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ADDRESS": "local",
+}
+_QUIET = {"HYDRA_FULL_ERROR": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+
+
+def execute(
+    run: Run,
+    settings: dict[str, Any],
+    display: Display,
+    *,
+    runs_after: int = 0,
+    seconds_of_others: float | None = None,
+    command: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Train, or continue a training that died; do nothing for a run that is finished.
+
+    Args:
+        run: the run.
+        settings: its complete settings.
+        display: where progress is shown.
+        runs_after: runs that follow, for the time left.
+        seconds_of_others: what a finished run of the same kind took, for the time left.
+        command: what to execute instead of the run's own command line.
+
+    Returns:
+        What ``done.json`` holds.
+
+    Raises:
+        ExperimentError: the folder belongs to other settings, or the run is being executed already.
+        RunFailedError: the training ended without its last evaluation; the folder stays, to be continued.
+    """
+    folder = RunFolder(run.folder)
+    folder.begin(run, settings)
+    if folder.done is not None:
+        return folder.done
+    _refuse_second(run)
+    arguments = list(command or run.command())
+    attempt = (folder.attempts() or [0])[-1] + 1
+    _attempt(run, folder, attempt, arguments, _Watch(run, folder, attempt, display, runs_after, seconds_of_others))
+    record = {
+        **run.identity(),
+        "seconds": round(folder.seconds(), 1),
+        "attempts": len(folder.attempts()),
+        "finished": _now(),
+        "command": run.shell_command(),
+        "versions": machine.versions(),
+        "commit": machine.git_commit(),
+        "hardware": machine.hardware(),
+    }
+    folder.finish(record)
+    return record
+
+
+class _Watch:
+    """Follows the metrics of an attempt and shows them."""
+
+    def __init__(
+        self,
+        run: Run,
+        folder: RunFolder,
+        attempt: int,
+        display: Display,
+        runs_after: int,
+        seconds_of_others: float | None,
+    ) -> None:
+        self._tail = MetricsTail(folder.metrics(attempt))
+        self._progress = RunProgress(run.steps, time.monotonic())
+        self._display = display
+        self._others = (runs_after, seconds_of_others)
+
+    def look(self) -> None:
+        """Read what is new and show it."""
+        now = time.monotonic()
+        news = False
+        for step, metrics in self._tail.new_records():
+            self._progress.update(step, metrics, now)
+            news = True
+        self._display.show(self._progress.line(now, *self._others), news)
+
+
+def _attempt(run: Run, folder: RunFolder, attempt: int, arguments: list[str], watch: _Watch) -> None:
+    environment = {
+        **os.environ,
+        **ENVIRONMENT,
+        **_RAY_ENVIRONMENT,
+        **_QUIET,
+        "VERL_FILE_LOGGER_PATH": str(folder.metrics(attempt)),
+        processes.MARK: str(run.folder),
+    }
+    # Counted as an attempt even if it dies before its first metrics.
+    folder.metrics(attempt).touch()
+    started, began = time.monotonic(), _now()
+    with folder.log.open("ab") as log:
+        log.write(f"=== attempt {attempt}, {began}: {run.shell_command()}\n".encode())
+        log.flush()
+        offset = log.tell()
+        process = subprocess.Popen(
+            arguments, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=run.folder,
+            env=environment, start_new_session=True,
+        )  # fmt: skip
+        try:
+            while process.poll() is None:
+                watch.look()
+                time.sleep(POLL_SECONDS)
+            watch.look()
+        finally:
+            processes.stop(process, run.folder)
+            seconds = round(time.monotonic() - started, 1)
+            folder.end_attempt(attempt, {"began": began, "seconds": seconds, "exit_code": process.returncode})
+    _check_result(run, folder, process.returncode, offset)
+
+
+def _check_result(run: Run, folder: RunFolder, exit_code: int, offset: int) -> None:
+    metrics = merge_attempts(folder.metrics(number) for number in folder.attempts())
+    if exit_code != 0:
+        how = f"{_how_it_ended(exit_code)} {_how_far(metrics, run)}"
+        raise RunFailedError(f"{run.name} {how}", error_lines(folder.log, offset), folder.log)
+    if "val/success" not in metrics.get(run.steps, {}):
+        raise RunFailedError(
+            f"{run.name} ended without an evaluation at step {run.steps} {_how_far(metrics, run)}",
+            error_lines(folder.log, offset),
+            folder.log,
+        )
+
+
+def _how_it_ended(exit_code: int) -> str:
+    if exit_code >= 0:
+        return f"failed with exit code {exit_code}"
+    name = signal.Signals(-exit_code).name
+    hint = ", most likely for lack of memory" if -exit_code == signal.SIGKILL else ""
+    return f"was ended by signal {name}{hint}"
+
+
+def _how_far(metrics: dict[int, Metrics], run: Run) -> str:
+    return f"(after step {max(metrics)} of {run.steps})" if metrics else "(before its first evaluation)"
+
+
+def _refuse_second(run: Run) -> None:
+    running = processes.processes_of(run.folder)
+    if running:
+        raise ExperimentError(
+            f"{run.folder} is in use: process {running[0].pid} is still training there; wait for it or end it"
+        )
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,77 @@
+"""The processes of a run: found by a mark in their environment, so that none is left behind and none of others' is hit.
+
+veRL starts Ray, and Ray's daemons and workers leave the process group they were started in. What all of them inherit is
+the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+#: Environment variable that names the folder of the run that a process belongs to.
+MARK = "ACTFOCUS_RUN_FOLDER"
+
+
+def processes_of(folder: Path) -> list[psutil.Process]:
+    """Return the running processes that belong to a run."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue  # it ended meanwhile, or belongs to somebody else
+    return [process for process in found if process.pid != os.getpid()]
+
+
+def stop(process: subprocess.Popen[bytes], folder: Path, patience: float = 10.0) -> None:
+    """End a run and everything it started; Ctrl-C cannot interrupt this.
+
+    Args:
+        process: the leader of the run's process group; it may have ended.
+        folder: the run's folder.
+        patience: seconds until whatever has not ended by itself is killed.
+    """
+    with _uninterrupted():
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        _sweep(folder, patience)
+
+
+def _sweep(folder: Path, patience: float) -> None:
+    """Give what a run has left behind time to end, then kill it."""
+    _, alive = psutil.wait_procs(processes_of(folder), timeout=patience)
+    while alive:
+        for process in alive:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        psutil.wait_procs(alive, timeout=patience)
+        # A daemon may have started another worker meanwhile.
+        alive = processes_of(folder)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Ctrl-C reaches the main thread only
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

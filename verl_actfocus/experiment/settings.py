@@ -1,0 +1,104 @@
+"""The complete configuration behind a run's command line, composed by Hydra without starting veRL.
+
+It shows a mistyped override in a second instead of after veRL's start, and tells whether a folder was made with the
+same settings.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from verl_actfocus.experiment.errors import ExperimentError
+from verl_actfocus.experiment.runs import Run
+
+
+def compose_settings(run: Run) -> dict[str, Any]:
+    """Compose the configuration that veRL would train with.
+
+    Args:
+        run: the run.
+
+    Returns:
+        Dotted name → value, without the settings that only say where the run is written. Interpolations are left
+        as they are.
+
+    Raises:
+        ExperimentError: veRL is not installed, Hydra refuses an override, or the run would have no evaluation.
+    """
+    try:
+        with initialize_config_dir(str(_verl_config_folder()), version_base=None):
+            config = compose(
+                "ppo_trainer", overrides=["hydra.searchpath=[pkg://verl_actfocus.config]", *run.overrides()]
+            )
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ExperimentError(f"the overrides of {run.name} are not valid: {_first_sentence(error)}") from error
+    settings = flatten(OmegaConf.to_container(config, resolve=False))
+    for key in run.folder_keys():
+        settings.pop(key, None)
+    _require_evaluations(settings)
+    return settings
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Turn nested dictionaries into one with dotted names.
+
+    Example:
+        >>> flatten({"a": {"b": 1}, "c": [2]})
+        {'a.b': 1, 'c': [2]}
+    """
+    if not isinstance(value, dict) or (not value and prefix):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for name, part in value.items():
+        flat.update(flatten(part, f"{prefix}.{name}" if prefix else str(name)))
+    return flat
+
+
+def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Describe in words where two configurations differ, sorted by name.
+
+    Example:
+        >>> differences({"a": 1, "b": 2}, {"a": 1, "b": 3})
+        ['b was 2, is 3']
+    """
+    missing = "absent"
+    names = sorted({*before, *after})
+    return [
+        f"{name} was {before.get(name, missing)!r}, is {after.get(name, missing)!r}"
+        for name in names
+        if before.get(name, missing) != after.get(name, missing)
+    ]
+
+
+def in_words(changes: list[str], most: int = 5) -> str:
+    """Join differences, the first few by name and the rest by number."""
+    rest = [f"and {len(changes) - most} more"] if len(changes) > most else []
+    return "; ".join([*changes[:most], *rest])
+
+
+def _verl_config_folder() -> Path:
+    spec = find_spec("verl")
+    if spec is None or spec.origin is None:
+        raise ExperimentError("veRL is not installed; pip install 'verl==0.9.1'")
+    return Path(spec.origin).parent / "trainer" / "config"
+
+
+def _require_evaluations(settings: dict[str, Any]) -> None:
+    if settings["trainer.test_freq"] < 1 or not settings["trainer.val_before_train"]:
+        raise ExperimentError(
+            f"trainer.test_freq={settings['trainer.test_freq']} trainer.val_before_train="
+            f"{settings['trainer.val_before_train']}: a comparison needs evaluations, before training and at its end; "
+            "leave both out or set test_freq to at least 1"
+        )
+
+
+def _first_sentence(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(lines[:2])

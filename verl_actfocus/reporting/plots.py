@@ -1,0 +1,89 @@
+"""Learning curves of a comparison."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from verl_actfocus.experiment.results import RunResult
+from verl_actfocus.experiment.statistics import success_rate
+from verl_actfocus.reporting.summary import MethodSummary, Summary
+
+#: Colours of Okabe and Ito, which people with any colour vision tell apart; markers tell them apart in print.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+def learning_curves(summary: Summary, title: str) -> bytes:
+    """Draw success, response length, and the share of action tokens and of their weight over training.
+
+    Args:
+        summary: what to draw.
+        title: stands above the figure.
+
+    Returns:
+        A PNG file.
+    """
+    figure = Figure(figsize=(13.5, 4.4), layout="constrained")
+    success, length, share = figure.subplots(1, 3)
+    for index, method in enumerate(summary.methods):
+        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+        _draw_success(success, method, colour, marker)
+        _draw_series(length, method, "rollout/response_length", colour, "-", method.label)
+        _draw_series(share, method, "actfocus/weight_share/action", colour, "-", f"{method.label}: weight", 100)
+        _draw_series(share, method, "actfocus/token_share/action", colour, ":", f"{method.label}: tokens", 100)
+    _finish(success, "Evaluation success (bands: 95 % CI)", "success rate (%)")
+    _finish(length, "Response length in training", "generated tokens per episode")
+    _finish(share, "Share of action tokens", "share of response tokens, of their weight (%)")
+    success.set_ylim(bottom=0)
+    length.set_ylim(bottom=0)
+    share.set_ylim(0, 100)
+    figure.suptitle(title)
+    buffer = BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)
+    return buffer.getvalue()
+
+
+def _draw_success(axes: Axes, method: MethodSummary, colour: str, marker: str) -> None:
+    """Mean over the seeds with its interval; with several seeds, every run as a thin line too."""
+    steps = common_steps(method.runs)
+    by_step = [{evaluation.step: evaluation for evaluation in run.evaluations} for run in method.runs]
+    estimates = [success_rate([run[step].outcomes for run in by_step]) for step in steps]
+    values = [100 * estimate.value for estimate in estimates]
+    ends = [estimate.interval or (estimate.value, estimate.value) for estimate in estimates]
+    axes.fill_between(
+        steps, [100 * low for low, _ in ends], [100 * high for _, high in ends], color=colour, alpha=0.15, linewidth=0
+    )
+    axes.plot(steps, values, color=colour, marker=marker, markersize=5, linewidth=2, label=method.label)
+    if len(method.runs) > 1:
+        for run in by_step:
+            axes.plot(steps, [100 * run[step].success for step in steps], color=colour, linewidth=0.7, alpha=0.6)
+
+
+def _draw_series(
+    axes: Axes, method: MethodSummary, name: str, colour: str, style: str, label: str, factor: float = 1.0
+) -> None:
+    """Mean of a metric over the seeds."""
+    series = [dict(zip(*run.series(name), strict=True)) for run in method.runs]
+    steps = sorted(set.intersection(*(set(values) for values in series)))
+    means = [factor * float(np.mean([values[step] for values in series])) for step in steps]
+    axes.plot(steps, means, style, color=colour, linewidth=1.8, label=label, marker="." if len(steps) < 3 else "")
+
+
+def _finish(axes: Axes, title: str, unit: str) -> None:
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel("training step")
+    axes.set_ylabel(unit)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(frameon=False, fontsize=9)
+
+
+def common_steps(runs: list[RunResult]) -> list[int]:
+    """Return the steps at which all runs were evaluated."""
+    return sorted(set.intersection(*({evaluation.step for evaluation in run.evaluations} for run in runs)))

@@ -1,0 +1,203 @@
+"""Writes the report of a comparison: ``report.md``, ``learning_curves.png`` and the self-contained ``report.html``."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from verl_actfocus.experiment.errors import ExperimentError
+from verl_actfocus.experiment.machine import DISTRIBUTIONS
+from verl_actfocus.experiment.progress import duration
+from verl_actfocus.experiment.results import RunResult, read_runs
+from verl_actfocus.experiment.runs import METHOD_KEYS
+from verl_actfocus.reporting import summary as numbers
+from verl_actfocus.reporting.plots import learning_curves
+from verl_actfocus.reporting.summary import MethodSummary, Summary, summarise
+from verl_actfocus.reporting.trajectories import Trajectory, sample, scale_of
+
+#: Name of the picture in the report's folder.
+PICTURE = "learning_curves.png"
+#: What a reader wants to know about the conditions → the settings that say it.
+_CONDITIONS = {
+    "model": ("actor_rollout_ref.model.path",),
+    "prompts × trajectories per step": ("data.train_batch_size", "actor_rollout_ref.rollout.n"),
+    "mini-batch (prompts)": ("actor_rollout_ref.actor.ppo_mini_batch_size",),
+    "learning rate of the policy": ("actor_rollout_ref.actor.optim.lr",),
+    "clip range: low, high": (
+        "actor_rollout_ref.actor.clip_ratio_low",
+        "actor_rollout_ref.actor.clip_ratio_high",
+    ),
+    "entropy coefficient": ("actor_rollout_ref.actor.entropy_coeff",),
+    "sampling temperature: training, evaluation": (
+        "actor_rollout_ref.rollout.temperature",
+        "actor_rollout_ref.rollout.val_kwargs.temperature",
+    ),
+    "evaluation tasks × episodes": ("data.environment.val_size", "actor_rollout_ref.rollout.val_kwargs.n"),
+    "share of prompt groups trained on": ("algorithm.actfocus.keep_groups",),
+}
+_BETA, _SIGNAL = "algorithm.actfocus.beta", "algorithm.actfocus.signal"
+#: Timers that hold other timers; the rest are parts of a step.
+_STEP, _TESTING = "step", "testing"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: its name and one cell for each column."""
+
+    name: str
+    cells: list[str]
+
+
+def write_report(out: Path) -> list[Path]:
+    """Write the report of a comparison from what its runs have left on disk.
+
+    Args:
+        out: folder of the comparison.
+
+    Returns:
+        The files written: Markdown, HTML and the picture.
+
+    Raises:
+        ExperimentError: no run has finished, or the runs' files contradict each other.
+    """
+    summary = summarise(read_runs(out))
+    identity = summary.runs[0].identity
+    title = f"{identity['algorithm'].upper()} on {identity['env']}, {identity['steps']} steps"
+    picture = learning_curves(summary, title)
+    trajectories = [trajectory for method in summary.methods for trajectory in sample(method.runs[0])]
+    context = {
+        "title": title,
+        "summary": summary,
+        "numbers": numbers,
+        "conditions": _conditions(summary),
+        "phases": _phases(summary),
+        "made_with": _made_with(summary),
+        "picture_name": PICTURE,
+        "picture_data": base64.b64encode(picture).decode("ascii"),
+        "trajectories": trajectories,
+        "headline": _headline,
+        "scale": scale_of(trajectories),
+        "commands": [_compare_command(summary, out), f"actfocus report {out}"],
+    }
+    files = {PICTURE: picture}
+    for name in ("report.md", "report.html"):
+        files[name] = _render(name, context).encode("utf-8")
+    for name, content in files.items():
+        (out / name).write_bytes(content)
+    return [out / "report.md", out / "report.html", out / PICTURE]
+
+
+def _render(name: str, context: dict[str, Any]) -> str:
+    environment = Environment(
+        loader=PackageLoader("verl_actfocus.reporting"),
+        autoescape=name.endswith(".html"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name).render(context)
+
+
+def _compare_command(summary: Summary, out: Path) -> str:
+    """The command that makes all these runs again, or continues them."""
+    run = summary.runs[0].identity
+    seeds = 1 + max(run.seed for run in summary.runs)
+    methods = " ".join(method.method for method in summary.methods)
+    extra = " ".join(["", "--", shlex.join(run["extra"])]) if run["extra"] else ""
+    return (
+        f"actfocus compare --algorithm {run['algorithm']} --env {run['env']} --steps {run['steps']} --seeds {seeds} "
+        f"--methods {methods} --profile {run['profile']} --out {shlex.quote(str(out))}{extra}"
+    )
+
+
+def _headline(trajectory: Trajectory) -> str:
+    """What a trajectory is, in a line."""
+    episode = trajectory.episode
+    end = f", ended by {episode['stop_reason']}" if "stop_reason" in episode else ""
+    task = f", task {episode['seed']}" if "seed" in episode else ""
+    return (
+        f"{numbers.label(trajectory.method)}, seed {trajectory.seed}, step {trajectory.step}{task}: "
+        f"reward {trajectory.reward:+.2f}{end}"
+    )
+
+
+def _conditions(summary: Summary) -> list[Row]:
+    """What the runs have in common, then what makes the methods."""
+    settings = summary.runs[0].folder.settings
+    rows = []
+    for name, keys in _CONDITIONS.items():
+        missing = [key for key in keys if key not in settings]
+        if missing:
+            raise ExperimentError(f"{summary.runs[0].folder.path}/run.json lacks the settings {', '.join(missing)}")
+        between = " × " if "×" in name else ", "
+        rows.append(Row(name, [between.join(str(settings[key]) for key in keys)]))
+    for prefix in ("data.environment.limits.", "data.environment.kwargs."):
+        values = [f"{key.removeprefix(prefix)} {value}" for key, value in settings.items() if key.startswith(prefix)]
+        if values:
+            rows.append(Row(prefix.split(".")[-2].replace("kwargs", "environment options"), [", ".join(values)]))
+    rows.append(Row("overrides of the user", [" ".join(summary.runs[0].identity["extra"]) or "none"]))
+    for method in summary.methods:
+        own = method.runs[0].folder.settings
+        # Without β, no weight depends on the signal.
+        idle = {_SIGNAL} if own[_BETA] == 0 else set()
+        shown = [key for key in METHOD_KEYS if own[key] is not None and key not in idle]
+        rows.append(Row(f"weights of {method.label}", [", ".join(f"{key.split('.')[-1]} {own[key]}" for key in shown)]))
+    return rows
+
+
+def _phases(summary: Summary) -> list[Row]:
+    """Wall time of each phase for each method, mean over its seeds, in seconds per run."""
+    columns = [_phase_seconds(method) for method in summary.methods]
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    return [Row(name, [f"{column.get(name, 0.0):.1f}" for column in columns]) for name in names]
+
+
+def _phase_seconds(method: MethodSummary) -> dict[str, float]:
+    seconds: dict[str, float] = {}
+    for run in method.runs:
+        for name, value in _named_phases(run).items():
+            seconds[name] = seconds.get(name, 0.0) + value / len(method.runs)
+    return seconds
+
+
+def _named_phases(run: RunResult) -> dict[str, float]:
+    phases = run.phase_seconds()
+    step, testing = phases.pop(_STEP, 0.0), phases.pop(_TESTING, 0.0)
+    total = run.folder.seconds()
+    return {
+        **{f"in steps: {name}": seconds for name, seconds in phases.items()},
+        "all steps": step,
+        "evaluations after steps": testing,
+        "the rest: start-up, first evaluation, repeated steps": total - step - testing,
+        "whole run": total,
+    }
+
+
+def _made_with(summary: Summary) -> list[Row]:
+    """Versions, commit, hardware and time of every run; several values in a cell show that runs differ."""
+    records = [run.folder.done or {} for run in summary.runs]
+
+    def cell(values: list[Any]) -> str:
+        return "; ".join(dict.fromkeys(str(value) for value in values))
+
+    rows = [Row(name, [cell([record["versions"][name] for record in records])]) for name in ("python", *DISTRIBUTIONS)]
+    rows.append(Row("commit", [cell([record["commit"] or "not a checkout" for record in records])]))
+    rows.append(
+        Row(
+            "hardware",
+            [cell([_hardware(record["hardware"]) for record in records])],
+        )
+    )
+    for run, record in zip(summary.runs, records, strict=True):
+        attempts = f" in {record['attempts']} attempts" if record["attempts"] > 1 else ""
+        rows.append(Row(f"wall time of {run.folder.path.name}", [f"{duration(record['seconds'])}{attempts}"]))
+    return rows
+
+
+def _hardware(machine: dict[str, Any]) -> str:
+    return f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB"
