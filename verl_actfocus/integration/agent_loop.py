@@ -1,8 +1,9 @@
 """Episodes as a veRL agent loop: token-in, token-out, append-only.
 
-One `EpisodeLoop` plays one episode. Tokens are never re-encoded: what the model sampled in turn *n* stands unchanged in the
-prompt of turn *n + 1* and in the training data. Between turns veRL's continuous-token builder renders only what is new.
-Every response is tagged with spans while its tokens are read, and every token of the environment is `Span.NONE`.
+One `EpisodeLoop` plays one episode. Tokens are never re-encoded: what the model sampled in turn *n* stands unchanged
+in the prompt of turn *n + 1* and in the training data. Between turns veRL's continuous-token builder renders only
+what is new. Every response is tagged with spans while its tokens are read, and every token of the environment is
+`Span.NONE`.
 """
 
 from __future__ import annotations
@@ -92,7 +93,10 @@ class _Tokens:
 class EpisodeLoop(AgentLoopBase):
     """Plays one episode of a text environment with the policy behind veRL's rollout server."""
 
-    async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> EpisodeOutput | list[EpisodeOutput]:
+    # veRL annotates the factory class (AutoTokenizer) where it passes what the factory makes.
+    tokenizer: PreTrainedTokenizerBase  # type: ignore[assignment]
+
+    async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> Any:
         """Play the episode that the dataset row describes.
 
         Args:
@@ -146,7 +150,7 @@ class _Play:
         self._sampling_params = sampling_params
         self._row = row
         self._metrics: dict[str, Any] = {}
-        self._steps: list[int] = []
+        self._steps: list[int | None] = []
         self._valid_turns = self._actions = self._effective = 0
         #: Why the trajectory cannot be used although the environment is fine.
         self.failure: str | None = None
@@ -174,10 +178,8 @@ class _Play:
         ids = self._loop.continuous_token_builder.build_initial_tokens(messages) + self._prefill
         limit = self._loop.rollout_config.prompt_length
         if len(ids) > limit:
-            self.failure = (
-                f"the first prompt has {len(ids)} tokens, rollout.prompt_length (data.max_prompt_length) is {limit}: raise it"
-            )
-            return None
+            self.failure = f"the first prompt has {len(ids)} tokens, rollout.prompt_length (data.max_prompt_length) is
+            {limit}: raise it" return None
         return ids
 
     async def _turn(self, tokens: _Tokens) -> dict[str, str] | None:
@@ -194,7 +196,7 @@ class _Play:
         cut_off = output.stop_reason == "length" or (
             len(output.token_ids) >= max_tokens and output.token_ids[-1] != self._loop.tokenizer.eos_token_id
         )
-        text = self._loop.tokenizer.decode(output.token_ids, skip_special_tokens=True)
+        text = str(self._loop.tokenizer.decode(output.token_ids, skip_special_tokens=True))
         result = self._episode.respond(text, cut_off=cut_off)
         tokens.reward_turn(result.reward)
         self._valid_turns += result.valid
@@ -236,16 +238,17 @@ class _Play:
             room = min(room, rollout.max_model_len - len(tokens.ids))
         return room
 
-    async def _next_prompt(
-        self, tokens: _Tokens, messages: list[dict[str, str]], message: dict[str, str]
-    ) -> None:
+    async def _next_prompt(self, tokens: _Tokens, messages: list[dict[str, str]], message: dict[str, str]) -> None:
         """Append the user message and the prefill, or end the episode if they do not fit."""
-        # The assistant's text is irrelevant: the builder appends to the runtime tokens and renders only the new message.
+        # The assistant's text is irrelevant: the builder appends to the runtime tokens and renders only the new
+        # message.
         previous = [*messages, {"role": "assistant", "content": ""}]
         updated = [*previous, message]
         merged = self._loop.continuous_token_builder.merge_context_tokens(previous, updated, tokens.ids)
         if merged.removed_prefix_token_count:
-            raise RuntimeError("the chat template asks to drop sampled tokens, which would train on tokens never sampled")
+            raise RuntimeError(
+                "the chat template asks to drop sampled tokens, which would train on tokens never sampled"
+            )
         added = merged.token_ids[len(tokens.ids) :] + self._prefill
         if len(added) >= self._room(tokens):
             self._episode.stop(StopReason.CONTEXT_FULL)

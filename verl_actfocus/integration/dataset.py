@@ -1,15 +1,15 @@
 """Episodes as veRL data: a dataset whose rows are seeds of an environment, without any file.
 
-veRL takes prompts from a dataset and gives each row to ``rollout.n`` agent loops. Here a row names an environment and a
-seed; the agent loop resets the environment with it, so a group shares its initial state. Selected by ``data.custom_cls``
-(packaged in the environment configurations); ``data.train_files`` and ``data.val_files`` hold the words ``train`` and
-``val`` instead of paths.
+veRL takes prompts from a dataset and gives each row to ``rollout.n`` agent loops. Here a row names an environment and
+a seed; the agent loop resets the environment with it, so a group shares its initial state. Selected by
+``data.custom_cls`` (packaged in the environment configurations); ``data.train_files`` and ``data.val_files`` hold the
+words ``train`` and ``val`` instead of paths.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import Dataset
@@ -57,8 +57,8 @@ class EnvironmentSettings:
                 raise ValueError(f"data.{SECTION}.{name}={getattr(self, name)} must be at least 1")
         if self.val_seed < self.train_seed + self.train_size and self.train_seed < self.val_seed + self.val_size:
             raise ValueError(
-                f"data.{SECTION}: evaluation seeds {self.val_seed}–{self.val_seed + self.val_size - 1} overlap training "
-                f"seeds {self.train_seed}–{self.train_seed + self.train_size - 1}; move val_seed or train_seed"
+                f"data.{SECTION}: evaluation seeds {self.val_seed}–{self.val_seed + self.val_size - 1} overlap "
+                f"training seeds {self.train_seed}–{self.train_seed + self.train_size - 1}; move val_seed or train_seed"
             )
 
     @classmethod
@@ -71,7 +71,7 @@ class EnvironmentSettings:
         section = data_config.get(SECTION)
         if section is None:
             raise ValueError(f"data.{SECTION} is missing; add +actfocus/env=<name> to the command line")
-        values: dict[str, Any] = OmegaConf.to_container(section, resolve=True)
+        values = cast("dict[str, Any]", OmegaConf.to_container(section, resolve=True))
         unknown = sorted(set(values) - set(cls.__dataclass_fields__))
         if unknown:
             raise ValueError(f"data.{SECTION} has no setting {unknown}; it has {sorted(cls.__dataclass_fields__)}")

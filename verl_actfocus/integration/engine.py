@@ -84,7 +84,7 @@ class WeightedUpdate(FSDPEngine):
     _without_weight = False
 
     def forward_backward_batch(
-        self, data: TensorDict, loss_function: Callable[..., Any] | None, forward_only: bool = False
+        self, data: TensorDict, loss_function: Callable[..., Any], forward_only: bool = False
     ) -> Any:
         """Sum the weights over every micro-batch and rank, then run veRL's forward and backward passes."""
         self._without_weight = False

@@ -1,8 +1,8 @@
 """The advantage estimators ``actfocus_grpo`` and ``actfocus_gae``: veRL's own advantages, untouched.
 
-Weighting changes how an advantage is *distributed* over tokens and happens in the loss (He et al. 2026, Eq. 6), so there
-is nothing to change here. The names are the switch: `ActFocusTrainer` recognises them and adds the weights. Run by any
-other trainer they would silently be the stock estimators, so without ``algorithm.actfocus`` they refuse.
+Weighting changes how an advantage is *distributed* over tokens and happens in the loss (He et al. 2026, Eq. 6), so
+there is nothing to change here. The names are the switch: `ActFocusTrainer` recognises them and adds the weights. Run
+by any other trainer they would silently be the stock estimators, so without ``algorithm.actfocus`` they refuse.
 """
 
 from __future__ import annotations
@@ -38,9 +38,7 @@ def actfocus_grpo(
     """
     _require_section(config, "actfocus_grpo")
     normalise = True if config is None else config.get("norm_adv_by_std_in_grpo", True)
-    return compute_grpo_outcome_advantage(
-        token_level_rewards, response_mask, index, norm_adv_by_std_in_grpo=normalise
-    )
+    return compute_grpo_outcome_advantage(token_level_rewards, response_mask, index, norm_adv_by_std_in_grpo=normalise)
 
 
 def actfocus_gae(

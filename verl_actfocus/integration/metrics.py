@@ -1,7 +1,7 @@
 """Metrics of rollouts and evaluations: what became of the episodes.
 
-The agent loop leaves one record per trajectory (`EpisodeRecord`) in ``extra_fields.reward_extra_info``, veRL's place for
-it. Training and evaluation summarise the same records.
+The agent loop leaves one record per trajectory (`EpisodeRecord`) in ``extra_fields.reward_extra_info``, veRL's place
+for it. Training and evaluation summarise the same records.
 """
 
 from __future__ import annotations

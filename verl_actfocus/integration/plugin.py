@@ -1,11 +1,11 @@
 """The one module that registers into veRL.
 
-veRL loads it in every process through the entry point ``verl.plugins`` (``verl/__init__.py``); importing it *is* registering.
-Nothing registered here changes a run that does not ask for it by name: names are added, and the one engine that takes a
-stock engine's place adds outputs only when a batch asks for them.
+veRL loads it in every process through the entry point ``verl.plugins`` (``verl/__init__.py``); importing it *is*
+registering. Nothing registered here changes a run that does not ask for it by name: names are added, and the one
+engine that takes a stock engine's place adds outputs only when a batch asks for them.
 
-A plugin that fails to load is logged by veRL at DEBUG level only. `verify` is what the command line and the tests call to
-turn that into an error.
+A plugin that fails to load is logged by veRL at DEBUG level only. `verify` is what the command line and the tests
+call to turn that into an error.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ def _register() -> None:
     core_algos.register_adv_est("actfocus_grpo")(estimators.actfocus_grpo)
     core_algos.register_adv_est("actfocus_gae")(estimators.actfocus_gae)
     core_algos.register_policy_loss(policy_loss.LOSS_NAME)(policy_loss.policy_loss)
-    EngineRegistry.register(
-        model_type="language_model", backend=["fsdp", "fsdp2"], device="cuda", vendor=GPU_VENDORS
-    )(ActFocusLanguageEngine)
+    EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cuda", vendor=GPU_VENDORS)(
+        ActFocusLanguageEngine
+    )
     RolloutReplicaRegistry.register(CPU_ROLLOUT, _load_cpu_replica)
     _ROLLOUT_REGISTRY[(CPU_ROLLOUT, "async")] = "verl_actfocus.integration.cpu.rollout.HFServerAdapter"
     Plugins.instance().register(_ConfigSearchPath)

@@ -1,9 +1,9 @@
 """The weighted policy loss inside veRL's actor loss.
 
-veRL's actor loss (``verl/workers/utils/losses.py``, ``ppo_loss``) adds the entropy and KL terms to a registered policy
-loss, but hands that one a fixed list of fields. `actfocus_ppo_loss` is set as the actor's loss function: it puts the
-token weights aside, calls ``ppo_loss``, and the registered policy loss ``actfocus`` picks them up. Regularisers, metrics
-and everything else stay veRL's own code and unweighted.
+veRL's actor loss (``verl/workers/utils/losses.py``, ``ppo_loss``) adds the entropy and KL terms to a registered
+policy loss, but hands that one a fixed list of fields. `actfocus_ppo_loss` is set as the actor's loss function: it
+puts the token weights aside, calls ``ppo_loss``, and the registered policy loss ``actfocus`` picks them up.
+Regularisers, metrics and everything else stay veRL's own code and unweighted.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from omegaconf import DictConfig
 from tensordict import TensorDict
 from torch import Tensor
 from verl.utils.metric import AggregationType, Metric
@@ -95,7 +96,7 @@ def policy_loss(
     advantages: Tensor,
     response_mask: Tensor,
     loss_agg_mode: str = "token-mean",
-    config: ActorConfig | None = None,
+    config: DictConfig | ActorConfig | None = None,
     rollout_is_weights: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """Weighted clipped policy loss, with veRL's signature of a policy loss (He et al. 2026, Eq. 6).

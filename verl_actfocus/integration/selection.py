@@ -1,7 +1,7 @@
 """StarPO-S trajectory selection: train on the prompt groups whose rewards differ most.
 
-A group of equal rewards has advantage zero everywhere and teaches nothing. The paper keeps the quarter of the groups with
-the largest reward spread for Sokoban and Sudoku (He et al. 2026, App. C, "rollout filter").
+A group of equal rewards has advantage zero everywhere and teaches nothing. The paper keeps the quarter of the groups
+with the largest reward spread for Sokoban and Sudoku (He et al. 2026, App. C, "rollout filter").
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def groups_to_keep(rewards: dict[str, list[float]], share: float) -> list[str]:
         share: share of the groups to keep, in (0, 1]; rounded up, so that one group always stays.
 
     Returns:
-        Ids of the kept groups in the order of `rewards`. Groups of equal spread are kept in that order too, also when no
-        group has any spread.
+        Ids of the kept groups in the order of `rewards`. Groups of equal spread are kept in that order too, also when
+        no group has any spread.
     """
     count = math.ceil(share * len(rewards))
     spread = {group: float(np.std(values)) for group, values in rewards.items()}
@@ -36,9 +36,8 @@ def select_groups(batch: KVBatchMeta, share: float, metrics: dict[str, Any]) -> 
     """Drop the groups with the least reward spread from a training batch and from TransferQueue.
 
     Args:
-        batch: keys of the form ``{group}_{session}_{index}``.
-        share: share of the groups to keep.
-        metrics: receives ``selection/kept_share``, ``selection/groups_without_spread`` (share of all groups), and the mean
+        batch: keys of the form ``{group}_{session}_{index}``. share: share of the groups to keep. metrics: receives
+        ``selection/kept_share``, ``selection/groups_without_spread`` (share of all groups), and the mean
             spread of all and of the kept groups.
 
     Returns:

@@ -1,14 +1,14 @@
 """The settings of ActFocus as a veRL user writes them, checked before anything is built.
 
-They live under ``algorithm.actfocus`` (packaged as ``verl_actfocus/config/actfocus/*.yaml``). `ActFocusSettings.from_config`
-validates them alone, `check_compatible` against the rest of a veRL configuration.
+They live under ``algorithm.actfocus`` (packaged as ``verl_actfocus/config/actfocus/*.yaml``).
+`ActFocusSettings.from_config` validates them alone, `check_compatible` against the rest of a veRL configuration.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -48,9 +48,7 @@ class TrajectorySettings:
 
     def __post_init__(self) -> None:
         if self.every < 1 or self.count < 1:
-            raise ValueError(
-                f"{CONFIG_PATH}.trajectories.every={self.every} and count={self.count} must be at least 1"
-            )
+            raise ValueError(f"{CONFIG_PATH}.trajectories.every={self.every} and count={self.count} must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,13 +111,15 @@ class ActFocusSettings:
         section = OmegaConf.select(config, CONFIG_PATH)
         if section is None:
             raise ValueError(f"{CONFIG_PATH} is missing; add +actfocus=default to the command line")
-        values: dict[str, Any] = OmegaConf.to_container(section, resolve=True)
+        values = cast("dict[str, Any]", OmegaConf.to_container(section, resolve=True))
         _reject_unknown(CONFIG_PATH, values, cls)
         tags = values.pop("tags", None) or {}
         _reject_unknown(f"{CONFIG_PATH}.tags", tags, TagSettings)
         trajectories = values.pop("trajectories", None) or {}
         _reject_unknown(f"{CONFIG_PATH}.trajectories", trajectories, TrajectorySettings)
-        pairs = {name: tuple(value) if isinstance(value, list) else value for name, value in tags.items()}
+        pairs: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in tags.items()
+        }
         return cls(**values, tags=TagSettings(**pairs), trajectories=TrajectorySettings(**trajectories))
 
     @classmethod

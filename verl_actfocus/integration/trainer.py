@@ -1,12 +1,12 @@
 """The trainer mode ``actfocus``: veRL's synchronous V1 trainer with token weights between advantage and update.
 
-`ActFocusTrainer` overrides the steps of ``verl/trainer/ppo/v1/trainer_base.py`` where something has to be added and calls
-veRL's own code for the rest:
+`ActFocusTrainer` overrides the steps of ``verl/trainer/ppo/v1/trainer_base.py`` where something has to be added and
+calls veRL's own code for the rest:
 
 =========================  =============================================================================================
 step                       what is added
 =========================  =============================================================================================
-``_init_resource_pool_mgr``  the reference model, if the signal needs one; CPU workers on a CPU
+``_init_resource_pool_mgr``  the reference model, if the signal needs one
 ``_balance_batch``         excluded trajectories are counted, groups selected, spans tagged where the rollout did not
 ``_compute_old_log_prob``  log-probabilities at temperature 1, if the signal needs them
 ``_compute_ref_log_prob``  the reference model's energy (or entropy, log-probability) of every token
@@ -23,18 +23,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ray
 import torch
 import transfer_queue as tq
 from omegaconf import DictConfig, open_dict
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
-from verl.trainer.ppo.utils import need_critic
-from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.trainer.ppo.v1.trainer_base import register_trainer
-from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.config import omega_conf_to_dataclass, validate_config
-from verl.utils.device import get_device_name
 from verl.workers.utils.padding import response_from_nested, response_to_nested
 
 from verl_actfocus.integration import fields
@@ -42,14 +37,13 @@ from verl_actfocus.integration.metrics import SuccessTracker, rollout_metrics, v
 from verl_actfocus.integration.policy_loss import SKIPPED_METRIC, actfocus_ppo_loss
 from verl_actfocus.integration.selection import select_groups
 from verl_actfocus.integration.settings import BASE_ESTIMATORS, TRAINER_MODE, ActFocusSettings, check_compatible
+from verl_actfocus.integration.sync_trainer import PortableSyncTrainer
 from verl_actfocus.integration.trajectories import TrajectoryLog
 from verl_actfocus.integration.weighting import ResponseTagger, compute_weights, weight_metrics
 from verl_actfocus.method import SIGNALS, compute_signal
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at TransferQueue while a batch is generated; veRL's 2 s would be half a step on a CPU.
-POLL_SECONDS = 0.05
 #: Largest share of a batch that may end for a reason that is not the model's; beyond it the run stops.
 MAX_EXCLUDED_SHARE = 0.1
 #: Engine output → field of the batch that `verl_actfocus.method.compute_signal` knows.
@@ -61,7 +55,7 @@ _REFERENCE_OUTPUTS = {
 
 
 @register_trainer(TRAINER_MODE)
-class ActFocusTrainer(PPOTrainerSync):
+class ActFocusTrainer(PortableSyncTrainer):
     """Synchronous PPO or GRPO with the token weights of He et al. 2026.
 
     Args:
@@ -82,8 +76,8 @@ class ActFocusTrainer(PPOTrainerSync):
         super().__init__(config)
         if self.settings.needs_reference and not self.use_reference_policy:
             print(
-                f"[actfocus] the signal '{self.settings.signal}' comes from the frozen reference model: its forward pass "
-                "is switched on (no KL term is added)"
+                f"[actfocus] the signal '{self.settings.signal}' comes from the frozen reference model: its forward "
+                "pass is switched on (no KL term is added)"
             )
             self.use_reference_policy = True
         self._inputs = SIGNALS[self.settings.signal].inputs if self.settings.needs_signal else ()
@@ -92,18 +86,9 @@ class ActFocusTrainer(PPOTrainerSync):
 
     # ---- setup ------------------------------------------------------------------------------------------------
 
-    def _build_replay_buffer(self) -> ReplayBuffer:
-        # Everything in veRL that asks for the mode means "sync": any other name gets asynchronous buffers.
-        self.trainer_mode = "sync"
-        buffer = super()._build_replay_buffer()
-        buffer.poll_interval = POLL_SECONDS
-        return buffer
-
     def _init_resource_pool_mgr(self) -> None:
         with self._reference_requested():
             super()._init_resource_pool_mgr()
-        if get_device_name() == "cpu":
-            self._use_cpu_workers()
 
     @contextmanager
     def _reference_requested(self) -> Iterator[None]:
@@ -115,15 +100,6 @@ class ActFocusTrainer(PPOTrainerSync):
             yield
         finally:
             algorithm.use_kl_in_reward = configured
-
-    def _use_cpu_workers(self) -> None:
-        from verl.trainer.ppo.utils import Role
-
-        from verl_actfocus.integration.cpu.workers import CPUActorRolloutRefWorker, CPUTrainingWorker
-
-        for role in self.role_worker_mapping:
-            worker = CPUTrainingWorker if role == Role.Critic else CPUActorRolloutRefWorker
-            self.role_worker_mapping[role] = ray.remote(worker)
 
     def _setup(self) -> None:
         super()._setup()
@@ -157,8 +133,8 @@ class ActFocusTrainer(PPOTrainerSync):
         """
         if excluded > MAX_EXCLUDED_SHARE * expected:
             raise RuntimeError(
-                f"step {self.global_steps}: {excluded} of {expected} {what} failed for a reason that is not the model's; "
-                "the agent loop has logged each ('excluded trajectory' or 'Error in _run_prompt' above)"
+                f"step {self.global_steps}: {excluded} of {expected} {what} failed for a reason that is not the "
+                "model's; the agent loop has logged each ('excluded trajectory' or 'Error in _run_prompt' above)"
             )
 
     def _extra_fields(self, batch: KVBatchMeta) -> list[dict[str, Any]]:
@@ -171,7 +147,9 @@ class ActFocusTrainer(PPOTrainerSync):
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=names)
         if fields.SPANS in data:
             return
-        spans = [self._tagger.tag(ids, mask) for ids, mask in zip(data["responses"], data["response_mask"], strict=True)]
+        spans = [
+            self._tagger.tag(ids, mask) for ids, mask in zip(data["responses"], data["response_mask"], strict=True)
+        ]
         self._put(batch, {fields.SPANS: torch.nested.as_nested_tensor(spans, layout=torch.jagged)})
 
     def _fit_padding(self, batch: KVBatchMeta) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from verl_actfocus.integration.settings import ActFocusSettings, TagSettings
-from verl_actfocus.method import Span, SignalStatistics, compute_signal, signal_statistics, token_weights
+from verl_actfocus.method import SignalStatistics, Span, compute_signal, signal_statistics, token_weights
 from verl_actfocus.tagging import SpanTagger
 
 

@@ -44,8 +44,8 @@ class OnCPU(FSDPEngine):
         precision = config.mixed_precision or {}
         if precision.get("param_dtype") != "fp32":
             raise ValueError(
-                f"mixed_precision.param_dtype={precision.get('param_dtype')!r}: the CPU engines compute in fp32; set it in "
-                "fsdp_config (the configuration group +actfocus/device=cpu does)"
+                f"mixed_precision.param_dtype={precision.get('param_dtype')!r}: the CPU engines compute in fp32; "
+                "set it in fsdp_config (the configuration group +actfocus/device=cpu does)"
             )
 
     def _build_fsdp_module(self, module: PreTrainedModel) -> torch.nn.Module:
@@ -143,7 +143,7 @@ class CPUValueEngine(OnCPU, FSDPEngineWithValueHead):
         config.num_labels = 1
         config.classifier_dropout = 0.0
         module = AutoModelForTokenClassification.from_pretrained(
-            self.model_config.local_path,
+            str(self.model_config.local_path),
             dtype=PrecisionType.to_dtype(self.engine_config.model_dtype),
             config=config,
             attn_implementation="sdpa",

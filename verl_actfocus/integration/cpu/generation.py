@@ -112,7 +112,7 @@ class _SlotCache:
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write ``(B, heads, Q, D)`` states of one layer and return all ``(B, heads, length, D)`` of the chosen slots."""
+        """Write ``(B, heads, Q, D)`` states of one layer and return all positions of the chosen slots."""
         keys, values = self.keys[layer_idx], self.values[layer_idx]
         rows = self._rows.unsqueeze(1)
         keys[rows, :, self._positions] = key_states.transpose(1, 2)
@@ -319,9 +319,7 @@ class ContinuousBatch:
     def _sample(self, slots: list[int], logits: torch.Tensor) -> dict[str, Generated]:
         """Draw one token per slot and return the sequences that end with it."""
         sequences = [self._running[slot] for slot in slots]
-        tokens, log_probs = sample_tokens(
-            logits, [s.params for s in sequences], [s.rng.random() for s in sequences]
-        )
+        tokens, log_probs = sample_tokens(logits, [s.params for s in sequences], [s.rng.random() for s in sequences])
         finished = {}
         for slot, sequence, token, log_prob in zip(slots, sequences, tokens, log_probs, strict=True):
             sequence.token_ids.append(token)

@@ -4,7 +4,8 @@ Three parts, the same three that veRL's vLLM backend has (``verl/workers/rollout
 
 - `HFServer`: a Ray actor with its own copy of the model; token ids in, token ids out.
 - `HFReplica`: launches the servers of one replica (`verl.workers.rollout.replica.RolloutReplica`).
-- `HFServerAdapter`: lives in the training worker and sends it the new weights (`verl.workers.rollout.base.BaseRollout`).
+- `HFServerAdapter`: lives in the training worker and sends it the new weights
+(`verl.workers.rollout.base.BaseRollout`).
 """
 
 from __future__ import annotations
@@ -230,7 +231,7 @@ class HFReplica(RolloutReplica):
             )
         name = _server_name(self.replica_rank, self.name_suffix)
         node = await self.workers[0].__ray_call__.remote(lambda worker: ray.get_runtime_context().get_node_id())
-        server = (
+        server: Any = (
             ray.remote(HFServer)
             .options(
                 name=name,
@@ -271,6 +272,8 @@ class HFServerAdapter(BaseRollout):
     async def update_weights(
         self,
         weights: Generator[tuple[str, torch.Tensor], None, None],
+        wire_format: str = "named_tensors",
+        *,
         global_steps: int | None = None,
         peft_config: dict[str, Any] | None = None,
         **kwargs: Any,
@@ -278,8 +281,10 @@ class HFServerAdapter(BaseRollout):
         """Send all weights in one message.
 
         Raises:
-            ValueError: LoRA adapters are sent on their own; this backend needs merged weights.
+            ValueError: the weights are not whole tensors: a delta format, or LoRA adapters on their own.
         """
+        if wire_format != "named_tensors":
+            raise ValueError(f"{BACKEND_NAME} takes whole tensors, not the wire format {wire_format!r}")
         if peft_config is not None:
             raise ValueError(
                 f"{BACKEND_NAME} receives full weights only; set actor_rollout_ref.model.lora.merge=True to train LoRA"
