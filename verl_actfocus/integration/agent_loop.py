@@ -178,8 +178,11 @@ class _Play:
         ids = self._loop.continuous_token_builder.build_initial_tokens(messages) + self._prefill
         limit = self._loop.rollout_config.prompt_length
         if len(ids) > limit:
-            self.failure = f"the first prompt has {len(ids)} tokens, rollout.prompt_length (data.max_prompt_length) is
-            {limit}: raise it" return None
+            self.failure = (
+                f"the first prompt has {len(ids)} tokens, but data.max_prompt_length (rollout.prompt_length) is {limit}; "
+                "raise it"
+            )
+            return None
         return ids
 
     async def _turn(self, tokens: _Tokens) -> dict[str, str] | None:
