@@ -18,6 +18,8 @@ import psutil
 
 #: Environment variable that names the folder of the run that a process belongs to.
 MARK = "ACTFOCUS_RUN_FOLDER"
+#: Seconds that processes get to end by themselves before they are killed.
+PATIENCE_SECONDS = 10.0
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
@@ -32,35 +34,34 @@ def processes_of(folder: Path) -> list[psutil.Process]:
     return [process for process in found if process.pid != os.getpid()]
 
 
-def stop(process: subprocess.Popen[bytes], folder: Path, patience: float = 10.0) -> None:
+def stop(process: subprocess.Popen[bytes], folder: Path) -> None:
     """End a run and everything it started; Ctrl-C cannot interrupt this.
 
     Args:
         process: the leader of the run's process group; it may have ended.
         folder: the run's folder.
-        patience: seconds until whatever has not ended by itself is killed.
     """
     with _uninterrupted():
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
         try:
-            process.wait(patience)
+            process.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        _sweep(folder, patience)
+        _sweep(folder)
 
 
-def _sweep(folder: Path, patience: float) -> None:
+def _sweep(folder: Path) -> None:
     """Give what a run has left behind time to end, then kill it."""
-    _, alive = psutil.wait_procs(processes_of(folder), timeout=patience)
+    _, alive = psutil.wait_procs(processes_of(folder), timeout=PATIENCE_SECONDS)
     while alive:
         for process in alive:
             try:
                 process.kill()
             except psutil.NoSuchProcess:
                 continue
-        psutil.wait_procs(alive, timeout=patience)
+        psutil.wait_procs(alive, timeout=PATIENCE_SECONDS)
         # A daemon may have started another worker meanwhile.
         alive = processes_of(folder)
 

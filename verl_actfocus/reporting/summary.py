@@ -113,8 +113,8 @@ def summarise(runs: list[RunResult]) -> Summary:
     finished = [run for run in runs if run.folder.done is not None]
     unfinished = [run for run in runs if run.folder.done is None]
     if not finished:
-        names = ", ".join(run.folder.path.name for run in unfinished)
-        raise ExperimentError(f"no run has finished yet ({names}); the same actfocus compare command continues them")
+        begun = ", ".join(run.folder.path.name for run in unfinished)
+        raise ExperimentError(f"no run has finished yet ({begun}); the same actfocus compare command continues them")
     names = sorted({run.method for run in finished}, key=lambda name: (name != BASELINE, name))
     methods = [_method(name, [run for run in finished if run.method == name]) for name in names]
     return Summary(methods, _differences(methods), unfinished)

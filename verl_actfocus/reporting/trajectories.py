@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -67,8 +67,9 @@ class Trajectory:
     episode: dict[str, float | str]
 
     def __post_init__(self) -> None:
-        per_token = [self.from_model, self.spans, self.weights, self.advantages, self.signal, self.turn_rewards]
-        lengths = {len(values) for values in per_token if values is not None} | {len(self.tokens)}
+        per_token: list[Sized | None] = [self.tokens, self.from_model, self.spans, self.weights, self.advantages]
+        per_token += [self.signal, self.turn_rewards]
+        lengths = {len(values) for values in per_token if values is not None}
         if len(lengths) > 1:
             raise ExperimentError(f"trajectory of step {self.step}: its per-token lists have lengths {sorted(lengths)}")
 

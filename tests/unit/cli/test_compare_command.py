@@ -1,0 +1,127 @@
+"""``actfocus compare`` turns its arguments into a comparison, and ends as shells expect."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from verl_actfocus.cli import compare
+from verl_actfocus.cli.main import main
+from verl_actfocus.experiment.comparison import Comparison
+from verl_actfocus.experiment.errors import RunFailedError
+
+RecordRun = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, record_run: RecordRun) -> list[Comparison]:
+    """Records what would be trained and leaves its results."""
+    seen: list[Comparison] = []
+
+    def record(comparison: Comparison) -> None:
+        seen.append(comparison)
+        for run in comparison.runs():
+            outcomes = {0: {0: [0], 1: [1]}, comparison.steps: {0: [1], 1: [run.seed % 2]}}
+            record_run(comparison.out, run.method, run.seed, outcomes)
+
+    monkeypatch.setattr(compare, "run_comparison", record)
+    return seen
+
+
+def test_the_arguments_become_the_comparison(tmp_path: Path, asked: list[Comparison]) -> None:
+    words = "--algorithm ppo --env sokoban --steps 5 --seeds 2 --methods uniform actfocus --out"
+    extra = ["data.train_batch_size=8", "+trainer.note=[a, b]"]
+    assert main(["compare", *words.split(), str(tmp_path / "o"), "--", *extra]) == 0
+    (comparison,) = asked
+    assert comparison == Comparison(
+        algorithm="ppo",
+        env="sokoban",
+        steps=5,
+        seeds=2,
+        methods=("uniform", "actfocus"),
+        out=tmp_path / "o",
+        extra=tuple(extra),
+    )
+    assert (tmp_path / "o/report.html").exists()
+
+
+def test_without_arguments_both_methods_are_compared_on_frozenlake(
+    tmp_path: Path, asked: list[Comparison], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare"]) == 0
+    (comparison,) = asked
+    assert (comparison.env, comparison.algorithm, comparison.seeds) == ("frozenlake", "grpo", 1)
+    assert comparison.methods == ("uniform", "actfocus")
+    assert (tmp_path / "outputs/grpo-frozenlake/report.md").exists()
+
+
+def test_a_failed_run_is_explained_and_ends_with_exit_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(comparison: Comparison) -> None:
+        raise RunFailedError("grpo uniform seed 0 failed", ["ValueError: no"], tmp_path / "log.txt")
+
+    monkeypatch.setattr(compare, "run_comparison", fail)
+    assert main(["compare", "--out", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert "ValueError: no" in error and str(tmp_path / "log.txt") in error and "continues" in error
+
+
+def test_ctrl_c_says_how_to_continue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(comparison: Comparison) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare, "run_comparison", interrupt)
+    assert main(["compare", "--out", str(tmp_path)]) == 130
+    assert "the same command continues" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_terminated_comparison_cleans_up_like_ctrl_c(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    cleaned = []
+
+    def terminated(comparison: Comparison) -> None:
+        try:
+            signal.raise_signal(number)
+        finally:
+            cleaned.append(True)
+
+    monkeypatch.setattr(compare, "run_comparison", terminated)
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", "--out", str(tmp_path)])
+    assert ended.value.code == 128 + number and cleaned == [True]
+
+
+def test_little_memory_is_warned_about(
+    tmp_path: Path, asked: list[Comparison], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(compare, "free_memory", lambda: 2_000_000_000)
+    main(["compare", "--out", str(tmp_path / "o")])
+    assert "2.0 GB of memory are free" in capsys.readouterr().err
+
+
+def test_a_missing_verl_is_named_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing() -> None:
+        raise ImportError("veRL is not installed; pip install 'verl==0.9.1'")
+
+    monkeypatch.setattr(compare, "require_supported_verl", missing)
+    assert main(["compare", "--out", str(tmp_path)]) == 2
+    assert "pip install 'verl==0.9.1'" in capsys.readouterr().err

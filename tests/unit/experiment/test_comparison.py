@@ -1,0 +1,126 @@
+"""A comparison trains the right runs under the same conditions, and each of them once."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from verl_actfocus.experiment import execute as execution
+from verl_actfocus.experiment.comparison import Comparison, run_comparison
+from verl_actfocus.experiment.errors import ExperimentError, RunFailedError
+from verl_actfocus.experiment.runs import Run
+
+#: Leaves what a training leaves: one task with two episodes, solved from step 1 on; dies if told to.
+TRAINER = """
+import json, os, pathlib, sys
+steps, dies = int(sys.argv[1]), sys.argv[2]
+pathlib.Path("evaluations").mkdir(exist_ok=True)
+with open(os.environ["VERL_FILE_LOGGER_PATH"], "w") as file:
+    for step in range(steps + 1):
+        rate = float(step > 0)
+        data = {"rollout/success": 0.5, "rollout/response_length": 9.0, "actfocus/token_share/action": 0.1,
+                "actfocus/weight_share/action": 0.2, "timing_s/step": 1.0}
+        if step in (0, steps):
+            data |= {"val/success": rate, "val/success_standard_error": 0.0, "val/episodes": 4.0,
+                     "val/response_length": 9.0}
+            lines = [json.dumps({"seed": task, "success": rate}) for task in (0, 0, 1, 1)]
+            pathlib.Path(f"evaluations/{step}.jsonl").write_text("\\n".join(lines) + "\\n")
+        file.write(json.dumps({"step": step, "data": data}) + "\\n")
+        if dies == "dies" and step == 1:
+            raise MemoryError("the trainer dies")
+with open("trained", "a") as file:
+    file.write("once\\n")
+"""
+
+
+def make(out: Path, **values: Any) -> Comparison:
+    defaults: dict[str, Any] = {"algorithm": "grpo", "env": "frozenlake", "steps": 2, "seeds": 1}
+    return Comparison(**{**defaults, "methods": ("uniform", "actfocus"), "out": out, **values})
+
+
+@pytest.fixture(autouse=True)
+def trainer(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """Puts a quick stand-in in veRL's place; ``dies`` makes ActFocus runs fail."""
+    state = {"dies": False}
+
+    def command(run: Run) -> list[str]:
+        dies = "dies" if state["dies"] and run.method == "actfocus" else "lives"
+        return [sys.executable, "-c", TRAINER, str(run.steps), dies]
+
+    monkeypatch.setattr(Run, "command", command)
+    monkeypatch.setattr(Run, "shell_command", lambda run: f"train {run.name}")
+    monkeypatch.setattr(execution, "POLL_SECONDS", 0.02)
+    return state
+
+
+def times_trained(folder: Path) -> int:
+    path = folder / "trained"
+    return path.read_text().count("once") if path.exists() else 0
+
+
+def test_the_methods_of_one_seed_stand_next_to_each_other(tmp_path: Path) -> None:
+    names = [run.name for run in make(tmp_path, seeds=2).runs()]
+    assert names == ["grpo uniform seed 0", "grpo actfocus seed 0", "grpo uniform seed 1", "grpo actfocus seed 1"]
+
+
+def test_every_run_is_trained_once_and_seeds_can_be_added(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    run_comparison(make(tmp_path), stream)
+    run_comparison(make(tmp_path, seeds=2), stream)
+    folders = [tmp_path / name for name in ("uniform-seed0", "actfocus-seed0", "uniform-seed1", "actfocus-seed1")]
+    assert [times_trained(folder) for folder in folders] == [1, 1, 1, 1]
+    lines = stream.getvalue().splitlines()
+    assert any(line.startswith("[1/2] grpo uniform seed 0  done in") for line in lines)
+    assert "[1/4] grpo uniform seed 0  finished before: evaluation success 0.0% -> 100.0% (step 2)" in lines
+    assert "[4/4] grpo actfocus seed 1" in lines[-1]
+
+
+def test_a_failure_stops_the_comparison_and_the_same_call_continues_it(
+    tmp_path: Path, trainer: dict[str, bool]
+) -> None:
+    trainer["dies"] = True
+    with pytest.raises(RunFailedError, match="MemoryError: the trainer dies"):
+        run_comparison(make(tmp_path), io.StringIO())
+    trainer["dies"] = False
+    run_comparison(make(tmp_path), io.StringIO())
+    assert times_trained(tmp_path / "uniform-seed0") == 1
+    assert times_trained(tmp_path / "actfocus-seed0") == 1
+    assert (tmp_path / "actfocus-seed0/metrics-2.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"steps": 3}, "trainer.total_training_steps was 2, is 3"),
+        ({"algorithm": "ppo"}, "algorithm.adv_estimator was 'actfocus_grpo', is 'actfocus_gae'"),
+        ({"extra": ("data.train_batch_size=8",)}, "data.train_batch_size was 24, is 8"),
+    ],
+)
+def test_a_folder_made_under_other_conditions_is_refused_before_training(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    conditions = {"extra": ("data.train_batch_size=24",)}
+    run_comparison(make(tmp_path, methods=("uniform",), **conditions), io.StringIO())
+    with pytest.raises(ExperimentError, match="choose another --out") as error:
+        run_comparison(make(tmp_path, methods=("actfocus",), **{**conditions, **change}), io.StringIO())
+    assert words in str(error.value)
+    assert not (tmp_path / "actfocus-seed0").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seeds": 0}, "0 seeds"),
+        ({"methods": ()}, "no methods"),
+        ({"methods": ("uniform", "uniform")}, "named twice"),
+        ({"methods": ("uniform", "best")}, "unknown method 'best'"),
+        ({"env": "chess"}, "'chess'"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        make(tmp_path, **change)
