@@ -55,7 +55,7 @@ TASKS: dict[str, Task] = {
     "sokoban": Task(
         name="sokoban",
         environment="sokoban",
-        env_options={"search_depth": 5},
+        env_options={"search_depth": 6},
         limits=EpisodeLimits(turns=3, actions_per_turn=2, actions=6, words=40, response_tokens=64),
         demonstrate=demonstrate_sokoban,
         iterations=1000,

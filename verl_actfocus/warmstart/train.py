@@ -106,7 +106,6 @@ def train(
     *,
     checkpoint: Path | None = None,
     checkpoint_every: int = 100,
-    stop_after: int | None = None,
     report_every: int = 25,
 ) -> tuple[Qwen2ForCausalLM, list[float]]:
     """Train a tiny model, or carry on from its checkpoint.
@@ -117,7 +116,6 @@ def train(
         settings: Length, rates and seed of the run.
         checkpoint: File to write checkpoints to; if it exists, the run carries on from it.
         checkpoint_every: Iterations between two checkpoints.
-        stop_after: Leave after this iteration with a checkpoint written, as an interruption would.
         report_every: Iterations between two lines of progress.
 
     Returns:
@@ -132,14 +130,11 @@ def train(
     if checkpoint is not None and checkpoint.exists():
         losses = _load_checkpoint(checkpoint, task, settings, model, optimizer)
     start = len(losses)
-    end = min(settings.iterations, stop_after or settings.iterations)
     began, tokens = time.perf_counter(), 0
     model.train()
     for iteration, (ids_BT, labels_BT) in enumerate(
         batches(task, TurnEncoder(tokenizer), settings, start=start), start
     ):
-        if iteration >= end:
-            break
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(settings, iteration)
         loss = response_loss(model, ids_BT, labels_BT)
@@ -150,9 +145,9 @@ def train(
         losses.append(loss.item())
         tokens += ids_BT.numel()
         finished = iteration + 1
-        if checkpoint is not None and (finished % checkpoint_every == 0 or finished == end):
+        if checkpoint is not None and (finished % checkpoint_every == 0 or finished == settings.iterations):
             _save_checkpoint(checkpoint, task, settings, model, optimizer, losses)
-        if finished % report_every == 0 or finished == end:
+        if finished % report_every == 0 or finished == settings.iterations:
             seconds = time.perf_counter() - began
             left = seconds / (finished - start) * (settings.iterations - finished)
             mean = sum(losses[-report_every:]) / len(losses[-report_every:])

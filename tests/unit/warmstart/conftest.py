@@ -26,6 +26,14 @@ def tokenizer(demonstrations: list[Demonstration]) -> PreTrainedTokenizerFast:
     return build_tokenizer([one.messages for one in demonstrations])
 
 
+@pytest.fixture(scope="session")
+def small_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer for FrozenLake alone, for tests that need one task only."""
+    task = TASKS["frozenlake"]
+    env = task.make_env()
+    return build_tokenizer([demonstrate(task, env, seed=0, index=index).messages for index in range(200)])
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """Tiny models gain nothing from more threads, and lose much where cores are shared."""

@@ -11,16 +11,9 @@ from verl_actfocus.warmstart.encoding import TurnEncoder
 from verl_actfocus.warmstart.evaluation import evaluate
 from verl_actfocus.warmstart.model import build_model
 from verl_actfocus.warmstart.sampling import choose_tokens, play_episodes, sample_responses
-from verl_actfocus.warmstart.tasks import TASKS, demonstrate
-from verl_actfocus.warmstart.tokenizer import build_tokenizer
+from verl_actfocus.warmstart.tasks import TASKS
 
 FROZENLAKE = TASKS["frozenlake"]
-
-
-@pytest.fixture(scope="module")
-def small_tokenizer() -> PreTrainedTokenizerFast:
-    env = FROZENLAKE.make_env()
-    return build_tokenizer([demonstrate(FROZENLAKE, env, seed=0, index=i).messages for i in range(200)])
 
 
 @pytest.fixture(scope="module")

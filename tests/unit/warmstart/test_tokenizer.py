@@ -102,9 +102,9 @@ def test_building_twice_gives_the_same_tokenizer(
 
 
 def test_another_process_loads_the_same_tokenizer_through_auto_tokenizer(
-    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+    small_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
-    tokenizer.save_pretrained(tmp_path)
+    small_tokenizer.save_pretrained(tmp_path)
     text = "<|im_start|>user\nP_O\n (1, 2) √ Grüße<|im_end|>"
     code = (
         "import sys; from transformers import AutoTokenizer; t = AutoTokenizer.from_pretrained(sys.argv[1]); "
@@ -113,9 +113,9 @@ def test_another_process_loads_the_same_tokenizer_through_auto_tokenizer(
         "t.apply_chat_template([{'role': 'user', 'content': 'a'}], tokenize=False, add_generation_prompt=True))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path), text], capture_output=True, text=True, check=True)
-    ids = tokenizer.encode(text, add_special_tokens=False)
+    ids = small_tokenizer.encode(text, add_special_tokens=False)
     prompt = "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n"
-    assert done.stdout == f"{ids} {tokenizer.eos_token_id} {tokenizer.pad_token_id} True {prompt}\n"
+    assert done.stdout == f"{ids} {small_tokenizer.eos_token_id} {small_tokenizer.pad_token_id} True {prompt}\n"
 
 
 @pytest.mark.parametrize(("arguments", "word"), [({"bpe_size": 259}, "bpe_size"), ({}, "conversations")])

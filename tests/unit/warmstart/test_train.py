@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from verl_actfocus.warmstart import train as train_module
 from verl_actfocus.warmstart.encoding import TurnEncoder
 from verl_actfocus.warmstart.model import build_model
 from verl_actfocus.warmstart.tasks import TASKS, Demonstration, Task, demonstrate
-from verl_actfocus.warmstart.tokenizer import build_tokenizer
 from verl_actfocus.warmstart.train import (
     IGNORED,
+    Batch,
     TrainingSettings,
     batches,
     learning_rate,
@@ -26,27 +29,34 @@ from verl_actfocus.warmstart.train import (
 FROZENLAKE = TASKS["frozenlake"]
 
 
-@pytest.fixture(scope="module")
-def small_tokenizer() -> PreTrainedTokenizerFast:
-    env = FROZENLAKE.make_env()
-    return build_tokenizer([demonstrate(FROZENLAKE, env, seed=0, index=i).messages for i in range(200)])
-
-
 def test_twenty_iterations_lower_the_loss(small_tokenizer: PreTrainedTokenizerFast) -> None:
-    settings = TrainingSettings(iterations=20, episodes_per_batch=4, warmup_iterations=5)
+    settings = TrainingSettings(iterations=20, episodes_per_batch=2, warmup_iterations=5)
     _, losses = train(FROZENLAKE, small_tokenizer, settings)
     assert len(losses) == 20
     assert losses[0] > 0.8 * math.log(len(small_tokenizer)), "an untrained model knows next to nothing"
     assert sum(losses[-3:]) / 3 < 0.75 * losses[0]
 
 
+def interrupt_after(iterations: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the next training run break off, as Ctrl-C would."""
+
+    def broken(*args: Any, **kwargs: Any) -> Iterator[Batch]:
+        yield from islice(batches(*args, **kwargs), iterations)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_module, "batches", broken)
+
+
 def test_a_resumed_run_ends_in_the_same_weights_as_an_uninterrupted_one(
-    small_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+    small_tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = TrainingSettings(iterations=6, episodes_per_batch=2, warmup_iterations=2)
     whole, whole_losses = train(FROZENLAKE, small_tokenizer, settings)
     file = tmp_path / "checkpoint.pt"
-    train(FROZENLAKE, small_tokenizer, settings, checkpoint=file, stop_after=3)
+    with monkeypatch.context() as patch:
+        interrupt_after(4, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(FROZENLAKE, small_tokenizer, settings, checkpoint=file, checkpoint_every=3)
     resumed, resumed_losses = train(FROZENLAKE, small_tokenizer, settings, checkpoint=file)
     assert resumed_losses == whole_losses
     for name, weight in whole.state_dict().items():
@@ -55,10 +65,9 @@ def test_a_resumed_run_ends_in_the_same_weights_as_an_uninterrupted_one(
 
 def test_a_checkpoint_of_another_run_is_refused(small_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     file = tmp_path / "checkpoint.pt"
-    settings = TrainingSettings(iterations=2, episodes_per_batch=1)
-    train(FROZENLAKE, small_tokenizer, settings, checkpoint=file, stop_after=1)
+    train(FROZENLAKE, small_tokenizer, TrainingSettings(iterations=1, episodes_per_batch=1), checkpoint=file)
     with pytest.raises(ValueError, match="belongs to the run"):
-        train(FROZENLAKE, small_tokenizer, TrainingSettings(iterations=3, episodes_per_batch=1), checkpoint=file)
+        train(FROZENLAKE, small_tokenizer, TrainingSettings(iterations=2, episodes_per_batch=1), checkpoint=file)
 
 
 def test_progress_names_loss_speed_and_time_left(
