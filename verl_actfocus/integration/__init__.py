@@ -9,3 +9,7 @@ Read in this order:
 - `agent_loop`, `dataset`: episodes of an environment as veRL rollouts.
 - `cpu`: platform, engines and rollout backend that make the same run work without an accelerator.
 """
+
+# veRL first: it loads `plugin`, which imports the modules of this package. Entered the other way round, by importing
+# one of them before veRL, the plugin would find that module half-initialised, and veRL would swallow the error.
+import verl  # noqa: F401

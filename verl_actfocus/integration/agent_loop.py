@@ -179,7 +179,7 @@ class _Play:
         limit = self._loop.rollout_config.prompt_length
         if len(ids) > limit:
             self.failure = (
-                f"the first prompt has {len(ids)} tokens, but data.max_prompt_length (rollout.prompt_length) is {limit}; "
+                f"the first prompt has {len(ids)} tokens, but data.max_prompt_length is {limit}; "
                 "raise it"
             )
             return None

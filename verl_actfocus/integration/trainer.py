@@ -66,6 +66,9 @@ class ActFocusTrainer(PortableSyncTrainer):
     """
 
     def __init__(self, config: DictConfig) -> None:
+        from verl_actfocus.integration.plugin import verify  # the plugin imports this module
+
+        verify()
         self.settings = ActFocusSettings.from_config(config)
         check_compatible(config, self.settings)
         if BASE_ESTIMATORS[config.algorithm.adv_estimator] == "gae" and config.critic.enable is None:

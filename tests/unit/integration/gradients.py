@@ -1,6 +1,7 @@
 """Runs veRL's real FSDP engine on gloo ranks and saves the full gradient of one mini-batch.
 
-Used by the gradient tests: as a library for the data and the brute-force evaluation of Eq. 6, and as a script by each rank.
+Used by the gradient tests: as a library for the data and the brute-force evaluation of Eq. 6, and as a script by each
+rank.
 """
 
 from __future__ import annotations
@@ -14,7 +15,16 @@ from pathlib import Path
 import torch
 from tensordict import TensorDict
 
-FIELDS = ["input_ids", "position_ids", "prompts", "responses", "response_mask", "loss_mask", "old_log_probs", "advantages"]
+FIELDS = [
+    "input_ids",
+    "position_ids",
+    "prompts",
+    "responses",
+    "response_mask",
+    "loss_mask",
+    "old_log_probs",
+    "advantages",
+]
 
 
 def make_model(folder: Path) -> None:
@@ -58,7 +68,9 @@ def make_batch(size: int, seed: int = 1) -> dict[str, list[torch.Tensor]]:
     return rows
 
 
-def brute_force_loss(model: torch.nn.Module, rows: dict[str, list[torch.Tensor]], low: float, high: float) -> torch.Tensor:
+def brute_force_loss(
+    model: torch.nn.Module, rows: dict[str, list[torch.Tensor]], low: float, high: float
+) -> torch.Tensor:
     """Evaluate Eq. 6 token by token, one sequence at a time, in Python."""
     numerator, denominator = torch.zeros(()), 0.0
     for n, ids in enumerate(rows["input_ids"]):
@@ -83,7 +95,10 @@ def as_tensordict(rows: dict[str, list[torch.Tensor]], chosen: list[int], settin
     from verl.utils import tensordict_utils as tu
 
     data = TensorDict(
-        {name: torch.nested.as_nested_tensor([values[i] for i in chosen], layout=torch.jagged) for name, values in rows.items()},
+        {
+            name: torch.nested.as_nested_tensor([values[i] for i in chosen], layout=torch.jagged)
+            for name, values in rows.items()
+        },
         batch_size=len(chosen),
     )
     tu.assign_non_tensor(data, **settings)
@@ -143,7 +158,9 @@ def run_rank(arguments: dict) -> None:
     if arguments.get("zero_weights"):
         rows["actfocus_weights"] = [torch.zeros_like(weights) for weights in rows["actfocus_weights"]]
     chosen = list(range(arguments["size"]))[rank::world]
-    data = as_tensordict(rows, chosen, {"temperature": 1.0, "global_batch_size": arguments["size"], **arguments["batching"]})
+    data = as_tensordict(
+        rows, chosen, {"temperature": 1.0, "global_batch_size": arguments["size"], **arguments["batching"]}
+    )
 
     from verl_actfocus.integration.policy_loss import actfocus_ppo_loss
 

@@ -14,11 +14,9 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
+import gradients
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
-import gradients  # noqa: E402
 
 SIZE = 8
 #: Nothing but the way the same eight trajectories are split differs between the cases.
@@ -87,7 +85,9 @@ def engine_result(model: Path, out: Path, case: dict) -> dict:
             "OMP_NUM_THREADS": "1",
         }
         command = [sys.executable, "-W", "ignore", gradients.__file__, json.dumps(arguments)]
-        ranks.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        ranks.append(
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        )
     outputs = [process.communicate(timeout=300)[0] for process in ranks]
     for process, output in zip(ranks, outputs, strict=True):
         assert process.returncode == 0, output[-4000:]

@@ -1,0 +1,154 @@
+"""Every name of veRL 0.9.1 that this package builds on still exists, with the parameters it is called with.
+
+When veRL is upgraded this file says first what has moved.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+
+import pytest
+
+verl = pytest.importorskip("verl")
+
+#: ``module:attribute`` → parameters that are passed by name or position.
+CALLED = {
+    "verl.trainer.ppo.core_algos:register_adv_est": ["name_or_enum"],
+    "verl.trainer.ppo.core_algos:register_policy_loss": ["name"],
+    "verl.trainer.ppo.core_algos:compute_grpo_outcome_advantage": [
+        "token_level_rewards",
+        "response_mask",
+        "index",
+        "norm_adv_by_std_in_grpo",
+    ],
+    "verl.trainer.ppo.core_algos:compute_gae_advantage_return": [
+        "token_level_rewards",
+        "values",
+        "response_mask",
+        "gamma",
+        "lam",
+    ],
+    "verl.trainer.ppo.core_algos:compute_policy_loss_vanilla": ["old_log_prob", "log_prob", "advantages"],
+    "verl.workers.utils.losses:ppo_loss": ["config", "model_output", "data", "dp_group"],
+    "verl.workers.utils.padding:response_from_nested": ["tensor", "response_mask"],
+    "verl.workers.utils.padding:response_to_nested": ["tensor", "response_mask"],
+    "verl.utils.config:omega_conf_to_dataclass": ["config", "dataclass_type"],
+    "verl.utils.config:validate_config": ["config", "use_reference_policy", "use_critic"],
+    "verl.utils.distributed:initialize_global_process_group_ray": ["timeout_second", "backend"],
+    "verl.utils.fsdp_utils:get_fsdp_wrap_policy": ["module", "config", "is_lora"],
+    "verl.workers.engine.fsdp.utils:get_sharding_strategy": ["device_mesh", "zero3_enable"],
+    "verl.utils.tensordict_utils:assign_non_tensor": ["tensor_dict"],
+    "verl.utils.tensordict_utils:get_non_tensor_data": ["data", "key", "default"],
+    "verl.trainer.ppo.v1.trainer_base:register_trainer": ["name"],
+    "verl.experimental.agent_loop.agent_loop:register": ["agent_name"],
+}
+
+#: ``module:class`` → methods that are overridden or called, with the parameters of each.
+METHODS = {
+    "verl.trainer.ppo.v1.trainer_sync:PPOTrainerSync": {
+        "_build_replay_buffer": ["self"],
+        "_init_resource_pool_mgr": ["self"],
+        "_setup": ["self"],
+        "_balance_batch": ["self", "batch", "metrics"],
+        "_compute_old_log_prob": ["self", "batch", "metrics"],
+        "_compute_ref_log_prob": ["self", "batch", "metrics"],
+        "_compute_advantage": ["self", "batch", "metrics"],
+        "_update_actor": ["self", "batch", "metrics"],
+        "_val_metrics_update": ["self", "data_sources", "sample_uids", "reward_extra_infos_dict", "sample_turns"],
+        "_save_checkpoint": ["self"],
+        "_load_checkpoint": ["self"],
+    },
+    "verl.workers.engine.fsdp.transformer_impl:FSDPEngineWithLMHead": {
+        "prepare_model_outputs": ["self", "output", "output_args", "micro_batch", "logits_processor_func"],
+        "forward_backward_batch": ["self", "data", "loss_function", "forward_only"],
+        "optimizer_step": ["self"],
+        "_gather_and_unpad_packed": ["self", "tensor", "pad_size"],
+        "_build_fsdp_module": ["self", "module"],
+    },
+    "verl.workers.engine.fsdp.transformer_impl:FSDPEngineWithValueHead": {"_build_module": ["self"]},
+    "verl.workers.engine_workers:ActorRolloutRefWorker": {"set_loss_fn": ["self", "loss_fn"]},
+    "verl.workers.rollout.replica:RolloutReplica": {"launch_servers": ["self"]},
+    "verl.workers.rollout.base:BaseRollout": {
+        "update_weights": ["self", "weights", "wire_format"],
+        "resume": ["self", "tags"],
+        "release": ["self"],
+    },
+    "verl.workers.rollout.llm_server:LLMServerClient": {
+        "generate": ["self", "request_id", "prompt_ids", "sampling_params"]
+    },
+    "verl.experimental.agent_loop.agent_loop:AgentLoopBase": {"run": ["self", "sampling_params"]},
+    "verl.experimental.agent_loop.agent_loop:AgentLoopOutput": {"as_dict": ["self"]},
+    "verl.utils.tokenizer.continuous_token:ContinuousTokenBuilder": {
+        "build_initial_tokens": ["self", "messages"],
+        "merge_context_tokens": ["self", "previous_messages", "updated_messages", "runtime_token_ids"],
+    },
+    "verl.workers.engine:EngineRegistry": {"register": ["model_type", "backend", "device", "vendor"]},
+    "verl.workers.rollout.replica:RolloutReplicaRegistry": {"register": ["name", "loader"]},
+    "verl.plugin.platform.platform_manager:PlatformRegistry": {"register": ["platform"]},
+}
+
+
+def resolve(path: str):
+    module, name = path.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def parameters(function) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+def test_the_installed_version_is_the_supported_one():
+    from verl_actfocus.integration.versions import SUPPORTED_VERL
+
+    assert verl.__version__ == SUPPORTED_VERL
+
+
+@pytest.mark.parametrize("path", CALLED)
+def test_function_exists_with_the_parameters_it_is_called_with(path):
+    missing = set(CALLED[path]) - set(parameters(resolve(path)))
+    assert not missing, f"{path} no longer takes {missing}"
+
+
+@pytest.mark.parametrize(
+    ("path", "method"), [(path, method) for path, methods in METHODS.items() for method in methods]
+)
+def test_method_exists_with_the_parameters_it_is_overridden_with(path, method):
+    missing = set(METHODS[path][method]) - set(parameters(getattr(resolve(path), method))) - {"self"}
+    assert not missing, f"{path}.{method} no longer takes {missing}"
+
+
+def test_the_plugin_registers_everything_and_verify_agrees():
+    from verl_actfocus.integration import plugin
+
+    plugin.verify()
+
+
+def test_a_missing_registration_is_named(monkeypatch):
+    from verl.trainer.ppo import core_algos
+
+    from verl_actfocus.integration import plugin
+
+    monkeypatch.delitem(core_algos.ADV_ESTIMATOR_REGISTRY, "actfocus_grpo")
+    with pytest.raises(RuntimeError, match="advantage estimator actfocus_grpo"):
+        plugin.verify()
+
+
+def test_another_verl_version_is_refused_with_the_remedy(monkeypatch):
+    from verl_actfocus.integration import versions
+
+    monkeypatch.setattr(versions, "version", lambda name: "0.10.0")
+    with pytest.raises(ImportError, match=r"0\.9\.1.*0\.10\.0.*pip install"):
+        versions.require_supported_verl()
+
+
+def test_stock_estimators_losses_and_trainers_are_untouched():
+    from verl.trainer.ppo import core_algos
+    from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
+    from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+
+    import verl_actfocus.integration.plugin  # noqa: F401  (registers)
+
+    assert TRAINER_REGISTRY["sync"] is PPOTrainerSync
+    assert core_algos.POLICY_LOSS_REGISTRY["vanilla"] is core_algos.compute_policy_loss_vanilla
+    assert core_algos.ADV_ESTIMATOR_REGISTRY["grpo"] is core_algos.compute_grpo_outcome_advantage

@@ -1,0 +1,217 @@
+"""The rollout: append-only tokens, spans, rewards, budgets and stop reasons, with a scripted policy."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.resources import files
+
+import pytest
+from omegaconf import OmegaConf
+from transformers import AutoTokenizer
+from verl.experimental.agent_loop.agent_loop import DictConfigWrap
+from verl.workers.rollout.replica import TokenOutput
+
+from verl_actfocus.envs import EnvironmentSpec, EpisodeLimits, register_environment
+from verl_actfocus.envs.base import TextEnv, step_info
+from verl_actfocus.envs.registry import ENVIRONMENTS
+from verl_actfocus.integration import fields
+from verl_actfocus.integration.agent_loop import EpisodeLoop
+from verl_actfocus.method import Span
+
+LIMITS = {"turns": 3, "actions_per_turn": 2, "actions": 6, "words": 40, "response_tokens": 40}
+
+
+class CountingEnv(TextEnv):
+    """Pays 1 per "Right"; solved after four of them; "Crash" raises."""
+
+    @property
+    def rules(self) -> str:
+        return "Count."
+
+    def legal_actions(self):
+        return ["Right", "Crash"]
+
+    def reset(self, *, seed=None, options=None):
+        super(TextEnv, self).reset(seed=seed)
+        self.count = 0
+        self._running = True
+        return "0 steps", {}
+
+    def step(self, action):
+        if action == "Crash":
+            raise OSError("the disk is full")
+        valid = action == "Right"
+        self.count += valid
+        done = self.count >= 4
+        self._running = not done
+        return f"{self.count} steps", float(valid), done, False, step_info(valid=valid, effective=valid, success=done)
+
+
+@pytest.fixture(autouse=True)
+def counting_environment(monkeypatch):
+    monkeypatch.setattr("verl_actfocus.envs.registry.gymnasium.register", lambda **kwargs: None)
+    register_environment(
+        "counting",
+        EnvironmentSpec(
+            id="Test/Counting-v0", entry_point=f"{__name__}:CountingEnv", limits=EpisodeLimits(**LIMITS), summary=""
+        ),
+    )
+    yield
+    del ENVIRONMENTS["counting"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return AutoTokenizer.from_pretrained(str(files("verl_actfocus") / "models/frozenlake/tokenizer"))
+
+
+class ScriptedServer:
+    """Answers each request with the next scripted text and remembers what it was asked."""
+
+    def __init__(self, tokenizer, texts, cut=(), stop_reason="completed"):
+        self.tokenizer, self.texts, self.cut, self.stop_reason = tokenizer, list(texts), set(cut), stop_reason
+        self.prompts, self.answers, self.params = [], [], []
+
+    async def generate(self, request_id, *, prompt_ids, sampling_params, **kwargs):
+        turn = len(self.prompts)
+        ids = self.tokenizer.encode(self.texts[turn], add_special_tokens=False)
+        reason = self.stop_reason
+        if turn in self.cut:
+            reason = "length"
+        else:
+            ids.append(self.tokenizer.eos_token_id)
+        self.prompts.append(list(prompt_ids))
+        self.answers.append(ids)
+        self.params.append(sampling_params)
+        log_probs = [-0.5 - 0.01 * n for n in range(len(ids))]
+        return TokenOutput(token_ids=ids, log_probs=log_probs, stop_reason=reason, extra_fields={"global_steps": 7})
+
+
+def play(tokenizer, texts, *, env="counting", limits=LIMITS, prompt_length=200, response_length=500, **server_options):
+    server = ScriptedServer(tokenizer, texts, **server_options)
+    rollout = {
+        "prompt_length": prompt_length,
+        "response_length": response_length,
+        "max_model_len": None,
+        "name": "hf_cpu",
+        "seed": 3,
+    }
+    config = OmegaConf.create({"actor_rollout_ref": {"rollout": rollout}, "data": {}, "algorithm": {}})
+
+    async def run():
+        loop = EpisodeLoop(
+            trainer_config=DictConfigWrap(config),
+            server_manager=server,
+            tokenizer=tokenizer,
+            processor=None,
+            dataset_cls=None,
+            data_config=DictConfigWrap(config.data),
+            hf_model_type="qwen2",
+        )
+        row = {"name": env, "kwargs": {}, "limits": limits, "format_penalty": -0.1, "seed": 5}
+        return await loop.run({"temperature": 1.0}, environment=row, uid="u", session_id=0, global_steps=7)
+
+    return asyncio.run(run()), server
+
+
+RIGHT = "The goal is right.</think><answer>Right</answer>"
+TWICE = "Twice.</think><answer>Right || Right</answer>"
+PROSE = "Hm.</think>I go <answer>Right</answer>"
+
+
+def test_every_prompt_begins_with_the_tokens_of_the_turns_before(tokenizer):
+    output, server = play(tokenizer, [RIGHT, TWICE, RIGHT])
+    for turn in (1, 2):
+        before = server.prompts[turn - 1] + server.answers[turn - 1]
+        assert server.prompts[turn][: len(before)] == before
+    # What is trained on is what was sampled, in place.
+    assert output.prompt_ids + output.response_ids == server.prompts[2] + server.answers[2]
+    sampled = [token for answer in server.answers for token in answer]
+    assert [token for token, mask in zip(output.response_ids, output.response_mask, strict=True) if mask] == sampled
+
+
+def test_per_token_fields_are_in_step_and_environment_tokens_are_never_tagged(tokenizer):
+    output, _ = play(tokenizer, [RIGHT, TWICE, RIGHT])
+    stored = output.as_dict()
+    length = len(output.response_ids)
+    for name in (fields.SPANS, fields.TURN_REWARDS, "response_mask", "rollout_log_probs"):
+        assert len(stored[name]) == length, name
+    spans, mask = stored[fields.SPANS], stored["response_mask"].bool()
+    assert (spans[~mask] == Span.NONE).all()
+    # Brute force: the action tokens are those whose text stands between the answer tags.
+    text = [tokenizer.decode([token]) for token, m in zip(output.response_ids, mask, strict=True) if m]
+    inside, expected = False, []
+    for piece in text:
+        expected.append(inside and piece != "</answer>")
+        inside = piece == "<answer>" or (inside and piece != "</answer>")
+    assert (spans[mask] == Span.ACTION).tolist() == expected
+    assert (stored["rollout_log_probs"][~mask] == 0).all()
+
+
+def test_rewards_stand_on_the_last_token_of_their_turn_and_the_sum_on_the_last_token(tokenizer):
+    output, server = play(tokenizer, [RIGHT, PROSE, TWICE])
+    stored = output.as_dict()
+    ends, position = [], len(server.prompts[0])
+    for prompt, answer in zip(server.prompts, server.answers, strict=True):
+        position = len(prompt) + len(answer) - 1
+        ends.append(position - len(server.prompts[0]))
+    rewards = stored[fields.TURN_REWARDS]
+    assert [round(float(rewards[end]), 6) for end in ends] == [1.0, -0.1, 2.0]
+    assert float(rewards.sum()) == pytest.approx(2.9)
+    assert float(stored["rm_scores"][-1]) == pytest.approx(2.9)
+    assert float(stored["rm_scores"][:-1].abs().sum()) == 0
+    assert output.response_mask[-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("texts", "options", "reason"),
+    [
+        ([TWICE, TWICE], {}, "success"),
+        ([RIGHT, RIGHT, RIGHT], {}, "turn_limit"),
+        ([RIGHT, "I think and think"], {"cut": [1]}, "response_cut"),
+        ([RIGHT, RIGHT, RIGHT], {"response_length": 30}, "context_full"),
+    ],
+)
+def test_the_stop_reason_says_why_the_episode_ended(tokenizer, texts, options, reason):
+    output, server = play(tokenizer, texts, **options)
+    record = output.extra_fields["reward_extra_info"]
+    assert record["stop_reason"] == reason
+    assert record["success"] == (reason == "success")
+    assert record["response_tokens"] == sum(output.response_mask)
+    assert record["turns"] == len(server.prompts)
+    assert len(output.response_ids) <= options.get("response_length", 500)
+
+
+def test_an_invalid_turn_executes_nothing_and_the_episode_goes_on(tokenizer):
+    output, _ = play(tokenizer, [PROSE, TWICE, TWICE])
+    record = output.extra_fields["reward_extra_info"]
+    assert (record["valid_turns"], record["turns"], record["actions"]) == (2, 3, 4)
+    assert record["stop_reason"] == "success"
+
+
+@pytest.mark.parametrize(
+    ("texts", "options"),
+    [
+        ([RIGHT, "Oh.</think><answer>Crash</answer>"], {}),
+        ([RIGHT], {"stop_reason": "aborted"}),
+        ([RIGHT], {"prompt_length": 5}),
+    ],
+)
+def test_a_failure_that_is_not_the_models_leaves_no_trajectory(tokenizer, texts, options, caplog):
+    output, _ = play(tokenizer, texts, **options)
+    assert output == []
+    assert "excluded trajectory: counting seed 5" in caplog.text
+
+
+def test_the_token_budget_of_a_turn_is_the_smaller_of_its_own_and_what_is_left(tokenizer):
+    _, server = play(tokenizer, [RIGHT, RIGHT, RIGHT], response_length=100)
+    asked = [params["max_tokens"] for params in server.params]
+    assert asked[0] == LIMITS["response_tokens"]
+    used = len(server.prompts[-1]) - len(server.prompts[0])
+    assert asked[-1] == min(LIMITS["response_tokens"], 100 - used)
+
+
+def test_sampling_seeds_are_the_same_again_and_differ_between_turns(tokenizer):
+    first = [params["seed"] for params in play(tokenizer, [RIGHT] * 3)[1].params]
+    assert first == [params["seed"] for params in play(tokenizer, [RIGHT] * 3)[1].params]
+    assert len(set(first)) == 3

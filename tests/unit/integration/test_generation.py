@@ -1,0 +1,198 @@
+"""Continuous batching generates what the model alone would, whatever else is in the batch."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from verl_actfocus.integration.cpu.generation import ContinuousBatch, SamplingParams, sample_tokens
+
+EOS = 1
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=50,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.5,  # far from uniform, so that wrong positions or masks change the tokens
+    )
+    return Qwen2ForCausalLM(config).eval()
+
+
+def engine(model, slots=4, max_model_len=96):
+    return ContinuousBatch(model, slots=slots, max_model_len=max_model_len, eos_token_ids=[EOS])
+
+
+def run(batch: ContinuousBatch) -> dict:
+    finished = {}
+    while batch.busy:
+        finished.update(batch.step())
+    return finished
+
+
+def full_forward_log_probs(model, prompt, tokens, temperature):
+    with torch.no_grad():
+        logits = model(torch.tensor([prompt + tokens])).logits[0] / temperature
+    rows = torch.log_softmax(logits, -1)[len(prompt) - 1 : -1]
+    return rows[torch.arange(len(tokens)), tokens]
+
+
+def greedy_alone(model, prompt, steps):
+    tokens = []
+    with torch.no_grad():
+        while len(tokens) < steps:
+            tokens.append(int(model(torch.tensor([prompt + tokens])).logits[0, -1].argmax()))
+            if tokens[-1] == EOS:
+                break
+    return tokens
+
+
+def random_prompts(count, seed=0):
+    rng = random.Random(seed)
+    return [[rng.randrange(2, 50) for _ in range(rng.randrange(1, 20))] for _ in range(count)]
+
+
+def test_greedy_tokens_are_those_of_the_model_alone_with_more_requests_than_slots(model):
+    prompts = random_prompts(11)
+    batch = engine(model, slots=3)
+    for n, prompt in enumerate(prompts):
+        batch.add(str(n), prompt, SamplingParams(max_tokens=5 + n, temperature=0))
+    finished = run(batch)
+    assert len(finished) == 11
+    for n, prompt in enumerate(prompts):
+        assert finished[str(n)].token_ids == greedy_alone(model, prompt, 5 + n)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 1.7])
+def test_sampling_log_probabilities_equal_a_full_forward_pass(model, temperature):
+    prompts = random_prompts(8, seed=1)
+    batch = engine(model)
+    for n, prompt in enumerate(prompts):
+        batch.add(str(n), prompt, SamplingParams(max_tokens=12, temperature=temperature, seed=n))
+    for n, generated in ((int(k), g) for k, g in run(batch).items()):
+        expected = full_forward_log_probs(model, prompts[n], generated.token_ids, temperature)
+        torch.testing.assert_close(torch.tensor(generated.log_probs), expected, atol=1e-4, rtol=0)
+
+
+def test_a_later_turn_reuses_what_the_slot_holds_and_changes_nothing(model):
+    batch = engine(model, slots=2)
+    prompt = random_prompts(1, seed=2)[0]
+    for turn in range(4):
+        batch.add(f"turn {turn}", prompt, SamplingParams(max_tokens=6, temperature=0))
+        tokens = run(batch)[f"turn {turn}"].token_ids
+        assert tokens == greedy_alone(model, prompt, 6)
+        prompt = prompt + tokens + [7, 8, 9 + turn]
+
+
+def test_identical_prompts_share_a_prefill_and_keep_their_own_samples(model):
+    prompt = random_prompts(1, seed=3)[0] + [4, 5, 6]
+    batch = engine(model, slots=6)
+    for n in range(6):
+        batch.add(str(n), prompt, SamplingParams(max_tokens=10, seed=n))
+    finished = run(batch)
+    for generated in finished.values():
+        expected = full_forward_log_probs(model, prompt, generated.token_ids, 1.0)
+        torch.testing.assert_close(torch.tensor(generated.log_probs), expected, atol=1e-4, rtol=0)
+    assert len({tuple(generated.token_ids) for generated in finished.values()}) > 1
+
+
+def test_a_seeded_response_does_not_depend_on_its_company(model):
+    prompts = random_prompts(5, seed=4)
+    alone = engine(model)
+    alone.add("x", prompts[0], SamplingParams(max_tokens=15, seed=42))
+    crowded = engine(model)
+    for n, prompt in enumerate(prompts[1:]):
+        crowded.add(str(n), prompt, SamplingParams(max_tokens=15, seed=n))
+    crowded.add("x", prompts[0], SamplingParams(max_tokens=15, seed=42))
+    assert run(alone)["x"].token_ids == run(crowded)["x"].token_ids
+
+
+def test_stop_reasons_tell_the_end_token_from_the_limits(model):
+    batch = ContinuousBatch(model, slots=2, max_model_len=12, eos_token_ids=list(range(50)))
+    batch.add("ends", [3, 4], SamplingParams(max_tokens=5))
+    assert run(batch)["ends"].stop_reason == "completed"
+    batch = ContinuousBatch(model, slots=2, max_model_len=12, eos_token_ids=[999])
+    batch.add("tokens", [3, 4], SamplingParams(max_tokens=5))
+    batch.add("length", [3, 4, 5], SamplingParams(max_tokens=50))
+    finished = run(batch)
+    assert (finished["tokens"].stop_reason, len(finished["tokens"].token_ids)) == ("length", 5)
+    assert (finished["length"].stop_reason, len(finished["length"].token_ids)) == ("length", 9)
+
+
+def test_aborted_requests_return_what_they_have(model):
+    batch = engine(model, slots=1)
+    batch.add("running", [3, 4], SamplingParams(max_tokens=50, temperature=0))
+    batch.add("waiting", [3, 5], SamplingParams(max_tokens=50))
+    for _ in range(3):
+        batch.step()
+    aborted = batch.abort()
+    assert not batch.busy
+    assert aborted["running"].stop_reason == aborted["waiting"].stop_reason == "aborted"
+    assert aborted["running"].token_ids == greedy_alone(model, [3, 4], 3)
+    assert aborted["waiting"].token_ids == []
+
+
+def test_kept_keys_are_forgotten_when_the_weights_change(model):
+    other = Qwen2ForCausalLM(model.config).eval()
+    batch = engine(model)
+    batch.add("a", [3, 4, 5, 6], SamplingParams(max_tokens=3, temperature=0))
+    first = run(batch)["a"].token_ids
+    batch.model = other
+    batch.forget_cache()
+    prompt = [3, 4, 5, 6, *first, 7]
+    batch.add("b", prompt, SamplingParams(max_tokens=6, temperature=0))
+    assert run(batch)["b"].token_ids == greedy_alone(other, prompt, 6)
+
+
+def test_weights_cannot_change_under_a_running_request(model):
+    batch = engine(model)
+    batch.add("a", [3, 4], SamplingParams(max_tokens=5))
+    with pytest.raises(RuntimeError, match="running"):
+        batch.forget_cache()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"), [([], "empty"), ([2] * 96, r"96 tokens.*model length of 96.*max_model_len")]
+)
+def test_a_prompt_that_cannot_be_continued_is_refused(model, prompt, message):
+    with pytest.raises(ValueError, match=message):
+        engine(model).add("a", prompt, SamplingParams(max_tokens=1))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"max_tokens": 0}, {"temperature": -1}, {"top_p": 0}, {"top_p": 1.5}, {"top_k": 0}, {"top_k": -2}]
+)
+def test_sampling_parameters_out_of_range_are_named(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        SamplingParams(**{"max_tokens": 4, **wrong})
+
+
+def test_sampled_frequencies_follow_the_temperature_scaled_distribution():
+    logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]])
+    draws = 4000
+    rng = random.Random(0)
+    params = [SamplingParams(max_tokens=1, temperature=2.0)] * draws
+    tokens, _ = sample_tokens(logits.repeat(draws, 1), params, [rng.random() for _ in range(draws)])
+    frequencies = torch.bincount(torch.tensor(tokens), minlength=4) / draws
+    torch.testing.assert_close(frequencies, torch.softmax(logits[0] / 2, 0), atol=0.03, rtol=0)
+
+
+def test_top_k_and_top_p_keep_the_most_probable_tokens_only():
+    logits = torch.log(torch.tensor([[0.4, 0.3, 0.2, 0.1]]))
+    uniforms = [n / 100 for n in range(100)]
+    rows = logits.repeat(100, 1)
+    by_rank, _ = sample_tokens(rows, [SamplingParams(max_tokens=1, top_k=2)] * 100, uniforms)
+    by_mass, _ = sample_tokens(rows, [SamplingParams(max_tokens=1, top_p=0.65)] * 100, uniforms)
+    assert set(by_rank) == set(by_mass) == {0, 1}
+    # Renormalised: 0.4 / 0.7 of the draws.
+    assert by_rank.count(0) == by_mass.count(0) == 58

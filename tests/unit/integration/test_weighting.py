@@ -1,0 +1,164 @@
+"""From a training batch to weights, metrics and the groups that are kept."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from verl_actfocus.integration.dataset import EnvironmentDataset, EnvironmentSettings
+from verl_actfocus.integration.metrics import SuccessTracker, summarise, validation_metrics
+from verl_actfocus.integration.selection import groups_to_keep
+from verl_actfocus.integration.settings import ActFocusSettings, TagSettings
+from verl_actfocus.integration.weighting import ResponseTagger, compute_weights, weight_metrics
+from verl_actfocus.method import Span
+
+N, R, A = int(Span.NONE), int(Span.REASONING), int(Span.ACTION)
+
+
+def test_shares_and_mean_weights_are_those_of_a_hand_computed_batch():
+    spans = torch.tensor([[R, R, N, A], [R, A, A, 0]])
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+    advantages = torch.tensor([[1.0, 1.0, 1.0, 1.0], [-2.0, -2.0, -2.0, 5.0]])
+    result = compute_weights(spans, mask, {}, ActFocusSettings(alpha=0.5, beta=0.0, other=0.0))
+    metrics = weight_metrics(spans, mask, advantages, result)
+    # 3 reasoning tokens × 0.5, 1 other × 0, 3 action × 1; Σ w = 4.5; Σ w|A| = (0.5+0.5+1) + (1+2+2) = 7
+    assert metrics["actfocus/token_share/action"] == pytest.approx(3 / 7)
+    assert metrics["actfocus/weight_share/action"] == pytest.approx(3 / 4.5)
+    assert metrics["actfocus/weight_share/none"] == 0
+    assert metrics["actfocus/gradient_share/action"] == pytest.approx(5 / 7)
+    assert metrics["actfocus/gradient_share/reasoning"] == pytest.approx(2 / 7)
+    assert metrics["actfocus/mean_weight/reasoning"] == pytest.approx(0.5)
+    assert "actfocus/signal_mean" not in metrics
+
+
+def test_signal_statistics_come_from_the_action_tokens_alone():
+    spans = torch.tensor([[R, A, A]])
+    signals = {"ref_energy": torch.tensor([[1000.0, -1.0, -3.0]])}
+    result = compute_weights(spans, torch.ones(1, 3), signals, ActFocusSettings(eps=1e-12))
+    metrics = weight_metrics(spans, torch.ones(1, 3), torch.ones(1, 3), result)
+    assert metrics["actfocus/signal_mean"] == pytest.approx(-2)
+    assert metrics["actfocus/signal_std"] == pytest.approx(1)
+    expected = 1 + 0.5 / (1 + torch.exp(torch.tensor([-1.0, 1.0])))
+    torch.testing.assert_close(result.weights[0, 1:], expected)
+
+
+def test_nothing_to_weigh_gives_zeros_not_nan():
+    spans, mask = torch.zeros(1, 2, dtype=torch.long), torch.zeros(1, 2)
+    result = compute_weights(spans, mask, {}, ActFocusSettings(beta=0.0))
+    assert set(weight_metrics(spans, mask, torch.ones(1, 2), result).values()) == {0.0}
+
+
+def test_each_turn_of_an_untagged_response_is_tagged_on_its_own():
+    tokenizer = AutoTokenizer.from_pretrained(str(files("verl_actfocus") / "models/frozenlake/tokenizer"))
+    encode = lambda text: tokenizer.encode(text, add_special_tokens=False)  # noqa: E731  (a name for one line)
+    first, environment, second = encode("Go.</think><answer>Right"), encode("<answer>Up</answer>"), encode("So")
+    ids = torch.tensor(first + environment + second)
+    mask = torch.tensor([1] * len(first) + [0] * len(environment) + [1] * len(second))
+    spans = ResponseTagger(tokenizer, TagSettings()).tag(ids, mask)
+    assert spans[len(first) - 1] == Span.ACTION
+    assert (spans[len(first) : len(first) + len(environment)] == Span.NONE).all()
+    # The answer that the first turn left open does not reach into the second, which begins behind its own prefill.
+    assert (spans[-len(second) :] == Span.REASONING).all()
+
+
+def test_groups_with_the_largest_spread_are_kept_in_order():
+    rewards = {"a": [0, 0, 0], "b": [0, 1, 1], "c": [0, 10, 0], "d": [1, 1, 1]}
+    assert groups_to_keep(rewards, 0.5) == ["b", "c"]
+    assert groups_to_keep(rewards, 0.25) == ["c"]
+    assert groups_to_keep(rewards, 1.0) == ["a", "b", "c", "d"]
+    assert groups_to_keep(rewards, 0.01) == ["c"]
+
+
+def test_selection_without_any_spread_keeps_the_share_all_the_same():
+    assert groups_to_keep({"a": [1, 1], "b": [0, 0], "c": [2, 2]}, 0.6) == ["a", "b"]
+    assert groups_to_keep({"a": [1]}, 0.25) == ["a"]
+
+
+def record(**changes):
+    base = {
+        "success": 1.0,
+        "stop_reason": "success",
+        "turns": 2,
+        "valid_turns": 2,
+        "actions": 3,
+        "effective_actions": 3,
+        "response_tokens": 50,
+        "seed": 0,
+    }
+    return {**base, **changes}
+
+
+def test_episode_summaries_weigh_turns_and_actions_not_episodes():
+    lost = record(success=0.0, stop_reason="turn_limit", turns=4, valid_turns=1, actions=1, effective_actions=0)
+    summary = summarise([record(), lost])
+    assert summary["success"] == 0.5
+    assert summary["valid_turn_rate"] == pytest.approx(3 / 6)
+    assert summary["effective_action_rate"] == pytest.approx(3 / 4)
+    assert summary["stop/success"] == summary["stop/turn_limit"] == 0.5
+    assert summary["stop/response_cut"] == 0
+
+
+def test_validation_metrics_are_left_to_verl_for_other_agent_loops():
+    assert validation_metrics({"reward": [1.0, 0.0]}) == {}
+    records = [record(), record(success=0.0, stop_reason="terminated")]
+    infos = {name: [r[name] for r in records] for name in record()}
+    metrics = validation_metrics({**infos, "reward": [1.0, 0.0]})
+    assert metrics["val/success"] == 0.5 and metrics["val/episodes"] == 2
+    assert metrics["val/success_standard_error"] == pytest.approx((0.25 / 2) ** 0.5)
+
+
+def test_the_peak_survives_a_restart(tmp_path):
+    tracker = SuccessTracker()
+    tracker.update(0, 0.4)
+    tracker.update(10, 0.7)
+    tracker.save(tmp_path)
+    resumed = SuccessTracker()
+    resumed.load(tmp_path)
+    metrics = resumed.update(20, 0.6)
+    assert metrics == {"val/success_final": 0.6, "val/success_peak": 0.7, "val/success_peak_step": 10.0}
+
+
+def data_config(**environment):
+    from omegaconf import OmegaConf
+
+    return OmegaConf.create({"environment": {"name": "frozenlake", **environment}})
+
+
+def test_training_and_evaluation_never_share_a_seed():
+    config = data_config(train_size=50, val_size=20)
+    training, evaluation = (EnvironmentDataset(split, config=config) for split in ("train", "val"))
+    seeds = [
+        {row["environment"]["seed"] for row in (data[i] for i in range(len(data)))} for data in (training, evaluation)
+    ]
+    assert (len(seeds[0]), len(seeds[1])) == (50, 20)
+    assert not seeds[0] & seeds[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "frozenpond"}, "frozenpond.*frozenlake"),
+        ({"val_size": 0}, "val_size=0"),
+        ({"train_seed": 10, "val_seed": 0, "val_size": 32}, "overlap"),
+        ({"turns": 3}, r"no setting \['turns'\]"),
+    ],
+)
+def test_wrong_environment_settings_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        EnvironmentSettings.from_config(data_config(**changes))
+
+
+def test_a_file_path_is_refused_with_what_to_write_instead():
+    with pytest.raises(ValueError, match=r"train_files=train.*gsm8k"):
+        EnvironmentDataset("~/data/gsm8k.parquet", config=data_config())
+
+
+def test_configured_limits_change_the_environments_own_and_are_checked():
+    settings = EnvironmentSettings.from_config(data_config(limits={"turns": 2}))
+    assert settings.episode_limits().turns == 2
+    assert settings.episode_limits().actions == 10
+    with pytest.raises(ValueError, match="turns"):
+        EnvironmentDataset("train", config=data_config(limits={"turns": 0}))
