@@ -47,6 +47,7 @@ setup(
         "scipy>=1.11",
         "bm25s>=0.2",
         "rapidfuzz>=3.6",
+        "tqdm",
     ],
     extras_require={
         "gpu": ["torch==2.11.0", "vllm==0.24.0", "transformers==5.9.0", "flash-attn==2.8.3"],

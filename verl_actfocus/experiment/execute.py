@@ -23,6 +23,8 @@ POLL_SECONDS = 0.5
 #: Quiet, and a Ray of our own whatever else runs on the machine.
 _RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray lowers the priority of its workers by 15; with anything else running they would all but stand still.
+    "RAY_worker_niceness": "0",
     "RAY_COLOR_PREFIX": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_ADDRESS": "local",

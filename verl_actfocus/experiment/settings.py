@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from verl_actfocus.experiment.errors import ExperimentError
+from verl_actfocus.experiment.requirements import require_verl
 from verl_actfocus.experiment.runs import Run
 
 
@@ -30,7 +31,8 @@ def compose_settings(run: Run) -> dict[str, Any]:
         as they are.
 
     Raises:
-        ExperimentError: veRL is not installed, Hydra refuses an override, or the run would have no evaluation.
+        ExperimentError: veRL is not installed in the right version, Hydra refuses an override, or the run would have
+            no evaluation.
     """
     try:
         with initialize_config_dir(str(_verl_config_folder()), version_base=None):
@@ -84,9 +86,10 @@ def in_words(changes: list[str], most: int = 5) -> str:
 
 
 def _verl_config_folder() -> Path:
+    require_verl()
     spec = find_spec("verl")
     if spec is None or spec.origin is None:
-        raise ExperimentError("veRL is not installed; pip install 'verl==0.9.1'")
+        raise ExperimentError("the distribution verl is installed but its package cannot be found; reinstall it")
     return Path(spec.origin).parent / "trainer" / "config"
 
 

@@ -1,0 +1,51 @@
+"""What this package needs and whether it is there, without importing any of it."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, requires, version
+
+from packaging.requirements import Requirement
+
+from verl_actfocus.experiment.errors import ExperimentError
+
+PACKAGE = "verl_actfocus"
+
+
+def requirements() -> list[Requirement]:
+    """Return the distributions that this package requires here, extras left out."""
+    found = [Requirement(text) for text in requires(PACKAGE) or []]
+    return [one for one in found if one.marker is None or one.marker.evaluate({"extra": ""})]
+
+
+def installed_version(requirement: Requirement) -> str | None:
+    """Return the installed version of a distribution; None if it is missing."""
+    try:
+        return version(requirement.name)
+    except PackageNotFoundError:
+        return None
+
+
+def remedy(requirement: Requirement) -> str | None:
+    """Return how to meet a requirement; None if it is met. A local version such as 2.13.0+cpu counts as 2.13.0.
+
+    Example:
+        >>> remedy(Requirement("packaging>=1")) is None
+        True
+    """
+    installed = installed_version(requirement)
+    if installed is not None and requirement.specifier.contains(installed, prereleases=True):
+        return None
+    return f"pip install '{requirement}'"
+
+
+def require_verl() -> None:
+    """Make sure that the veRL this package is written for is installed.
+
+    Raises:
+        ExperimentError: it is not; the message holds the remedy.
+    """
+    for requirement in requirements():
+        how = remedy(requirement)
+        if requirement.name == "verl" and how is not None:
+            found = installed_version(requirement) or "none"
+            raise ExperimentError(f"training needs {requirement}, found {found}; {how}")
