@@ -12,7 +12,7 @@ import pytest
 
 #: Settings that a report shows, as a complete configuration would hold them.
 SETTINGS: dict[str, Any] = {
-    "actor_rollout_ref.model.path": "tiny/model",
+    "actor_rollout_ref.model.path": "${actfocus.model:frozenlake}/model",
     "data.train_batch_size": 16,
     "actor_rollout_ref.rollout.n": 8,
     "actor_rollout_ref.actor.ppo_mini_batch_size": 4,

@@ -10,10 +10,10 @@ from types import FrameType
 
 from verl_actfocus.cli._environment_arguments import positive
 from verl_actfocus.experiment.comparison import Comparison, run_comparison
-from verl_actfocus.experiment.errors import ExperimentError, RunFailedError
+from verl_actfocus.experiment.errors import RunFailedError
 from verl_actfocus.experiment.machine import free_memory
+from verl_actfocus.experiment.requirements import require_verl
 from verl_actfocus.experiment.runs import ESTIMATORS, environments, methods
-from verl_actfocus.integration.versions import require_supported_verl
 
 #: Free memory below which a warning is printed, in bytes: veRL's processes and a tiny model take about 5 GB.
 ENOUGH_MEMORY = 5e9
@@ -57,12 +57,9 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         ValueError: an argument is unknown or out of range.
-        ExperimentError: veRL is missing, or the folder holds something else.
+        ExperimentError: veRL is missing or of another version, or the folder holds something else.
     """
-    try:
-        require_supported_verl()
-    except ImportError as error:
-        raise ExperimentError(str(error)) from error
+    require_verl()
     out = args.out or Path("outputs") / f"{args.algorithm}-{args.env}"
     comparison = Comparison(
         algorithm=args.algorithm,
@@ -80,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         run_comparison(comparison)
     except RunFailedError as error:
         print(f"actfocus compare: {error}", file=sys.stderr)
-        print("the same command continues from the last checkpoint", file=sys.stderr)
+        print("once the cause is removed, the same command continues from the last checkpoint", file=sys.stderr)
         return RUN_FAILED
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues from the last checkpoint", file=sys.stderr)

@@ -11,13 +11,13 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.resources import files
 
 from packaging.requirements import Requirement
 
 from verl_actfocus.experiment import machine
 from verl_actfocus.experiment.logs import clean_line
+from verl_actfocus.experiment.requirements import installed_version, remedy, requirements
 from verl_actfocus.experiment.runs import ENVIRONMENT, environments
 
 #: What a run on the CPU with a tiny model takes, in bytes.
@@ -75,29 +75,19 @@ def run(args: argparse.Namespace) -> int:
 def check_python() -> Iterator[Finding]:
     """Python's version."""
     supported = (3, 10) <= sys.version_info[:2] <= (3, 12)
-    remedy = None if supported else "use Python 3.10, 3.11 or 3.12 (veRL 0.9.1 and its dependencies)"
-    yield Finding("Python", platform.python_version(), remedy)
+    advice = None if supported else "use Python 3.10, 3.11 or 3.12 (veRL 0.9.1 and its dependencies)"
+    yield Finding("Python", platform.python_version(), advice)
 
 
 def check_requirements() -> Iterator[Finding]:
     """Every distribution that this package requires, extras left out."""
-    for text in requires("verl_actfocus") or []:
-        requirement = Requirement(text)
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
-            continue
+    for requirement in requirements():
         yield check_requirement(requirement)
 
 
 def check_requirement(requirement: Requirement) -> Finding:
     """Whether a distribution is installed in a version that is asked for."""
-    remedy = f"pip install '{requirement}'"
-    try:
-        installed = version(requirement.name)
-    except PackageNotFoundError:
-        return Finding(requirement.name, "not installed", remedy)
-    # A local version such as 2.13.0+cpu counts as 2.13.0.
-    fits = requirement.specifier.contains(installed, prereleases=True)
-    return Finding(requirement.name, installed, None if fits else f"{remedy} ({installed} was not tested)")
+    return Finding(requirement.name, installed_version(requirement) or "not installed", remedy(requirement))
 
 
 def check_plugin() -> Iterator[Finding]:
@@ -124,20 +114,20 @@ def check_models() -> Iterator[Finding]:
     folder = files("verl_actfocus") / "models"
     for name in environments():
         present = (folder / name / "model").is_dir()
-        remedy = None if present else f"actfocus warmstart {name} --out DIR makes it; or reinstall the package"
-        yield Finding(f"model for {name}", "present" if present else "missing", remedy)
+        advice = None if present else f"actfocus warmstart {name} --out DIR makes it; or reinstall the package"
+        yield Finding(f"model for {name}", "present" if present else "missing", advice)
 
 
 def check_machine() -> Iterator[Finding]:
     """Memory, disk and cores."""
     free = machine.free_memory()
     enough = free >= MEMORY
-    remedy = None if enough else f"a run takes about {MEMORY / 1e9:.0f} GB: end other programs or use a larger machine"
-    yield Finding("free memory", f"{free / 1e9:.1f} GB of {machine.total_memory() / 1e9:.1f} GB", remedy)
+    advice = None if enough else f"a run takes about {MEMORY / 1e9:.0f} GB: end other programs or use a larger machine"
+    yield Finding("free memory", f"{free / 1e9:.1f} GB of {machine.total_memory() / 1e9:.1f} GB", advice)
     for place in dict.fromkeys([tempfile.gettempdir(), os.getcwd()]):
         space = shutil.disk_usage(place).free
-        remedy = None if space >= DISK else f"make room: Ray and checkpoints take about {DISK / 1e9:.0f} GB"
-        yield Finding(f"free disk at {place}", f"{space / 1e9:.1f} GB", remedy)
+        advice = None if space >= DISK else f"make room: Ray and checkpoints take about {DISK / 1e9:.0f} GB"
+        yield Finding(f"free disk at {place}", f"{space / 1e9:.1f} GB", advice)
     hardware = machine.hardware()
     yield Finding("CPU", f"{hardware['cpu']}, {hardware['cores']} cores")
 

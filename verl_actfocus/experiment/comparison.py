@@ -108,7 +108,8 @@ def check_conditions(out: Path, runs: list[Run], settings: list[dict[str, Any]])
     """
     reference, name = settings[0], runs[0].name
     planned = [(run.name, values) for run, values in zip(runs, settings, strict=True)]
-    present = [(file.parent.name, RunFolder(file.parent).settings) for file in sorted(out.glob("*/run.json"))]
+    folders = [RunFolder(file.parent) for file in sorted(out.glob("*/run.json"))]
+    present = [(folder.path.name, folder.settings) for folder in folders if not folder.blank]
     for other, values in [*planned, *present]:
         changes = differences(_conditions(values), _conditions(reference))
         if changes:

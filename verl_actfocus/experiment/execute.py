@@ -68,7 +68,7 @@ def execute(
     _attempt(run, folder, attempt, arguments, _Watch(run, folder, attempt, display, runs_after, seconds_of_others))
     record = {
         **run.identity(),
-        "seconds": round(folder.seconds(), 1),
+        "seconds": folder.seconds(),
         "attempts": len(folder.attempts()),
         "finished": _now(),
         "command": run.shell_command(),
@@ -106,6 +106,10 @@ class _Watch:
             news = True
         self._display.show(self._progress.line(now, *self._others), news)
 
+    def say(self, line: str) -> None:
+        """Show something else."""
+        self._display.close(line)
+
 
 def _attempt(run: Run, folder: RunFolder, attempt: int, arguments: list[str], watch: _Watch) -> None:
     environment = {
@@ -133,8 +137,10 @@ def _attempt(run: Run, folder: RunFolder, attempt: int, arguments: list[str], wa
                 time.sleep(POLL_SECONDS)
             watch.look()
         finally:
+            if process.poll() is None:
+                watch.say("ending the run's processes (a few seconds) ...")
             processes.stop(process, run.folder)
-            seconds = round(time.monotonic() - started, 1)
+            seconds = round(time.monotonic() - started, 3)
             folder.end_attempt(attempt, {"began": began, "seconds": seconds, "exit_code": process.returncode})
     _check_result(run, folder, process.returncode, offset)
 

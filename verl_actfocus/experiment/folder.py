@@ -70,6 +70,11 @@ class RunFolder:
         return (self.path / "run.json").exists()
 
     @property
+    def blank(self) -> bool:
+        """Whether every attempt died before its first evaluation, so that nothing in the folder is a result."""
+        return self.exists and all(self.metrics(number).stat().st_size == 0 for number in self.attempts())
+
+    @property
     def done(self) -> dict[str, Any] | None:
         """What ``done.json`` says; None for a run that has not finished."""
         return _read(self.path / "done.json")
@@ -85,7 +90,7 @@ class RunFolder:
         return self._begun()["settings"]
 
     def begin(self, run: Run, settings: dict[str, Any]) -> None:
-        """Claim the folder for a run, or make sure that it was claimed for this one.
+        """Claim the folder for a run, or make sure that it was claimed for this one or has no results yet.
 
         Args:
             run: the run.
@@ -94,9 +99,9 @@ class RunFolder:
         Raises:
             ExperimentError: the folder holds a run with other settings, or files that are no run's.
         """
-        if self.exists:
+        if self.exists and not self.blank:
             self._check_same(run, settings)
-        elif self.path.exists() and any(self.path.iterdir()):
+        elif not self.exists and self.path.exists() and any(self.path.iterdir()):
             raise ExperimentError(f"{self.path} holds files but no run; choose another --out or delete it")
         else:
             self.path.mkdir(parents=True, exist_ok=True)

@@ -10,10 +10,10 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _RAY = re.compile(r"^\((?:\w+ )?(?:pid=\d+|raylet)[^)]*\)\s?|\s*\[repeated \d+x across cluster\].*$")
 #: ``ValueError: …``, ``omegaconf.errors.ConfigKeyError: …``, ``ray.exceptions.RayTaskError(ValueError): …``.
 _ERROR = re.compile(r"^(?:[\w.]+\.)?\w*(?:Error|Exception|Failure|Killed)(?:\(\w+\))?(?:: .*)?$")
-_HYDRA = re.compile(r"^(?:Could not (?:override|append)|Error executing job|In '.*': )")
+_HYDRA = re.compile(r"^(?:Could not (?:override|append)|In '.*': )")
 #: Ray's name for the error in a worker, which also follows under its own name.
 _WRAPPER = re.compile(r"^ray\.exceptions\.RayTaskError(?:\((\w+)\))?: ray::")
-_NOISE = ("WARNING", "INFO", "UserWarning", "FutureWarning", "DeprecationWarning")
+_NOISE = ("Error executing job", "WARNING", "INFO", "UserWarning", "FutureWarning", "DeprecationWarning")
 
 
 def clean_line(line: str) -> str:

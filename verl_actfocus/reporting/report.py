@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from verl_actfocus.experiment.results import RunResult, read_runs
 from verl_actfocus.experiment.runs import METHOD_KEYS
 from verl_actfocus.reporting import summary as numbers
 from verl_actfocus.reporting.plots import learning_curves
-from verl_actfocus.reporting.summary import MethodSummary, Summary, summarise
+from verl_actfocus.reporting.summary import Summary, summarise
 from verl_actfocus.reporting.trajectories import Trajectory, sample, scale_of
 
 #: Name of the picture in the report's folder.
@@ -40,6 +41,7 @@ _CONDITIONS = {
     "evaluation tasks × episodes": ("data.environment.val_size", "actor_rollout_ref.rollout.val_kwargs.n"),
     "share of prompt groups trained on": ("algorithm.actfocus.keep_groups",),
 }
+_SECTIONS = {"episode limits": "data.environment.limits.", "environment options": "data.environment.kwargs."}
 _BETA, _SIGNAL = "algorithm.actfocus.beta", "algorithm.actfocus.signal"
 #: Timers that hold other timers; the rest are parts of a step.
 _STEP, _TESTING = "step", "testing"
@@ -118,7 +120,7 @@ def _compare_command(summary: Summary, out: Path) -> str:
 def _headline(trajectory: Trajectory) -> str:
     """What a trajectory is, in a line."""
     episode = trajectory.episode
-    end = f", ended by {episode['stop_reason']}" if "stop_reason" in episode else ""
+    end = f", end: {episode['stop_reason']}" if "stop_reason" in episode else ""
     task = f", task {episode['seed']}" if "seed" in episode else ""
     return (
         f"{numbers.label(trajectory.method)}, seed {trajectory.seed}, step {trajectory.step}{task}: "
@@ -135,11 +137,11 @@ def _conditions(summary: Summary) -> list[Row]:
         if missing:
             raise ExperimentError(f"{summary.runs[0].folder.path}/run.json lacks the settings {', '.join(missing)}")
         between = " × " if "×" in name else ", "
-        rows.append(Row(name, [between.join(str(settings[key]) for key in keys)]))
-    for prefix in ("data.environment.limits.", "data.environment.kwargs."):
+        rows.append(Row(name, [between.join(_readable(settings[key]) for key in keys)]))
+    for name, prefix in _SECTIONS.items():
         values = [f"{key.removeprefix(prefix)} {value}" for key, value in settings.items() if key.startswith(prefix)]
         if values:
-            rows.append(Row(prefix.split(".")[-2].replace("kwargs", "environment options"), [", ".join(values)]))
+            rows.append(Row(name, [", ".join(values)]))
     rows.append(Row("overrides of the user", [" ".join(summary.runs[0].identity["extra"]) or "none"]))
     for method in summary.methods:
         own = method.runs[0].folder.settings
@@ -150,32 +152,40 @@ def _conditions(summary: Summary) -> list[Row]:
     return rows
 
 
+def _readable(value: Any) -> str:
+    """A setting for people; the packaged models are named by reference."""
+    return re.sub(r"\$\{actfocus\.model:(\w+)\}/model", r"\1, packaged", str(value))
+
+
 def _phases(summary: Summary) -> list[Row]:
     """Wall time of each phase for each method, mean over its seeds, in seconds per run."""
-    columns = [_phase_seconds(method) for method in summary.methods]
-    names = list(dict.fromkeys(name for column in columns for name in column))
-    return [Row(name, [f"{column.get(name, 0.0):.1f}" for column in columns]) for name in names]
+    parts = [_mean([_parts_of_steps(run) for run in method.runs]) for method in summary.methods]
+    totals = [_mean([_totals(run) for run in method.runs]) for method in summary.methods]
+    longest_first = sorted(
+        {name for column in parts for name in column}, key=lambda n: -max(c.get(n, 0) for c in parts)
+    )
+    rows = [Row(f"in steps: {name}", [f"{column.get(name, 0.0):.1f}" for column in parts]) for name in longest_first]
+    return [*rows, *(Row(name, [f"{column[name]:.1f}" for column in totals]) for name in totals[0])]
 
 
-def _phase_seconds(method: MethodSummary) -> dict[str, float]:
-    seconds: dict[str, float] = {}
-    for run in method.runs:
-        for name, value in _named_phases(run).items():
-            seconds[name] = seconds.get(name, 0.0) + value / len(method.runs)
-    return seconds
+def _parts_of_steps(run: RunResult) -> dict[str, float]:
+    return {name: seconds for name, seconds in run.phase_seconds().items() if name not in (_STEP, _TESTING)}
 
 
-def _named_phases(run: RunResult) -> dict[str, float]:
-    phases = run.phase_seconds()
-    step, testing = phases.pop(_STEP, 0.0), phases.pop(_TESTING, 0.0)
-    total = run.folder.seconds()
+def _totals(run: RunResult) -> dict[str, float]:
+    phases, whole = run.phase_seconds(), run.folder.seconds()
+    steps, testing = phases.get(_STEP, 0.0), phases.get(_TESTING, 0.0)
     return {
-        **{f"in steps: {name}": seconds for name, seconds in phases.items()},
-        "all steps": step,
+        "all steps": steps,
         "evaluations after steps": testing,
-        "the rest: start-up, first evaluation, repeated steps": total - step - testing,
-        "whole run": total,
+        "the rest: start-up, first evaluation, repeated steps": whole - steps - testing,
+        "whole run": whole,
     }
+
+
+def _mean(columns: list[dict[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(name for column in columns for name in column)
+    return {name: sum(column.get(name, 0.0) for column in columns) / len(columns) for name in names}
 
 
 def _made_with(summary: Summary) -> list[Row]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from verl_actfocus.cli import compare
 from verl_actfocus.cli.main import main
+from verl_actfocus.experiment import requirements
 from verl_actfocus.experiment.comparison import Comparison
 from verl_actfocus.experiment.errors import RunFailedError
 
@@ -119,9 +122,12 @@ def test_little_memory_is_warned_about(
 def test_a_missing_verl_is_named_with_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def missing() -> None:
-        raise ImportError("veRL is not installed; pip install 'verl==0.9.1'")
-
-    monkeypatch.setattr(compare, "require_supported_verl", missing)
+    monkeypatch.setattr(requirements, "installed_version", lambda requirement: None)
     assert main(["compare", "--out", str(tmp_path)]) == 2
-    assert "pip install 'verl==0.9.1'" in capsys.readouterr().err
+    assert "training needs verl==0.9.1, found none; pip install 'verl==0.9.1'" in capsys.readouterr().err
+
+
+def test_the_commands_process_does_not_import_verl() -> None:
+    code = "import sys; from verl_actfocus.cli import compare; print(sorted({'verl', 'ray'} & sys.modules.keys()))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

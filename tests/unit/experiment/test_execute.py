@@ -127,6 +127,14 @@ def test_a_folder_of_other_settings_is_refused_with_what_differs(tmp_path: Path)
         execute(make(tmp_path / "r"), {"trainer.test_freq": 5}, Display("run", io.StringIO()))
 
 
+def test_a_run_that_died_before_its_first_evaluation_may_come_back_with_other_settings(tmp_path: Path) -> None:
+    with pytest.raises(RunFailedError):
+        train(make(tmp_path / "r", steps=4), "raise SystemExit('a wrong setting')")
+    record = train(make(tmp_path / "r"), TRAINER, "0", "3")
+    assert (record["steps"], record["attempts"]) == (3, 2)
+    assert RunFolder(tmp_path / "r").identity["steps"] == 3
+
+
 def test_a_folder_with_other_peoples_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("…")
     with pytest.raises(ExperimentError, match="holds files but no run"):
@@ -164,7 +172,8 @@ class Interrupting(Display):
     """Stands for a user who presses Ctrl-C once the run's daemon is there."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__("run", io.StringIO())
+        self.stream = io.StringIO()
+        super().__init__("run", self.stream)
         self._log = folder / "log.txt"
 
     def show(self, line: str, news: bool) -> None:
@@ -174,9 +183,11 @@ class Interrupting(Display):
 
 def test_ctrl_c_ends_the_run_and_its_daemons(tmp_path: Path) -> None:
     run = make(tmp_path / "r")
+    display = Interrupting(run.folder)
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        train(run, DAEMON + "time.sleep(60)", display=Interrupting(run.folder))
+        train(run, DAEMON + "time.sleep(60)", display=display)
+    assert "ending the run's processes" in display.stream.getvalue()
     assert time.monotonic() - began < 20
     assert not _alive(daemon_of(run))
     assert processes_of(run.folder) == []

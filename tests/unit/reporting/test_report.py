@@ -76,6 +76,7 @@ def test_both_reports_hold_the_success_rates_of_the_episodes(comparison: Path) -
 def test_both_reports_hold_conditions_commands_versions_hardware_and_wall_times(comparison: Path) -> None:
     markdown, html, _ = write_report(comparison)
     expected = [
+        "frozenlake, packaged",
         "16 × 8",
         "0.0001",
         "alpha 0.1, beta 0.5, signal energy",
@@ -93,6 +94,15 @@ def test_both_reports_hold_conditions_commands_versions_hardware_and_wall_times(
     ]
     for text in (markdown.read_text(), parse(html).text):
         assert [words for words in expected if words not in text] == []
+
+
+def test_a_phase_that_one_method_lacks_stands_among_the_others(comparison: Path) -> None:
+    path = comparison / "uniform-seed0/metrics-1.jsonl"
+    path.write_text(path.read_text().replace('"timing_s/ref": 0.5, ', ""))
+    markdown, _, _ = write_report(comparison)
+    names = re.findall(r"^\| ([^|]+) \| [\d.]+ \| [\d.]+ \|$", markdown.read_text(), re.M)
+    assert names[:4] == ["in steps: gen", "in steps: update_actor", "in steps: ref", "all steps"]
+    assert "| in steps: ref | 0.0 | 1.0 |" in markdown.read_text()
 
 
 def test_wall_times_are_sums_of_the_timers(comparison: Path) -> None:
