@@ -89,7 +89,8 @@ class RunProgress:
         return " | ".join(parts)
 
     def _time_left(self, now: float, runs_after: int, seconds_of_others: float | None) -> str:
-        left = self.seconds_left(now)
+        # A run resumed at its last step has no pace of its own.
+        left = 0.0 if self.step == self.steps else self.seconds_left(now)
         if left is None:
             return "time left: known after the next step"
         if runs_after == 0:

@@ -67,6 +67,12 @@ def test_after_the_first_evaluation_the_time_left_is_not_made_up() -> None:
     assert "known after the next step" in progress.line(61.0)
 
 
+def test_a_run_resumed_at_its_last_step_has_nothing_left() -> None:
+    progress = RunProgress(steps=60, started=0.0)
+    progress.update(60, {"val/success": 0.2, "val/success_standard_error": 0.02}, 60.0)
+    assert progress.line(61.0).endswith("| 0 s left")
+
+
 def test_without_a_terminal_only_news_are_written_as_plain_lines() -> None:
     stream, now = io.StringIO(), [0.0]
     display = Display("[1/2] run", stream, clock=lambda: now[0])
