@@ -2,19 +2,24 @@
 
 What this package exports here is the method (He et al. 2026, arXiv 2605.14558) in pure torch, and the tagger
 that finds its spans in tokens. Importing it imports neither veRL nor Ray nor vLLM, so any trainer can use it;
-everything that touches veRL lives in ``verl_actfocus.integration``.
+everything that touches veRL lives in ``verl_actfocus.integration``. torch itself is imported when one of the
+names below is first used, so that the environments and the command line start without it.
 """
 
-from verl_actfocus.method import (
-    SIGNALS,
-    Span,
-    compute_signal,
-    token_energy,
-    token_entropy,
-    token_weights,
-    weighted_policy_loss,
-)
-from verl_actfocus.tagging import SpanTagger
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from verl_actfocus.method import (
+        SIGNALS,
+        Span,
+        compute_signal,
+        token_energy,
+        token_entropy,
+        token_weights,
+        weighted_policy_loss,
+    )
+    from verl_actfocus.tagging import SpanTagger
 
 __version__ = "0.1.0"
 
@@ -29,3 +34,14 @@ __all__ = [
     "token_weights",
     "weighted_policy_loss",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "tagging" if name == "SpanTagger" else "method"
+    return getattr(import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -23,10 +23,27 @@ assert not loaded, loaded
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+def test_torch_is_imported_with_the_first_name_that_needs_it():
+    script = """
+import sys
+import verl_actfocus
+assert "torch" not in sys.modules
+from verl_actfocus import Span
+assert "torch" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_every_public_name_exists_and_the_version_is_set():
     for name in verl_actfocus.__all__:
-        assert vars(verl_actfocus)[name] is not None
+        assert getattr(verl_actfocus, name) is not None
     assert verl_actfocus.__version__ == "0.1.0"
+    assert set(dir(verl_actfocus)) == set(verl_actfocus.__all__)
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'verl_actfocus' has no attribute 'energie'"):
+        verl_actfocus.energie  # noqa: B018  (the access is the test)
 
 
 @pytest.mark.parametrize("module", [loss, signals, weights, grammar, pieces, tagger])
