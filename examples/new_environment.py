@@ -39,9 +39,7 @@ class JugsEnv(TextEnv):
         return list(ACTIONS) if self._running else []
 
     # 3. A new task. Draw everything random from `self.np_random`, which the seed determines.
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         super(TextEnv, self).reset(seed=seed)
         check_options(self, options)  # refuses options that would be ignored
         self.litres = [0, 0]

@@ -47,15 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "The last column is the time of a step over that of gymnasium's FrozenLake without text, its "
         "wrappers removed, in the same run."
     )
-    parser.add_argument(
-        "--env", action="append", help=f"environment; may be repeated (default: {', '.join(DEFAULT)})"
-    )
-    parser.add_argument(
-        "--environments", type=positive, default=128, help="how many take turns (default 128)"
-    )
-    parser.add_argument(
-        "--steps", type=positive, default=20_000, help="most steps to time per row (default 20000)"
-    )
+    parser.add_argument("--env", action="append", help=f"environment; may be repeated (default: {', '.join(DEFAULT)})")
+    parser.add_argument("--environments", type=positive, default=128, help="how many take turns (default 128)")
+    parser.add_argument("--steps", type=positive, default=20_000, help="most steps to time per row (default 20000)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,9 +68,7 @@ def run(args: argparse.Namespace) -> int:
     for name in names:
         envs.spec(name)
     counts = sorted({1, args.environments})
-    print(
-        f"{'environment':<24} {'count':>5} {'reset all':>12} {'steps/s':>10} {'us/step':>8} {'vs plain':>9}"
-    )
+    print(f"{'environment':<24} {'count':>5} {'reset all':>12} {'steps/s':>10} {'us/step':>8} {'vs plain':>9}")
     reference = measure_plain_frozenlake(1, args.steps)
     _show(REFERENCE, reference, reference)
     for count in counts[1:]:

@@ -48,9 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "how often they win. Episode i has seed i."
     )
     parser.add_argument("--env", default="all", help=f"all (default) or one of {', '.join(experts.EXPERTS)}")
-    parser.add_argument(
-        "--episodes", type=positive, default=500, help="episodes per environment (default 500)"
-    )
+    parser.add_argument("--episodes", type=positive, default=500, help="episodes per environment (default 500)")
     add_option_argument(parser)
 
 
@@ -74,8 +72,7 @@ def run(args: argparse.Namespace) -> int:
         record = measure(name, envs.make(name, **dict(args.option)), policy, args.episodes)
         rate = f"{100 * record.success_rate:.1f}% +- {100 * record.standard_error:.1f}"
         print(
-            f"{name:<12} {rate:>16} {record.actions:>8.2f} {record.reward:>8.2f} "
-            f"{record.milliseconds:>10.3f}",
+            f"{name:<12} {rate:>16} {record.actions:>8.2f} {record.reward:>8.2f} {record.milliseconds:>10.3f}",
             flush=True,
         )
     return 0

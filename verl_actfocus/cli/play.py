@@ -29,12 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="human",
         help="human (default), expert, random, or model:DIR for a Hugging Face model in a folder",
     )
-    parser.add_argument(
-        "--temperature", type=float, default=0.5, help="sampling temperature of a model (default 0.5)"
-    )
-    parser.add_argument(
-        "--task", help="take options and budgets from a miniature task of 'actfocus warmstart'"
-    )
+    parser.add_argument("--temperature", type=float, default=0.5, help="sampling temperature of a model (default 0.5)")
+    parser.add_argument("--task", help="take options and budgets from a miniature task of 'actfocus warmstart'")
     add_option_argument(parser)
     for name in LIMITS:
         flag = f"--{name.replace('_', '-')}"
@@ -122,9 +118,7 @@ def _environment(args: argparse.Namespace) -> tuple[TextEnv, EpisodeLimits]:
 
         miniature = task(args.task)
         if miniature.environment != args.env:
-            raise ValueError(
-                f"--task {args.task}: is a miniature of {miniature.environment}, not of {args.env}"
-            )
+            raise ValueError(f"--task {args.task}: is a miniature of {miniature.environment}, not of {args.env}")
         limits, options = miniature.limits, {**miniature.env_options, **options}
     given = {name: vars(args)[name] for name in LIMITS if vars(args)[name] is not None}
     return envs.make(args.env, **options), dataclasses.replace(limits, **given)

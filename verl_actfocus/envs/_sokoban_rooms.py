@@ -14,9 +14,7 @@ import numpy as np
 FLOOR, WALL, TARGET = "_#O"
 
 TURN_PROBABILITY = 0.35  # of the carving walk, per step
-CARVED_PER_SIDE = (
-    2.5  # steps of the carving walk per row and column; 6 x 6 rooms get 11.6 floor cells on average
-)
+CARVED_PER_SIDE = 2.5  # steps of the carving walk per row and column; 6 x 6 rooms get 11.6 floor cells on average
 MAX_STATES = 3000  # explored in reverse play; a room with one box of up to 56 floor cells has fewer
 
 State = tuple[tuple[int, ...], int]  # boxes, in the order of the targets where they started, and player

@@ -96,17 +96,12 @@ class DiscreteTextAdapter(TextEnv):
 
     @property
     def rules(self) -> str:
-        return (
-            f"{self._rules}\nActions: {', '.join(self.action_names)}. "
-            f"Example of an action: {self.action_names[0]}"
-        )
+        return f"{self._rules}\nActions: {', '.join(self.action_names)}. Example of an action: {self.action_names[0]}"
 
     def legal_actions(self) -> list[str]:
         return list(self.action_names) if self._running else []
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         super(TextEnv, self).reset(seed=seed)
         self._inner, _ = self.env.reset(seed=seed, options=options)
         self._running = True

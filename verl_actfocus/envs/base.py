@@ -130,9 +130,7 @@ class TextEnv(gymnasium.Env[str, str]):
         """The present state as text ("ansi") or as an (height, width, 3) array of uint8 ("rgb_array")."""
 
     @abstractmethod
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Starts an episode.
 
         Args:

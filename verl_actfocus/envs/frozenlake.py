@@ -102,9 +102,7 @@ class FrozenLakeEnv(TextEnv):
     def legal_actions(self) -> list[str]:
         return list(ACTIONS) if self._running else []
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         super(TextEnv, self).reset(seed=seed)
         check_options(self, options)
         self._draw_map()
@@ -181,9 +179,7 @@ class FrozenLakeEnv(TextEnv):
         symbols[self.goal] = GOAL
         for hole in self.holes:
             symbols[hole] = HOLE
-        symbols[self.position] = {HOLE: PLAYER_IN_HOLE, GOAL: PLAYER_ON_GOAL}.get(
-            symbols[self.position], PLAYER
-        )
+        symbols[self.position] = {HOLE: PLAYER_IN_HOLE, GOAL: PLAYER_ON_GOAL}.get(symbols[self.position], PLAYER)
         return ["".join(symbols[i : i + self.size]) for i in range(0, len(symbols), self.size)]
 
     def _coordinates(self, cell: int) -> str:

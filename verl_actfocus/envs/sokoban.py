@@ -102,9 +102,7 @@ class SokobanEnv(TextEnv):
     def legal_actions(self) -> list[str]:
         return list(ACTIONS) if self._running else []
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         super(TextEnv, self).reset(seed=seed)
         given = check_options(self, options, known=("room",)).get("room")
         if given is None:
@@ -167,9 +165,7 @@ def parse_room(rows: Sequence[str]) -> Room:
         raise ValueError(f"room {list(rows)}: every row needs {columns} symbols, as the first one has")
     unknown = set(text) - set(PALETTE)
     if unknown:
-        raise ValueError(
-            f"room {list(rows)}: unknown symbols {sorted(unknown)}, known are {' '.join(PALETTE)}"
-        )
+        raise ValueError(f"room {list(rows)}: unknown symbols {sorted(unknown)}, known are {' '.join(PALETTE)}")
     outline = rows[0] + rows[-1] + "".join(row[0] + row[-1] for row in rows)
     if set(outline) != {WALL}:
         raise ValueError(f"room {list(rows)}: the outline must be all walls ({WALL})")

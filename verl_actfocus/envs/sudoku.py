@@ -58,9 +58,7 @@ class SudokuEnv(TextEnv):
         >>> observation, reward, terminated, truncated, info = env.step(env.legal_actions()[0])
     """
 
-    def __init__(
-        self, size: int = 4, empty_cells: int = 6, unique: bool = False, render_mode: str = "ansi"
-    ) -> None:
+    def __init__(self, size: int = 4, empty_cells: int = 6, unique: bool = False, render_mode: str = "ansi") -> None:
         super().__init__(render_mode)
         if size not in (4, 9):
             raise ValueError(f"size {size}: a grid is 4 or 9 cells on a side")
@@ -98,15 +96,11 @@ class SudokuEnv(TextEnv):
             for number in legal_numbers(self.grid, self.size, cell)
         ]
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         super(TextEnv, self).reset(seed=seed)
         given = check_options(self, options, known=("puzzle",)).get("puzzle")
         if given is None:
-            self.puzzle, self.solution = generate_puzzle(
-                self.np_random, self.size, self.empty_cells, self.unique
-            )
+            self.puzzle, self.solution = generate_puzzle(self.np_random, self.size, self.empty_cells, self.unique)
         else:
             self.puzzle, self.solution = parse_puzzle(given, self.size)
         self.grid = list(self.puzzle)
@@ -188,9 +182,7 @@ class SudokuEnv(TextEnv):
             groups = [" ".join(symbols[start + i : start + i + box]) for i in range(0, n, box)]
             lines.append(" | ".join(groups))
         rule = "-" * len(lines[0])
-        return [
-            line for i, row in enumerate(lines) for line in ([rule, row] if i and i % box == 0 else [row])
-        ]
+        return [line for i, row in enumerate(lines) for line in ([rule, row] if i and i % box == 0 else [row])]
 
 
 def parse_puzzle(rows: Sequence[str], size: int) -> tuple[Grid, Grid]:

@@ -73,9 +73,7 @@ def test_colours_that_carry_the_state_are_written_out() -> None:
 
 def test_colours_within_colours_and_other_escapes_leave_only_text() -> None:
     marks = {"magenta": "({})", "yellow": "[{}]", "blue": "{}"}
-    assert (
-        write_out_colours("\x1b[35m\x1b[43mY\x1b[0m\x1b[0m|\x1b[34;1mB\x1b[0m:\x1b[2K", marks) == "([Y])|B:"
-    )
+    assert write_out_colours("\x1b[35m\x1b[43mY\x1b[0m\x1b[0m|\x1b[34;1mB\x1b[0m:\x1b[2K", marks) == "([Y])|B:"
 
 
 @given(st.text(alphabet="ab\x1b[03145;m", max_size=40))
@@ -156,9 +154,7 @@ def test_a_foreign_character_is_refused_until_it_is_declared() -> None:
 
 
 def test_action_numbers_that_do_not_start_at_zero_are_kept() -> None:
-    env = DiscreteTextAdapter(
-        Snowman(), action_names=["Melt"], rules="", solved=lambda r, t: t, extra_symbols="☃"
-    )
+    env = DiscreteTextAdapter(Snowman(), action_names=["Melt"], rules="", solved=lambda r, t: t, extra_symbols="☃")
     env.reset()
     env.step("Melt")
     assert env._inner == 5

@@ -23,9 +23,7 @@ from verl_actfocus.envs import EpisodeLimits, TextEnv
 
 NAMES = ("frozenlake", "sokoban", "sudoku")
 INVALID_REWARD = {"frozenlake": 0.0, "sokoban": 0.0, "sudoku": -0.1}
-WELL_FORMED_SUDOKU = st.from_regex(
-    r"(?i:place [0-9]{1,3} at row [0-9] col [0-9]|[0-9],[0-9],[0-9])", fullmatch=True
-)
+WELL_FORMED_SUDOKU = st.from_regex(r"(?i:place [0-9]{1,3} at row [0-9] col [0-9]|[0-9],[0-9],[0-9])", fullmatch=True)
 
 
 def trajectory(name: str, seed: int, steps: int = 12) -> list[object]:
@@ -207,10 +205,7 @@ def test_unknown_render_modes_and_options_are_refused_by_name(name: str) -> None
 
 
 def test_importing_the_registry_imports_no_environment() -> None:
-    code = (
-        "import sys, verl_actfocus.envs; "
-        "print([m for m in sys.modules if m.startswith('verl_actfocus.envs.')])"
-    )
+    code = "import sys, verl_actfocus.envs; print([m for m in sys.modules if m.startswith('verl_actfocus.envs.')])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "['verl_actfocus.envs.base', 'verl_actfocus.envs.registry']"
 
@@ -225,9 +220,7 @@ def test_importing_the_registry_imports_no_environment() -> None:
         ("webshop", 9, 1, 9, 200),
     ],
 )
-def test_budgets_are_the_papers(
-    name: str, turns: int, per_turn: int | None, actions: int, words: int
-) -> None:
+def test_budgets_are_the_papers(name: str, turns: int, per_turn: int | None, actions: int, words: int) -> None:
     limits = envs.spec(name).limits
     assert (limits.turns, limits.actions_per_turn, limits.actions, limits.words) == (
         turns,
@@ -268,9 +261,7 @@ def test_registering_a_taken_name_a_taken_id_or_a_malformed_entry_point_is_refus
         envs.register_environment("sokoban", sokoban)
     with pytest.raises(ValueError, match="ActFocus/Sokoban-v0"):
         envs.register_environment("sokoban2", sokoban)
-    malformed = envs.EnvironmentSpec(
-        id="X/Y-v0", entry_point="module.Class", limits=sokoban.limits, summary=""
-    )
+    malformed = envs.EnvironmentSpec(id="X/Y-v0", entry_point="module.Class", limits=sokoban.limits, summary="")
     with pytest.raises(ValueError, match=r"module\.Class"):
         envs.register_environment("mine", malformed)
     assert set(envs.ENVIRONMENTS) & {"sokoban2", "mine"} == set()

@@ -43,9 +43,7 @@ def shortest_solution(observation: str) -> int | None:
 
 
 def test_a_solving_push_pays_the_step_the_box_and_the_room() -> None:
-    ((observation, reward, terminated, truncated, info),) = play(
-        ["#####", "#PXO#", "#___#", "#####"], "Right"
-    )
+    ((observation, reward, terminated, truncated, info),) = play(["#####", "#PXO#", "#___#", "#####"], "Right")
     assert reward == pytest.approx(-0.1 + 1 + 10)
     assert (terminated, truncated) == (True, False)
     assert info == {"valid": True, "effective": True, "success": True}

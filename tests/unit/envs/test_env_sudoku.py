@@ -113,11 +113,7 @@ def test_any_complete_grid_without_conflict_is_solved(solution: list[str]) -> No
     moves = [(r + 1, c + 1, solution[r][c]) for r, c in ((0, 0), (0, 2), (1, 0), (1, 2))]
     results = [env.step(f"{row},{column},{number}") for row, column, number in moves]
     assert [result[1] for result in results] == [per_move] * 3 + [per_move + 10]
-    assert (
-        [result[2] for result in results]
-        == [result[4]["success"] for result in results]
-        == [False] * 3 + [True]
-    )
+    assert [result[2] for result in results] == [result[4]["success"] for result in results] == [False] * 3 + [True]
 
 
 def test_both_forms_of_an_action_mean_row_column_number_counted_from_one() -> None:
@@ -252,8 +248,6 @@ def test_bad_arguments_are_refused_by_name_and_value(arguments: dict[str, int], 
         (["12..", "..34", "....", "...."], "no solution"),
     ],
 )
-def test_a_given_puzzle_that_cannot_be_played_is_refused_with_the_reason(
-    puzzle: list[str], message: str
-) -> None:
+def test_a_given_puzzle_that_cannot_be_played_is_refused_with_the_reason(puzzle: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SudokuEnv().reset(options={"puzzle": puzzle})

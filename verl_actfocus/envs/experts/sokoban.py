@@ -53,9 +53,7 @@ def solve(room: Room) -> tuple[int, ...] | None:
         return None
     # (estimate, moves so far, order of entry) sorts the queue; the order keeps rooms from being compared
     queue: list[tuple[int, int, int, Room]] = [(first, 0, 0, room)]
-    reached: dict[tuple[frozenset[int], int], tuple[int, Room | None, int]] = {
-        (room.boxes, room.player): (0, None, -1)
-    }
+    reached: dict[tuple[frozenset[int], int], tuple[int, Room | None, int]] = {(room.boxes, room.player): (0, None, -1)}
     entered = 0
     while queue:
         _, cost, _, state = heappop(queue)
@@ -91,9 +89,7 @@ def _pushes_to_target(room: Room) -> dict[int, int]:
     return distance
 
 
-def _trace(
-    reached: dict[tuple[frozenset[int], int], tuple[int, Room | None, int]], last: Room
-) -> tuple[int, ...]:
+def _trace(reached: dict[tuple[frozenset[int], int], tuple[int, Room | None, int]], last: Room) -> tuple[int, ...]:
     """The moves that led to `last`."""
     moves: list[int] = []
     _, before, move = reached[last.boxes, last.player]
