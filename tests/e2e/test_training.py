@@ -29,6 +29,8 @@ def check_training_step(step: dict) -> None:
     assert 1.0 <= step["actfocus/mean_weight/action"] <= 1.5
     assert step["actfocus/token_share/action"] < step["actfocus/weight_share/action"]
     assert step["actfocus/signal_std"] > 0
+    # No KL term asks for the reference model in these runs: its pass is there for the signal.
+    assert step["timing_s/ref"] > 0
 
 
 @pytest.mark.parametrize("env", ["frozenlake", "sokoban"])
@@ -78,3 +80,29 @@ def test_a_run_resumes_from_its_checkpoint(run_verl):
     # Uniform weights need no signal: every token weighs 1 and no reference pass is run.
     assert second[0]["actfocus/mean_weight/reasoning"] == 1
     assert "timing_s/ref" not in second[0]
+
+
+def test_two_fsdp2_ranks_with_lora_padding_removed_and_dynamic_batches(run_verl):
+    """Everything at once that changes how a batch is split or where the reference model lives (in the actor)."""
+    metrics = run_verl(
+        "algorithm.adv_estimator=actfocus_grpo",
+        "+actfocus=default",
+        "+actfocus/run=cpu_frozenlake",
+        "+actfocus/device=cpu",
+        *TINY,
+        "trainer.n_gpus_per_node=2",
+        "actor_rollout_ref.actor.strategy=fsdp2",
+        "actor_rollout_ref.actor.fsdp_config.strategy=fsdp2",
+        "actor_rollout_ref.model.use_remove_padding=True",
+        "actor_rollout_ref.actor.use_dynamic_bsz=True",
+        "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=1024",
+        "actor_rollout_ref.model.lora_rank=8",
+        "actor_rollout_ref.model.lora.merge=True",
+        "actor_rollout_ref.actor.use_kl_loss=True",
+        "actor_rollout_ref.actor.kl_loss_coef=0.001",
+        "trainer.val_before_train=False",
+        "trainer.test_freq=-1",
+    )
+    assert [step["step"] for step in metrics] == [1, 2]
+    for step in metrics:
+        check_training_step(step)
