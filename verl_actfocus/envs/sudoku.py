@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import isqrt
 from typing import Any
 
-from verl_actfocus.envs._sudoku_grid import Grid, conflicts, generate_puzzle, legal_numbers, solutions
-from verl_actfocus.envs.base import TextEnv, check_options, step_info
+import numpy as np
 
-EMPTY = "."
+from verl_actfocus.envs._sudoku_grid import Grid, conflicts, generate_puzzle, legal_numbers, solutions
+from verl_actfocus.envs._tiles import draw_digits
+from verl_actfocus.envs.base import ANSI_AND_RGB, TextEnv, check_options, step_info
+
+EMPTY, IN_CONFLICT = ".", "!"
 CORRECT_REWARD = 1.0
 LEGAL_REWARD = 0.5  # no conflict, but not the number of the reference solution
 INVALID_REWARD = -0.1
@@ -23,6 +27,17 @@ _SENTENCE = re.compile(
 )
 _TRIPLE = re.compile(r"(?P<row>[0-9]{1,2})\s*,\s*(?P<column>[0-9]{1,2})\s*,\s*(?P<number>[0-9]{1,2})")
 
+_PAPER, _CONFLICT = (250, 250, 245), (245, 183, 177)  # grounds of the image
+_GIVEN, _PLACED = (33, 37, 41), (41, 98, 200)  # inks
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """Why an action is invalid, and the cells that it is in conflict with."""
+
+    reason: str
+    conflicts: tuple[int, ...] = ()
+
 
 class SudokuEnv(TextEnv):
     """Sudoku with some cells of a random grid emptied (He et al. 2026, App. C).
@@ -33,7 +48,8 @@ class SudokuEnv(TextEnv):
     Rewards: +1 for the number of the reference solution (the grid that the puzzle was made from), +0.5 for
     another one that conflicts with nothing, -0.1 for an invalid action (malformed, out of range, into a
     clue, or in conflict), and +10 in addition when the grid is complete. Every complete grid without a
-    conflict is solved, whether it is the reference solution or not.
+    conflict is solved, whether it is the reference solution or not. A number that is refused for a conflict
+    leaves a mark on each cell that it is in conflict with, until the next action.
 
     What the paper leaves open: a legal number may still lead into a dead end, so the player's own entries
     can be overwritten. Overwriting pays the worth of the new number less that of the old one, so that
@@ -47,7 +63,7 @@ class SudokuEnv(TextEnv):
         size: 4 or 9.
         empty_cells: How many cells are emptied.
         unique: Whether the puzzle has exactly one solution; off by default, as in the source.
-        render_mode: "ansi".
+        render_mode: "ansi" or "rgb_array" (given numbers dark, placed ones blue, conflicts on red ground).
 
     Raises:
         ValueError: `size` is neither 4 nor 9, or `empty_cells` is not between 1 and the number of cells.
@@ -57,6 +73,8 @@ class SudokuEnv(TextEnv):
         >>> observation, info = env.reset(seed=0)
         >>> observation, reward, terminated, truncated, info = env.step(env.legal_actions()[0])
     """
+
+    metadata = ANSI_AND_RGB
 
     def __init__(self, size: int = 4, empty_cells: int = 6, unique: bool = False, render_mode: str = "ansi") -> None:
         super().__init__(render_mode)
@@ -77,8 +95,8 @@ class SudokuEnv(TextEnv):
         return (
             f"You are solving a {n}x{n} sudoku. Fill in every empty cell so that each row, each column and "
             f"each {box}x{box} box holds every number from 1 to {n} once.\n"
-            f"Symbols: {EMPTY} empty cell; | and - separate the boxes. Rows and columns count from 1, from "
-            "the top left corner.\n"
+            f"Symbols: {EMPTY} empty cell; {IN_CONFLICT} after a number that your last action conflicts with; "
+            "| and - separate the boxes. Rows and columns count from 1, from the top left corner.\n"
             "You place one number per action. You may overwrite what you placed, but not the given numbers.\n"
             "Reward: +1 for a correct number, +0.5 for a number that fits but is not the intended one, "
             "-0.1 for an invalid action, +10 for solving the sudoku.\n"
@@ -104,17 +122,17 @@ class SudokuEnv(TextEnv):
         else:
             self.puzzle, self.solution = parse_puzzle(given, self.size)
         self.grid = list(self.puzzle)
-        self._feedback = ""
+        self._feedback, self._marked = "", frozenset[int]()
         self._running = True
-        return self.render(), {}
+        return self._observation(), {}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         self._require_running()
         move = self._read(action)
-        if isinstance(move, str):
-            self._feedback = f"Last action: invalid, {move}."
+        if isinstance(move, _Refusal):
+            self._feedback, self._marked = f"Last action: invalid, {move.reason}.", frozenset(move.conflicts)
             info = step_info(valid=False, effective=False, success=False, feedback=self._feedback)
-            return self.render(), INVALID_REWARD, False, False, info
+            return self._observation(), INVALID_REWARD, False, False, info
         cell, number = move
         before = self.grid[cell]
         reward = self._worth(cell, number) - self._worth(cell, before)
@@ -123,11 +141,14 @@ class SudokuEnv(TextEnv):
         if solved:
             reward += SOLVED_REWARD
         self._running = not solved
-        self._feedback = f"Last action: placed {number} at {self._place(cell)}."
+        self._feedback, self._marked = f"Last action: placed {number} at {self._place(cell)}.", frozenset()
         info = step_info(valid=True, effective=number != before, success=solved, feedback=self._feedback)
-        return self.render(), reward, solved, False, info
+        return self._observation(), reward, solved, False, info
 
-    def render(self) -> str:
+    def render(self) -> str | np.ndarray:
+        return self._observation() if self.render_mode == "ansi" else self._image()
+
+    def _observation(self) -> str:
         """The grid, the last action's outcome, the player's entries, the progress and what fits where."""
         lines = self._grid_lines()
         if self._feedback:
@@ -143,23 +164,32 @@ class SudokuEnv(TextEnv):
                 lines.append(f"{self._place(cell)}: {' '.join(map(str, numbers)) or 'no valid number'}")
         return "\n".join(lines)
 
-    def _read(self, action: str) -> tuple[int, int] | str:
+    def _image(self) -> np.ndarray:
+        shape = (self.size, self.size)
+        is_marked = np.array([cell in self._marked for cell in range(len(self.grid))]).reshape(*shape, 1)
+        is_given = np.array(self.puzzle).reshape(*shape, 1) > 0
+        digits = np.array([number or -1 for number in self.grid]).reshape(shape)
+        ground = np.where(is_marked, _CONFLICT, _PAPER).astype(np.uint8)
+        return draw_digits(digits, ground, np.where(is_given, _GIVEN, _PLACED).astype(np.uint8), isqrt(self.size))
+
+    def _read(self, action: str) -> tuple[int, int] | _Refusal:
         """The cell and the number that an action writes, or what is wrong with it."""
         text = action.strip()
         match = _SENTENCE.fullmatch(text) or _TRIPLE.fullmatch(text)
         if match is None:
-            return "not of the form 'place 3 at row 1 col 2' or '1,2,3'"
+            return _Refusal("not of the form 'place 3 at row 1 col 2' or '1,2,3'")
         row, column, number = int(match["row"]), int(match["column"]), int(match["number"])
         for name, value in (("row", row), ("col", column), ("number", number)):
             if not 1 <= value <= self.size:
-                return f"{name} {value} is not between 1 and {self.size}"
+                return _Refusal(f"{name} {value} is not between 1 and {self.size}")
         cell = (row - 1) * self.size + column - 1
         if self.puzzle[cell]:
-            return f"{self._place(cell)} is a given number"
+            return _Refusal(f"{self._place(cell)} is a given number")
         in_conflict = conflicts(self.grid, self.size, cell, number)
         if in_conflict:
             cells = ", ".join(self._place(other) for other in in_conflict)
-            return f"{number} at {self._place(cell)} conflicts with the {number} at {cells}"
+            reason = f"{number} at {self._place(cell)} conflicts with the {number} at {cells}"
+            return _Refusal(reason, tuple(in_conflict))
         return cell, number
 
     def _worth(self, cell: int, number: int) -> float:
@@ -176,12 +206,16 @@ class SudokuEnv(TextEnv):
 
     def _grid_lines(self) -> list[str]:
         n, box = self.size, isqrt(self.size)
-        symbols = [str(number) if number else EMPTY for number in self.grid]
+        # A mark takes the place of the blank behind the number, so that columns stay aligned.
+        symbols = [
+            (str(number) if number else EMPTY) + (IN_CONFLICT if cell in self._marked else " ")
+            for cell, number in enumerate(self.grid)
+        ]
         lines = []
         for start in range(0, n * n, n):
-            groups = [" ".join(symbols[start + i : start + i + box]) for i in range(0, n, box)]
-            lines.append(" | ".join(groups))
-        rule = "-" * len(lines[0])
+            groups = ["".join(symbols[start + i : start + i + box]) for i in range(0, n, box)]
+            lines.append("| ".join(groups).rstrip())
+        rule = "-" * (2 * (n + box) - 3)
         return [line for i, row in enumerate(lines) for line in ([rule, row] if i and i % box == 0 else [row])]
 
 

@@ -94,10 +94,12 @@ class WebShopEnv(TextEnv):
         return self.shop.goals[self.goal_index]
 
     def legal_actions(self) -> list[str]:
-        """The actions that the present page offers.
+        """The actions that the present page offers; none when no episode is under way.
 
         A search takes free text; it is listed once, with the keywords of the instruction.
         """
+        if not self._running:
+            return []
         return pages.legal_actions(self.view, self.shop, " ".join(keywords(self.goal.instruction)))
 
     def render(self) -> str:
