@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--env", default="frozenlake", metavar="NAME", help=f"{' or '.join(environments())} (default frozenlake)"
     )
-    parser.add_argument("--steps", type=positive, default=60, metavar="N", help="training steps (default 60)")
+    parser.add_argument("--steps", type=positive, default=50, metavar="N", help="training steps (default 50)")
     parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="training seeds (default 1)")
     parser.add_argument(
         "--methods", nargs="+", default=["uniform", "actfocus"], metavar="NAME", help=f"of {', '.join(methods())}"
