@@ -11,12 +11,13 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from verl_actfocus.envs.base import EpisodeLimits, TextEnv
-from verl_actfocus.interaction import Episode, Message
+from verl_actfocus.interaction import Episode, Message, StopReason
 from verl_actfocus.interaction.prompts import (
     ACTION_SEPARATOR,
     ANSWER_CLOSE,
@@ -137,42 +138,49 @@ class LocalModel:
     same tokens here as in training: nothing is encoded twice, and what it sampled stays as it was sampled.
 
     Args:
-        path: Folder with the model and its tokenizer.
+        path: Folder with the model and its tokenizer, or with `model/` and `tokenizer/` as `actfocus warmstart`
+            writes it.
         temperature: Of the sampling; 0 takes the most likely token.
         seed: Seeds the sampling.
 
     Raises:
-        OSError: The folder holds no model.
-        ValueError: The tokenizer is not a ChatML one.
+        ValueError: The folder holds no model, or the tokenizer is not a ChatML one.
     """
 
     def __init__(self, path: str, temperature: float, seed: int) -> None:
+        model_folder, tokenizer_folder = model_folders(Path(path))
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
 
         from verl_actfocus.warmstart.encoding import TurnEncoder
 
+        logging.disable_progress_bar()
         torch.manual_seed(seed)
-        self._tokenizer = AutoTokenizer.from_pretrained(path)
-        self._model = AutoModelForCausalLM.from_pretrained(path).eval()
+        self._tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+        self._model = AutoModelForCausalLM.from_pretrained(model_folder).eval()
         self._encoder = TurnEncoder(self._tokenizer)
         self._temperature = temperature
         self._ids: list[int] = []
 
-    def respond(self, episode: Episode, messages: list[Message]) -> Response:
-        """Samples until the end of the turn or the episode's limit of response tokens."""
+    def respond(self, episode: Episode, messages: list[Message]) -> Response | None:
+        """Samples until the end of the turn, the episode's limit of response tokens, or the end of the context."""
         import torch
 
         if episode.turn == 0:
             self._ids = self._encoder.initial(messages)
         else:
             self._ids += self._encoder.next_turn(messages[-1])
+        room = self._model.config.max_position_embeddings - len(self._ids)
+        if room <= 0:
+            episode.stop(StopReason.CONTEXT_FULL)
+            return None
         prompt = torch.tensor([self._ids], device=self._model.device)
         sampling = {"temperature": self._temperature, "top_k": 0, "top_p": 1.0} if self._temperature else {}
         output = self._model.generate(
             prompt,
             attention_mask=torch.ones_like(prompt),
-            max_new_tokens=episode.limits.response_tokens,
+            max_new_tokens=min(episode.limits.response_tokens, room),
             do_sample=self._temperature > 0,
             eos_token_id=self._encoder.turn_end_id,
             pad_token_id=self._encoder.turn_end_id,
@@ -182,3 +190,19 @@ class LocalModel:
         self._ids += sampled
         text = str(self._tokenizer.decode(sampled, skip_special_tokens=True))
         return Response(text, cut_off=sampled[-1] != self._encoder.turn_end_id)
+
+
+def model_folders(folder: Path) -> tuple[Path, Path]:
+    """Where in a folder the model lies and where its tokenizer.
+
+    Raises:
+        ValueError: There is no model.
+    """
+    if (folder / "config.json").exists():
+        return folder, folder
+    if (folder / "model" / "config.json").exists():
+        return folder / "model", folder / "tokenizer"
+    raise ValueError(
+        f"--policy model:{folder}: neither {folder / 'config.json'} nor {folder / 'model' / 'config.json'} exists; "
+        "name the folder of a Hugging Face model or one that 'actfocus warmstart' wrote"
+    )

@@ -7,7 +7,7 @@ import argparse
 import pytest
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from verl_actfocus import envs
+from verl_actfocus import envs, models
 from verl_actfocus.cli import play
 from verl_actfocus.cli._players import ActionPolicy, Human, LocalModel, Response
 from verl_actfocus.envs import experts
@@ -148,6 +148,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
         num_hidden_layers=1,
         num_attention_heads=2,
         num_key_value_heads=2,
+        max_position_embeddings=1000,
     )
     Qwen2ForCausalLM(config).save_pretrained(folder)
     return str(folder)
@@ -181,3 +182,30 @@ def test_a_model_that_does_not_stop_is_cut_off_and_the_same_seed_samples_the_sam
     assert "cut off at 5 tokens" in once
     play.run(arguments(*command))
     assert capsys.readouterr().out == once
+
+
+def test_an_episode_that_outgrows_the_models_context_ends_with_that_reason(model_folder: str) -> None:
+    limits = envs.EpisodeLimits(turns=50, actions_per_turn=1, actions=50, words=9)
+    episode, model = Episode(envs.make("frozenlake"), limits), LocalModel(model_folder, temperature=1.0, seed=0)
+    messages = episode.reset(0)
+    lengths = []
+    while (response := model.respond(episode, messages)) is not None:
+        lengths.append(len(model._ids))
+        following = episode.respond("a response outside of the grammar").next_message
+        assert following is not None and response.text
+        messages = [following]
+    assert episode.stop_reason is StopReason.CONTEXT_FULL
+    assert max(lengths) <= 1000
+
+
+def test_a_model_that_ships_with_the_package_plays_its_miniature(capsys: pytest.CaptureFixture[str]) -> None:
+    policy = f"model:{models.folder('frozenlake')}"
+    assert play.run(arguments("frozenlake", "--task", "frozenlake", "--policy", policy, "--temperature", "0")) == 0
+    printed = capsys.readouterr().out
+    assert "invalid" not in printed
+    assert "== executed: " in printed
+
+
+def test_a_folder_without_a_model_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"--policy model:/nowhere: neither /nowhere/config\.json.*warmstart"):
+        play.run(arguments("frozenlake", "--policy", "model:/nowhere"))
