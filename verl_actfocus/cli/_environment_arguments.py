@@ -6,6 +6,9 @@ import argparse
 import ast
 from typing import Any
 
+#: The environments that a command takes unless others are named: the paper's, which need no extra package.
+DEFAULT_ENVIRONMENTS = ("sokoban", "frozenlake", "sudoku", "webshop")
+
 
 def add_option_argument(parser: argparse.ArgumentParser) -> None:
     """Adds `--option KEY=VALUE`, which may be given several times."""

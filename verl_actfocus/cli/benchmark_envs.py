@@ -12,10 +12,9 @@ from typing import Any
 import gymnasium
 
 from verl_actfocus import envs
-from verl_actfocus.cli._environment_arguments import positive
+from verl_actfocus.cli._environment_arguments import DEFAULT_ENVIRONMENTS, positive
 
 REFERENCE = "gymnasium FrozenLake-v1"
-DEFAULT = ("sokoban", "frozenlake", "sudoku", "webshop")  # the paper's, which need no extra package
 MOST_SECONDS = 10.0  # of stepping per row, so that a slow environment does not hold up the table
 
 
@@ -47,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "The last column is the time of a step over that of gymnasium's FrozenLake without text, its "
         "wrappers removed, in the same run."
     )
-    parser.add_argument("--env", action="append", help=f"environment; may be repeated (default: {', '.join(DEFAULT)})")
+    parser.add_argument(
+        "--env", action="append", help=f"environment; may be repeated (default: {', '.join(DEFAULT_ENVIRONMENTS)})"
+    )
     parser.add_argument("--environments", type=positive, default=128, help="how many take turns (default 128)")
     parser.add_argument("--steps", type=positive, default=20_000, help="most steps to time per row (default 20000)")
 
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: There is no environment of that name.
     """
-    names = args.env or DEFAULT
+    names = args.env or DEFAULT_ENVIRONMENTS
     for name in names:
         envs.spec(name)
     counts = sorted({1, args.environments})

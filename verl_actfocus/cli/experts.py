@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from verl_actfocus import envs
-from verl_actfocus.cli._environment_arguments import add_option_argument, positive
+from verl_actfocus.cli._environment_arguments import DEFAULT_ENVIRONMENTS, add_option_argument, positive
 from verl_actfocus.envs import TextEnv, experts
 
 
@@ -47,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Let the experts play, one action at a time, with the action budget of each environment, and print "
         "how often they win. Episode i has seed i."
     )
-    parser.add_argument("--env", default="all", help=f"all (default) or one of {', '.join(experts.EXPERTS)}")
+    everyone = f"all (default: {', '.join(DEFAULT_ENVIRONMENTS)}) or one of {', '.join(experts.EXPERTS)}"
+    parser.add_argument("--env", default="all", help=everyone)
     parser.add_argument("--episodes", type=positive, default=500, help="episodes per environment (default 500)")
     add_option_argument(parser)
 
@@ -62,12 +63,12 @@ def run(args: argparse.Namespace) -> int:
         0.
 
     Raises:
-        ValueError: There is no environment of that name, or options are given for all of them.
+        ValueError: There is no expert of that name, or options are given for all of them.
     """
     if args.env == "all" and args.option:
         raise ValueError("--option belongs to one environment: name it with --env")
     print(f"{'environment':<12} {'success':>16} {'actions':>8} {'reward':>8} {'ms/action':>10}")
-    for name in experts.EXPERTS if args.env == "all" else [args.env]:
+    for name in DEFAULT_ENVIRONMENTS if args.env == "all" else [args.env]:
         policy = experts.policy(name)
         record = measure(name, envs.make(name, **dict(args.option)), policy, args.episodes)
         rate = f"{100 * record.success_rate:.1f}% +- {100 * record.standard_error:.1f}"

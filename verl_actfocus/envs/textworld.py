@@ -7,11 +7,14 @@ this process. Compiling takes seconds, so story files are kept on disk and share
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
@@ -135,9 +138,7 @@ class TextWorldEnv(TextEnv):
             won=True,
         )
         story = str(self.story_file(game_seed))
-        with warnings.catch_warnings():
-            # The interpreter does not know generated games; TextWorld itself keeps their score.
-            warnings.filterwarnings("ignore", message=".* is not fully supported")
+        with _unknown_games_are_fine():
             self._game = self._textworld.start(story, infos)
         self._state = self._game.reset()
         # The first answer is a banner; the room's description is what follows it.
@@ -179,6 +180,15 @@ class TextWorldEnv(TextEnv):
             self._game.close()
             self._game = None
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> TextWorldEnv:
+        """A copy with an interpreter of its own, which only TextWorld knows how to duplicate."""
+        twin = copy.copy(self)
+        twin.np_random = copy.deepcopy(self.np_random, memo)
+        if self._game is not None:
+            with _unknown_games_are_fine():
+                twin._game = self._game.copy()
+        return twin
+
     def story_file(self, game_seed: int) -> Path:
         """The story file of a game, generated and compiled unless it is in the cache.
 
@@ -219,6 +229,14 @@ def _import_textworld() -> Any:
             f"TextWorld games need the package `textworld`, which could not be imported ({error}); "
             f"install it with {INSTALL}"
         ) from error
+
+
+@contextmanager
+def _unknown_games_are_fine() -> Iterator[None]:
+    """Silences the interpreter's warning that it does not know a game: TextWorld itself keeps the score."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* is not fully supported")
+        yield
 
 
 def _default_cache() -> Path:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 from types import ModuleType
 
 import pytest
@@ -50,6 +52,32 @@ def test_the_expert_command_prints_a_line_for_the_environment(capsys: pytest.Cap
     words = ("--env", "frozenlake", "--episodes", "20", "--option", "success_rate=1.0")
     assert run(experts_command, *words) == 0
     assert "100.0% +- 0.0" in capsys.readouterr().out.split("\n")[1]
+
+
+@pytest.mark.parametrize("command", [experts_command, benchmark_envs])
+def test_the_environments_of_the_paper_are_the_default(
+    command: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "textworld", None)  # as if the extra were not installed
+    few = ("--episodes", "1") if command is experts_command else ("--environments", "2", "--steps", "2")
+    assert run(command, *few) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert list(dict.fromkeys(names)) in (
+        ["sokoban", "frozenlake", "sudoku", "webshop"],
+        ["gymnasium", "sokoban", "frozenlake", "sudoku", "webshop"],
+    )
+
+
+@pytest.mark.parametrize("command", ["play", "experts", "bench-envs"])
+def test_the_help_of_a_command_imports_neither_torch_nor_verl_and_says_nothing_else(command: str) -> None:
+    code = (
+        "import sys, verl_actfocus.cli.main as cli\n"
+        f"try: cli.main([{command!r}, '--help'])\n"
+        "except SystemExit: print([name for name in ('torch', 'transformers', 'verl') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert done.stderr == ""
 
 
 def test_options_for_all_environments_at_once_are_refused() -> None:

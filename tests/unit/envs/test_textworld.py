@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import subprocess
@@ -14,6 +15,7 @@ from gymnasium.utils.env_checker import check_env
 
 from verl_actfocus import envs
 from verl_actfocus.envs import textworld as module
+from verl_actfocus.envs.experts.textworld import expert_action
 from verl_actfocus.envs.textworld import TextWorldEnv
 
 GAMES = 2  # each takes seconds to compile
@@ -61,6 +63,31 @@ def test_following_the_winning_commands_scores_the_point_and_succeeds(env: TextW
         assert env.legal_actions() == []
         with pytest.raises(ResetNeeded):
             env.step("look")
+
+
+def test_the_expert_completes_the_quest_and_says_when_it_cannot(env: TextWorldEnv) -> None:
+    env.reset(seed=0)
+    for _ in range(envs.spec("textworld").limits.actions):
+        _, _, over, _, info = env.step(expert_action(env))
+        if over:
+            break
+    assert info["success"]
+    with pytest.raises(ValueError, match="reset the environment"):
+        expert_action(env)
+    with pytest.raises(TypeError, match="FrozenLakeEnv"):
+        expert_action(envs.make("frozenlake"))
+
+
+def test_a_copy_plays_on_by_itself(env: TextWorldEnv) -> None:
+    env.reset(seed=0)
+    page, commands = env.render(), env.winning_commands()
+    env.step(commands[0])
+    twin = copy.deepcopy(env)
+    for command in commands[1:]:
+        info = twin.step(command)[4]
+    assert info["success"]
+    assert env.winning_commands() == commands[1:]
+    assert env.reset(seed=0)[0] == page
 
 
 @pytest.mark.parametrize("action", ["", "dance", "restart", "undo", "quit", "go", "look; inventory", "look\nlook"])

@@ -18,6 +18,7 @@ EXPERTS = {
     "frozenlake": "verl_actfocus.envs.experts.frozenlake",
     "sudoku": "verl_actfocus.envs.experts.sudoku",
     "webshop": "verl_actfocus.envs.experts.webshop",
+    "textworld": "verl_actfocus.envs.experts.textworld",
 }
 
 
