@@ -178,10 +178,7 @@ class _Play:
         ids = self._loop.continuous_token_builder.build_initial_tokens(messages) + self._prefill
         limit = self._loop.rollout_config.prompt_length
         if len(ids) > limit:
-            self.failure = (
-                f"the first prompt has {len(ids)} tokens, but data.max_prompt_length is {limit}; "
-                "raise it"
-            )
+            self.failure = f"the first prompt has {len(ids)} tokens, but data.max_prompt_length is {limit}; raise it"
             return None
         return ids
 

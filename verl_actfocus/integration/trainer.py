@@ -114,19 +114,20 @@ class ActFocusTrainer(PortableSyncTrainer):
 
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> KVBatchMeta:
         expected = self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n
-        batch = select_groups(self._count_excluded(batch, expected, metrics), self.settings.keep_groups, metrics)
+        self._count_excluded(batch, expected, metrics)
+        # Before the selection: success is that of everything that was played.
         metrics.update(rollout_metrics(self._extra_fields(batch)))
+        batch = select_groups(batch, self.settings.keep_groups, metrics)
         self._ensure_spans(batch)
         batch = super()._balance_batch(batch, metrics, *args, **kwargs)
         self._fit_padding(batch)
         return batch
 
-    def _count_excluded(self, batch: KVBatchMeta, expected: int, metrics: dict[str, Any]) -> KVBatchMeta:
+    def _count_excluded(self, batch: KVBatchMeta, expected: int, metrics: dict[str, Any]) -> None:
         """Count the trajectories that ended for a reason that is not the model's: the rollout has left them out."""
         sessions = {key.rsplit("_", 1)[0] for key in batch.keys}
         metrics["rollout/excluded_trajectories"] = expected - len(sessions)
         self._check_excluded(expected - len(sessions), expected, "trajectories")
-        return batch
 
     def _check_excluded(self, excluded: int, expected: int, what: str) -> None:
         """Stop when failures that are not the model's would decide the numbers.
@@ -166,8 +167,19 @@ class ActFocusTrainer(PortableSyncTrainer):
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         if "old_log_prob" not in self._inputs:
             return super()._compute_old_log_prob(batch, metrics)
+        if (self.config.algorithm.get("rollout_correction") or {}).get("bypass_mode", False):
+            return self._rollout_log_prob_as_signal(super()._compute_old_log_prob(batch, metrics))
         with self._outputs_requested(batch, {"old_log_prob": fields.LOG_PROB}):
             return super()._compute_old_log_prob(batch, metrics)
+
+    def _rollout_log_prob_as_signal(self, batch: KVBatchMeta) -> KVBatchMeta:
+        """Use the rollout's log-probabilities, which veRL's bypass mode takes for the old policy's.
+
+        They are at temperature 1: `check_compatible` refuses any other here.
+        """
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["old_log_probs"])
+        self._put(batch, {fields.SIGNAL_PREFIX + "old_log_prob": data["old_log_probs"]})
+        return batch
 
     def _compute_ref_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         wanted = {name: output for name, output in _REFERENCE_OUTPUTS.items() if name in self._inputs}
