@@ -22,7 +22,7 @@ class CPUTrainingWorker(TrainingWorker):
         # Ray sets OMP_NUM_THREADS=1 for its actors; the ranks of a machine share all of its cores instead.
         ranks = int(os.environ.get("RAY_LOCAL_WORLD_SIZE", "1"))
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // ranks))
-        # veRL leaves the critic's new value head to torch's random state; two runs of one seed shall start from one head.
+        # veRL leaves the critic's new value head to torch's random state: the same seed, the same head.
         torch.manual_seed(config.engine_config.seed)
         super().__init__(config)
 
