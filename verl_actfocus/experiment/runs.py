@@ -14,6 +14,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from verl_actfocus.warmstart.tasks import TASKS
+
 #: Algorithm → advantage estimator.
 ESTIMATORS = {"grpo": "actfocus_grpo", "ppo": "actfocus_gae"}
 #: The method that others are compared with.
@@ -55,8 +57,9 @@ def methods() -> list[str]:
 
 
 def environments() -> list[str]:
-    """Return the environments that have a CPU run profile."""
-    return [name.removeprefix("cpu_") for name in packaged_groups("run") if name.startswith("cpu_")]
+    """Return the environments to compare methods on: those with a CPU run profile and a tiny model of their own."""
+    names = [name.removeprefix("cpu_") for name in packaged_groups("run") if name.startswith("cpu_")]
+    return [name for name in names if name in TASKS]
 
 
 @dataclass(frozen=True, kw_only=True)

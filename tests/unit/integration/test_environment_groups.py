@@ -1,0 +1,75 @@
+"""The packaged environment groups: the paper's budgets, and training and evaluation kept apart."""
+
+from __future__ import annotations
+
+import pytest
+from transformers import AutoTokenizer
+
+from verl_actfocus import models
+from verl_actfocus.envs import ENVIRONMENTS, EpisodeLimits, make
+from verl_actfocus.experiment.runs import environments, packaged_groups
+from verl_actfocus.integration.dataset import EnvironmentDataset, EnvironmentSettings
+from verl_actfocus.interaction import Episode
+from verl_actfocus.warmstart.encoding import TurnEncoder
+
+from . import gradients
+
+BASE = ["algorithm.adv_estimator=actfocus_grpo", "+actfocus=default"]
+
+
+def test_every_environment_of_the_package_has_a_group() -> None:
+    own = [name for name, entry in ENVIRONMENTS.items() if entry.entry_point.startswith("verl_actfocus.")]
+    assert packaged_groups("env") == sorted(own)
+
+
+def test_methods_are_compared_only_where_a_model_of_the_task_ships() -> None:
+    assert {"cpu_sudoku", "cpu_webshop"} < set(packaged_groups("run"))
+    assert environments() == models.available() == ["frozenlake", "sokoban"]
+
+
+@pytest.mark.parametrize(
+    ("name", "limits", "model_length"),
+    # He et al. 2026, App. C; WebShop's response tokens are not stated there
+    [
+        ("sokoban", EpisodeLimits(turns=5, actions_per_turn=2, actions=10, words=100, response_tokens=400), 3600),
+        ("frozenlake", EpisodeLimits(turns=5, actions_per_turn=2, actions=10, words=120, response_tokens=400), 3600),
+        ("sudoku", EpisodeLimits(turns=8, actions_per_turn=None, actions=16, words=150, response_tokens=400), 3600),
+        ("webshop", EpisodeLimits(turns=9, actions_per_turn=1, actions=9, words=200, response_tokens=400), 8192),
+    ],
+)
+def test_a_group_is_one_word_that_brings_the_papers_budgets(
+    name: str, limits: EpisodeLimits, model_length: int
+) -> None:
+    data = gradients.compose([*BASE, f"+actfocus/env={name}"]).data
+    settings = EnvironmentSettings.from_config(data)
+    assert settings.name == name
+    assert settings.episode_limits() == limits
+    assert settings.format_penalty == -0.1
+    assert data.max_prompt_length + data.max_response_length == model_length
+
+
+def test_webshop_and_textworld_are_evaluated_on_tasks_that_training_never_draws() -> None:
+    data = gradients.compose([*BASE, "+actfocus/env=webshop"]).data
+    train, val = (EnvironmentDataset(split, config=data) for split in ("train", "val"))
+    assert len(val) == 256  # He et al. 2026, App. C
+    train_env, val_env = (make("webshop", **rows[0]["environment"]["kwargs"]) for rows in (train, val))
+    goals = [set(env.shop.splits[env.split].tolist()) for env in (train_env, val_env)]
+    assert goals[0] and goals[1] and not goals[0] & goals[1]
+
+    data = gradients.compose([*BASE, "+actfocus/env=textworld"]).data
+    kwargs = [EnvironmentDataset(split, config=data)[0]["environment"]["kwargs"] for split in ("train", "val")]
+    games = [set(range(k["first_game"], k["first_game"] + k["games"])) for k in kwargs]
+    assert not games[0] & games[1]
+
+
+@pytest.mark.parametrize("name", ["sudoku", "webshop"])
+def test_first_prompts_fit_a_stand_in_profile_and_only_tokens_are_scarcer_than_in_the_paper(name: str) -> None:
+    config = gradients.compose([*BASE, f"+actfocus/run=cpu_{name}", "+actfocus/device=cpu"])
+    limits = EnvironmentSettings.from_config(config.data).episode_limits()
+    assert limits == EpisodeLimits(**{**vars(ENVIRONMENTS[name].limits), "response_tokens": 64})
+    positions = config.actor_rollout_ref.model.override_config.max_position_embeddings
+    assert config.data.max_prompt_length + config.data.max_response_length <= positions
+    encoder = TurnEncoder(AutoTokenizer.from_pretrained(models.folder("frozenlake") / "tokenizer"))
+    env = make(name)
+    lengths = [len(encoder.initial(Episode(env, limits).reset(seed))) for seed in range(100)]
+    assert 0.9 * config.data.max_prompt_length < max(lengths) <= config.data.max_prompt_length
