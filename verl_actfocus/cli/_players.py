@@ -26,12 +26,6 @@ from verl_actfocus.interaction.prompts import (
     THINK_OPEN,
 )
 
-HINT = (
-    f"(Not shown to a model: type actions such as 'Right {ACTION_SEPARATOR} Down', which are put into the "
-    f"response format with empty reasoning. A line with {ANSWER_OPEN} or {THINK_CLOSE} is sent as it is, "
-    f"after the prefill {THINK_OPEN}. 'quit' ends the game.)"
-)
-
 
 @dataclass(frozen=True)
 class Response:
@@ -66,6 +60,16 @@ def wrapped(actions: str) -> str:
     return f"{THINK_CLOSE} {ANSWER_OPEN}{actions}{ANSWER_CLOSE}"
 
 
+def hint(episode: Episode) -> str:
+    """What a person has to know and a model is not shown."""
+    several = "" if episode.limits.actions_per_turn == 1 else f", or several with {ACTION_SEPARATOR} between them"
+    return (
+        f"(Not shown to a model: type an action such as '{episode.env.legal_actions()[0]}'{several}; it is put into "
+        f"the response format with empty reasoning. A line with {ANSWER_OPEN} or {THINK_CLOSE} is sent as it is, "
+        f"after the prefill {THINK_OPEN}. 'quit' ends the game.)"
+    )
+
+
 class Human:
     """Types actions, or whole responses, on the terminal.
 
@@ -79,7 +83,7 @@ class Human:
     def respond(self, episode: Episode, messages: list[Message]) -> Response | None:
         """Asks for a line: actions are put into the response format, a line with tags is sent as it is."""
         if episode.turn == 0:
-            print(HINT)
+            print(hint(episode))
         try:
             line = self._read("your actions> ").strip()
         except EOFError:

@@ -66,6 +66,23 @@ def test_typed_actions_are_wrapped_and_typed_responses_are_sent_as_they_are(type
     assert episode.respond(sent).problem is None
 
 
+@pytest.mark.parametrize("name", ["sokoban", "frozenlake", "sudoku", "webshop"])
+def test_a_human_is_told_once_how_to_type_and_the_example_is_an_action(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    episode = Episode(envs.make(name), envs.spec(name).limits)
+    messages = episode.reset(0)
+    example = episode.env.legal_actions()[0]
+    human = Human(read=lambda prompt: example)
+    response = human.respond(episode, messages)
+    told = capsys.readouterr().out
+    assert f"type an action such as '{example}'" in told
+    assert ("||" in told) == (name != "webshop")  # one action a turn there
+    assert response is not None and episode.respond(response.text).valid
+    human.respond(episode, [])
+    assert capsys.readouterr().out == ""
+
+
 def test_a_human_leaves_with_quit_or_at_the_end_of_the_input() -> None:
     def end(prompt: str) -> str:
         raise EOFError
