@@ -46,9 +46,7 @@ def check(pieces, letters, tokens=(), special=(EOS,), **options):
     tokenizer = byte_level([p for p in pieces if p not in (*tokens, *special)], tokens, special)
     tagger = SpanTagger(tokenizer, **options)
     spans = tagger.tag([id_of(tokenizer, piece) for piece in pieces])
-    assert list(zip(pieces, (span.name[0] for span in spans), strict=True)) == list(
-        zip(pieces, letters, strict=True)
-    )
+    assert list(zip(pieces, (span.name[0] for span in spans), strict=True)) == list(zip(pieces, letters, strict=True))
 
 
 def test_a_whole_response():
@@ -145,9 +143,7 @@ def test_tags_outside_ascii_cut_inside_a_character():
     check([b"\xc2", b"\xaa", "Up"], "NNN", **options)  # "ª" shares its first byte with the tag
 
 
-@pytest.mark.parametrize(
-    "tags", [("<action>", "</action>"), ("<tool_call>", "</tool_call>"), ("```act\n", "\n```")]
-)
+@pytest.mark.parametrize("tags", [("<action>", "</action>"), ("<tool_call>", "</tool_call>"), ("```act\n", "\n```")])
 def test_other_tag_styles(tags):
     check(["a", "</think>", tags[0], "Up", tags[1], "b"], "RNNANN", action=tags)
     check(
@@ -255,9 +251,7 @@ def test_anything_but_a_fast_tokenizer_is_refused(tokenizer):
 
 
 def test_a_tag_that_the_tokenizer_cannot_write_is_refused():
-    words = Tokenizer(
-        models.WordLevel({"[UNK]": 0, "<": 1, ">": 2, "/": 3, "think": 4, "answer": 5}, "[UNK]")
-    )
+    words = Tokenizer(models.WordLevel({"[UNK]": 0, "<": 1, ">": 2, "/": 3, "think": 4, "answer": 5}, "[UNK]"))
     words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     with pytest.raises(ValueError, match=r"turns the tag '<think>' into ' < think >'.*add_tokens"):
         SpanTagger(words)

@@ -98,9 +98,7 @@ def bpe_with_byte_fallback():
                 merges.append((tag[:left], tag[left:]))
                 vocabulary.setdefault(tag, len(vocabulary))
                 break
-    tokenizer = Tokenizer(
-        models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True)
-    )
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     tokenizer.normalizer = normalizer
     tokenizer.decoder = sentencepiece_decoder()
     tokenizer.add_special_tokens(["<unk>"])

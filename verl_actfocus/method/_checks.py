@@ -30,8 +30,7 @@ def check_same_shape(reference_name: str, reference: Tensor, others: Mapping[str
     for name, tensor in others.items():
         if tensor is not None and tensor.shape != reference.shape:
             raise ValueError(
-                f"{name} must have the shape of {reference_name}, {tuple(reference.shape)}, "
-                f"got {tuple(tensor.shape)}"
+                f"{name} must have the shape of {reference_name}, {tuple(reference.shape)}, got {tuple(tensor.shape)}"
             )
 
 

@@ -93,17 +93,13 @@ def weighted_policy_loss(
     check_number("clip_high", clip_high, low=0.0)
     if clip_c is not None:
         check_number("clip_c", clip_c, low=1.0, low_inclusive=False)
-    response_BT = _checked_inputs(
-        log_prob, old_log_prob, advantages, response_mask, weights, importance_weights
-    )
+    response_BT = _checked_inputs(log_prob, old_log_prob, advantages, response_mask, weights, importance_weights)
     divisor = _divisor(weights, response_BT, normalizer)
 
     # Masked here and not only in the sum: a NaN in the padding would otherwise reach the gradient as 0 * NaN.
     log_ratio_BT = torch.where(response_BT, log_prob - old_log_prob, 0.0)
     log_ratio_BT = torch.clamp(log_ratio_BT, min=-LOG_RATIO_LIMIT, max=LOG_RATIO_LIMIT)
-    loss_BT, clipped_BT, clipped_lower_BT = _clipped_loss(
-        log_ratio_BT, advantages, clip_low, clip_high, clip_c
-    )
+    loss_BT, clipped_BT, clipped_lower_BT = _clipped_loss(log_ratio_BT, advantages, clip_low, clip_high, clip_c)
     if importance_weights is not None:
         loss_BT = loss_BT * importance_weights
     loss_BT = loss_BT * weights.detach().to(loss_BT.dtype)
@@ -138,9 +134,7 @@ def _clipped_loss(
     return dual_BT, clipped_BT, clipped_lower_BT
 
 
-def _divisor(
-    weights_BT: Tensor, response_BT: Tensor, normalizer: Tensor | float | None
-) -> Tensor | float | None:
+def _divisor(weights_BT: Tensor, response_BT: Tensor, normalizer: Tensor | float | None) -> Tensor | float | None:
     """What the weighted sum is divided by, a scalar; None when that is 0.
 
     A number stays a number: on a GPU, dividing by a number and by a tensor need not round alike.

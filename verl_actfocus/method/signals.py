@@ -73,9 +73,7 @@ def token_entropy(logits: Tensor, chunk_size: int | None = None) -> Tensor:
         >>> token_entropy(torch.zeros(1, 4))  # log 4
         tensor([1.3863])
     """
-    return _per_position(
-        logits, chunk_size, lambda chunk: torch.special.entr(torch.softmax(chunk, dim=-1)).sum(dim=-1)
-    )
+    return _per_position(logits, chunk_size, lambda chunk: torch.special.entr(torch.softmax(chunk, dim=-1)).sum(dim=-1))
 
 
 def _per_position(logits: Tensor, chunk_size: int | None, function: Callable[[Tensor], Tensor]) -> Tensor:

@@ -52,9 +52,7 @@ class SpanGrammar:
         for shorter in openings:
             for longer in openings:
                 if shorter != longer and longer.startswith(shorter):
-                    raise ValueError(
-                        f"opening tag {longer!r} can never be read because {shorter!r} begins it"
-                    )
+                    raise ValueError(f"opening tag {longer!r} can never be read because {shorter!r} begins it")
 
     @property
     def tags(self) -> tuple[str, ...]:

@@ -127,9 +127,7 @@ class TokenPieces:
 
 
 def _unsupported(token_id: int, token: str, what: str) -> str:
-    return (
-        f"the tokenizer's decoder {what} (token {token_id}, {token!r}); this kind of decoder is not supported"
-    )
+    return f"the tokenizer's decoder {what} (token {token_id}, {token!r}); this kind of decoder is not supported"
 
 
 def _byte_level_bytes(token: str) -> bytes | None:

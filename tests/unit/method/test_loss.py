@@ -49,9 +49,7 @@ def tokens_by_loop(batch, clip_low, clip_high, clip_c=None, importance_weights=N
 
 
 @settings(deadline=None)
-@given(
-    seed=st.integers(0, 10_000), clip_c=st.sampled_from([None, 1.3, 3.0]), scale=st.sampled_from([0.3, 2.0])
-)
+@given(seed=st.integers(0, 10_000), clip_c=st.sampled_from([None, 1.3, 3.0]), scale=st.sampled_from([0.3, 2.0]))
 def test_loss_is_the_weighted_mean_of_the_clipped_objective(seed, clip_c, scale):
     batch = random_batch(seed, scale=scale)
     tokens = tokens_by_loop(batch, 0.2, 0.28, clip_c)
@@ -80,15 +78,11 @@ def test_gradient_agrees_with_finite_differences():
 
 
 @settings(deadline=None)
-@given(
-    seed=st.integers(0, 10_000), clip_c=st.sampled_from([None, 3.0]), zero_share=st.sampled_from([0.0, 0.5])
-)
+@given(seed=st.integers(0, 10_000), clip_c=st.sampled_from([None, 3.0]), zero_share=st.sampled_from([0.0, 0.5]))
 def test_weights_may_be_folded_into_the_advantages(seed, clip_c, zero_share):
     """min and clip are positively homogeneous in the advantage: one value and one gradient."""
     batch = random_batch(seed, scale=1.5)
-    weights = batch["weights"] * (
-        torch.rand(4, 9, generator=torch.Generator().manual_seed(seed)) >= zero_share
-    )
+    weights = batch["weights"] * (torch.rand(4, 9, generator=torch.Generator().manual_seed(seed)) >= zero_share)
     total = (weights * batch["response_mask"]).sum()
     if total == 0:
         return
@@ -110,9 +104,7 @@ def test_micro_batches_with_the_global_normalizer_add_up_to_the_whole_batch(as_t
     total = (batch["weights"] * batch["response_mask"]).sum()
     normalizer = total if as_tensor else total.item()
     parts = [
-        weighted_policy_loss(
-            **{key: value[rows] for key, value in batch.items()}, **CLIP, normalizer=normalizer
-        ).loss
+        weighted_policy_loss(**{key: value[rows] for key, value in batch.items()}, **CLIP, normalizer=normalizer).loss
         for rows in (slice(0, 1), slice(1, 4))
     ]
     (gradient,) = torch.autograd.grad(parts[0] + parts[1], batch["log_prob"])
@@ -123,9 +115,7 @@ def test_micro_batches_with_the_global_normalizer_add_up_to_the_whole_batch(as_t
 def test_scaling_all_weights_changes_nothing():
     batch = random_batch(8)
     scaled = {**batch, "weights": batch["weights"] * 7}
-    torch.testing.assert_close(
-        weighted_policy_loss(**scaled, **CLIP).loss, weighted_policy_loss(**batch, **CLIP).loss
-    )
+    torch.testing.assert_close(weighted_policy_loss(**scaled, **CLIP).loss, weighted_policy_loss(**batch, **CLIP).loss)
 
 
 def test_a_token_without_weight_has_no_gradient():
@@ -138,9 +128,7 @@ def test_a_token_without_weight_has_no_gradient():
 
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
-@pytest.mark.parametrize(
-    "dirty_name", ["log_prob", "old_log_prob", "advantages", "weights", "importance_weights"]
-)
+@pytest.mark.parametrize("dirty_name", ["log_prob", "old_log_prob", "advantages", "weights", "importance_weights"])
 def test_what_stands_outside_the_response_is_never_read(dirty_name, value):
     batch = {**random_batch(10), "importance_weights": torch.rand(4, 9, dtype=torch.float64)}
     clean, _ = weighted_policy_loss(**batch, **CLIP, clip_c=3.0)
