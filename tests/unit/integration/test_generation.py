@@ -106,6 +106,16 @@ def test_identical_prompts_share_a_prefill_and_keep_their_own_samples(model):
     assert len({tuple(generated.token_ids) for generated in finished.values()}) > 1
 
 
+def test_groups_of_identical_prompts_do_not_mix_with_each_other(model):
+    prompts = [prompt + [4, 5, 6] for prompt in random_prompts(4, seed=7)]
+    batch = engine(model, slots=16)
+    for n in range(16):
+        batch.add(str(n), prompts[n // 4], SamplingParams(max_tokens=8, seed=n))
+    for n, generated in ((int(k), g) for k, g in run(batch).items()):
+        expected = full_forward_log_probs(model, prompts[n // 4], generated.token_ids, 1.0)
+        torch.testing.assert_close(torch.tensor(generated.log_probs), expected, atol=1e-4, rtol=0)
+
+
 def test_a_seeded_response_does_not_depend_on_its_company(model):
     prompts = random_prompts(5, seed=4)
     alone = engine(model)

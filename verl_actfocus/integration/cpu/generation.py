@@ -301,7 +301,8 @@ class ContinuousBatch:
             if sequence is not idle:
                 sequence.cached.extend(row)
         last = output.logits[torch.arange(len(rows)), torch.searchsorted(kept, lengths - 1)].float()
-        return last[torch.tensor([rows.index(slot) for slot in slots])] if len(rows) != len(slots) else last
+        # `rows` may hold more slots than were asked for, and the same ones in another order.
+        return last[torch.tensor([rows.index(slot) for slot in slots])]
 
     def _rows_to_run(self, slots: list[int]) -> list[int]:
         """Slots of a forward pass: those asked for, or the whole range between them when few of it are idle.
