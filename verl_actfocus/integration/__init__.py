@@ -5,7 +5,7 @@ Read in this order:
 - `plugin`: the one module that registers into veRL, loaded through the ``verl.plugins`` entry point.
 - `settings`: what a user can set, and what cannot work.
 - `trainer`: the V1 trainer with one step more, spans and reference signal to token weights (`weighting`).
-- `engine`, `policy_loss`, `workers`: how the signal leaves the model and the weights reach the loss.
+- `engine`, `policy_loss`: how the signal leaves the model and the weights reach the loss.
 - `agent_loop`, `dataset`: episodes of an environment as veRL rollouts.
 - `cpu`: platform, engines and rollout backend that make the same run work without an accelerator.
 """

@@ -25,7 +25,7 @@ from verl.utils.profiler import simple_timer
 from verl.workers.rollout.replica import TokenOutput
 
 from verl_actfocus.envs import EpisodeLimits, make
-from verl_actfocus.integration import fields
+from verl_actfocus.integration import exclusions, fields
 from verl_actfocus.integration.dataset import AGENT_NAME
 from verl_actfocus.integration.metrics import EpisodeRecord
 from verl_actfocus.integration.settings import ActFocusSettings, TagSettings
@@ -120,8 +120,12 @@ class EpisodeLoop(AgentLoopBase):
         finally:
             episode.env.close()
         reason = episode.stop_reason
-        if tokens is None or reason is None or reason.excluded_from_training:
+        if reason is None:
+            raise RuntimeError(f"{row['name']} seed {row['seed']}: the episode ended without a stop reason")
+        if tokens is None or reason.excluded_from_training:
             logger.error("excluded trajectory: %s seed %s: %s", row["name"], row["seed"], play.failure or episode.error)
+            key = f"{kwargs['uid']}_{kwargs['session_id']}"
+            await exclusions.report(key, reason, validate=row["validate"])
             return []
         return play.output(tokens, row["seed"])
 
@@ -152,6 +156,7 @@ class _Play:
         self._metrics: dict[str, Any] = {}
         self._steps: list[int | None] = []
         self._valid_turns = self._actions = self._effective = 0
+        self._has_log_probs = True
         #: Why the trajectory cannot be used although the environment is fine.
         self.failure: str | None = None
 
@@ -178,6 +183,7 @@ class _Play:
         ids = self._loop.continuous_token_builder.build_initial_tokens(messages) + self._prefill
         limit = self._loop.rollout_config.prompt_length
         if len(ids) > limit:
+            self._episode.stop(StopReason.PROMPT_TOO_LONG)
             self.failure = f"the first prompt has {len(ids)} tokens, but data.max_prompt_length is {limit}; raise it"
             return None
         return ids
@@ -188,10 +194,12 @@ class _Play:
         with simple_timer("generate_sequences", self._metrics):
             output = await self._generate(tokens.ids, max_tokens)
         if output.stop_reason in ("aborted", "abort") or not output.token_ids:
+            self._episode.stop(StopReason.ROLLOUT_ABORTED)
             self.failure = f"the rollout server returned {len(output.token_ids)} tokens ({output.stop_reason})"
             return None
         self._steps.append(output.extra_fields.get("global_steps"))
         spans = self._tag(output.token_ids)
+        self._has_log_probs = self._has_log_probs and output.log_probs is not None
         tokens.add_response(output.token_ids, output.log_probs or [0.0] * len(spans), spans)
         cut_off = output.stop_reason == "length" or (
             len(output.token_ids) >= max_tokens and output.token_ids[-1] != self._loop.tokenizer.eos_token_id
@@ -274,7 +282,8 @@ class _Play:
             prompt_ids=tokens.ids[: tokens.prompt_length],
             response_ids=tokens.ids[tokens.prompt_length :],
             response_mask=tokens.mask,
-            response_logprobs=tokens.log_probs,
+            # Absent where the server sent none (rollout.calculate_log_probs=False): zeros would be probabilities of 1.
+            response_logprobs=tokens.log_probs if self._has_log_probs else None,
             reward_score=episode.total_reward,
             num_turns=2 * episode.turn,
             metrics=AgentLoopMetrics(generate_sequences=self._metrics.get("generate_sequences", 0.0)),

@@ -122,6 +122,7 @@ class EnvironmentDataset(Dataset):
             "kwargs": settings.kwargs if training else {**settings.kwargs, **settings.val_kwargs},
             "limits": asdict(settings.episode_limits()),
             "format_penalty": settings.format_penalty,
+            "validate": not training,
         }
 
     def __len__(self) -> int:

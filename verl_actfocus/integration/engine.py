@@ -16,6 +16,7 @@ from tensordict import TensorDict
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from verl.utils import tensordict_utils as tu
+from verl.utils.device import get_device_id
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngine, FSDPEngineWithLMHead
 
 from verl_actfocus.integration import fields
@@ -90,7 +91,7 @@ class WeightedUpdate(FSDPEngine):
         self._without_weight = False
         if not forward_only and fields.WEIGHTS in data:
             # float64: the sum of millions of weights must not depend on how they were split.
-            total = data[fields.WEIGHTS].values().double().sum()
+            total = data[fields.WEIGHTS].values().double().sum().to(get_device_id())
             torch.distributed.all_reduce(total, group=self.get_data_parallel_group())
             tu.assign_non_tensor(data, **{fields.WEIGHT_SUM: total.item()})
             self._without_weight = total.item() == 0

@@ -10,14 +10,20 @@ call to turn that into an error.
 
 from __future__ import annotations
 
+import sys
 from importlib.resources import files
 
 from verl_actfocus.integration.versions import require_supported_verl
 
-require_supported_verl()
+try:
+    require_supported_verl()
+except ImportError as error:
+    # veRL logs the failure of a plugin at DEBUG level only.
+    print(f"[actfocus] {error}", file=sys.stderr)
+    raise
 
 # Before everything else: the imports below ask veRL for the device, which must find VERL_PLATFORM=cpu registered.
-from verl_actfocus.integration.cpu.platform import PLATFORM_NAME  # noqa: E402
+from verl_actfocus.integration.cpu.platform import PLATFORM_NAME
 
 assert PLATFORM_NAME
 

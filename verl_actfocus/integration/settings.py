@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from verl_actfocus.integration.policy_loss import LOSS_NAME, REFUSED_AGG_MODES
 from verl_actfocus.method import SIGNALS
+from verl_actfocus.tagging import SpanGrammar
 
 #: Where the settings live in a veRL configuration.
 CONFIG_PATH = "algorithm.actfocus"
@@ -33,6 +34,10 @@ class TagSettings:
     reasoning: tuple[str, str] = ("<think>", "</think>")
     #: Text of the prompt that a response continues; empty for none.
     prefill: str = "<think>"
+
+    def __post_init__(self) -> None:
+        # The grammar checks the tags and says what is wrong with them.
+        SpanGrammar(action=self.action, reasoning=self.reasoning)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +93,8 @@ class ActFocusSettings:
 
     @staticmethod
     def _check(name: str, value: float, holds: bool, requirement: str) -> None:
-        if not (isinstance(value, int | float) and math.isfinite(value) and holds):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (is_number and math.isfinite(value) and holds):
             raise ValueError(f"{CONFIG_PATH}.{name}={value!r} {requirement}")
 
     @property
@@ -170,6 +176,13 @@ def check_compatible(config: DictConfig, settings: ActFocusSettings) -> None:
             "actor_rollout_ref.model.use_fused_kernels=True hides the logits that the signal is computed from; set it "
             "to False, or algorithm.actfocus.beta=0"
         )
+    if (config.get("distillation") or {}).get("enabled", False):
+        raise ValueError(
+            "distillation.enabled=True: veRL's distillation loss and the token weights cannot be combined; "
+            "run without one of them"
+        )
+    if algorithm.adv_estimator == "actfocus_gae" and config.critic.enable is False:
+        raise ValueError("algorithm.adv_estimator=actfocus_gae needs a critic; remove critic.enable=False")
     _check_bypass_mode(config, settings)
 
 
@@ -178,6 +191,11 @@ def _check_bypass_mode(config: DictConfig, settings: ActFocusSettings) -> None:
     correction = config.algorithm.get("rollout_correction") or {}
     if not correction.get("bypass_mode", False):
         return
+    if correction.get("rollout_is") or correction.get("rollout_rs"):
+        raise ValueError(
+            "algorithm.rollout_correction: with bypass_mode=True veRL applies rollout_is and rollout_rs in a policy loss "
+            "of its own, which the weighted loss would replace; set bypass_mode=False, or both of them to null"
+        )
     uses_old = settings.needs_signal and "old_log_prob" in SIGNALS[settings.signal].inputs
     if uses_old and config.actor_rollout_ref.rollout.temperature != 1.0:
         raise ValueError(

@@ -32,7 +32,7 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 from verl.workers.utils.padding import response_from_nested, response_to_nested
 
-from verl_actfocus.integration import fields
+from verl_actfocus.integration import exclusions, fields
 from verl_actfocus.integration.metrics import SuccessTracker, rollout_metrics, validation_metrics
 from verl_actfocus.integration.policy_loss import SKIPPED_METRIC, actfocus_ppo_loss
 from verl_actfocus.integration.selection import select_groups
@@ -52,6 +52,17 @@ _REFERENCE_OUTPUTS = {
     "ref_entropy": fields.ENTROPY,
     "ref_log_prob": fields.LOG_PROB,
 }
+
+
+def _complete_reference_settings(config: DictConfig) -> None:
+    """Give a reference pass that the user did not configure the micro-batch of the policy's own log-prob pass."""
+    reference, rollout = config.actor_rollout_ref.ref, config.actor_rollout_ref.rollout
+    names = ("log_prob_micro_batch_size", "log_prob_micro_batch_size_per_gpu")
+    if reference.log_prob_use_dynamic_bsz or any(reference.get(name) is not None for name in names):
+        return
+    with open_dict(config):
+        for name in names:
+            reference[name] = rollout.get(name)
 
 
 @register_trainer(TRAINER_MODE)
@@ -83,6 +94,7 @@ class ActFocusTrainer(PortableSyncTrainer):
                 "pass is switched on (no KL term is added)"
             )
             self.use_reference_policy = True
+            _complete_reference_settings(config)
         self._inputs = SIGNALS[self.settings.signal].inputs if self.settings.needs_signal else ()
         self._success = SuccessTracker()
         self._trajectories = TrajectoryLog(self.settings.trajectories)
@@ -126,7 +138,8 @@ class ActFocusTrainer(PortableSyncTrainer):
     def _count_excluded(self, batch: KVBatchMeta, expected: int, metrics: dict[str, Any]) -> None:
         """Count the trajectories that ended for a reason that is not the model's: the rollout has left them out."""
         sessions = {key.rsplit("_", 1)[0] for key in batch.keys}
-        metrics["rollout/excluded_trajectories"] = expected - len(sessions)
+        reasons = exclusions.collect(validate=False)
+        metrics.update(exclusions.exclusion_metrics("rollout", expected, len(sessions), reasons))
         self._check_excluded(expected - len(sessions), expected, "trajectories")
 
     def _check_excluded(self, excluded: int, expected: int, what: str) -> None:
@@ -147,13 +160,12 @@ class ActFocusTrainer(PortableSyncTrainer):
 
     def _ensure_spans(self, batch: KVBatchMeta) -> None:
         """Tag the responses of agent loops that do not tag while they generate."""
-        names = ["responses", "response_mask", fields.SPANS]
+        names = ["prompts", "responses", "response_mask", fields.SPANS]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=names)
         if fields.SPANS in data:
             return
-        spans = [
-            self._tagger.tag(ids, mask) for ids, mask in zip(data["responses"], data["response_mask"], strict=True)
-        ]
+        rows = zip(data["prompts"], data["responses"], data["response_mask"], strict=True)
+        spans = [self._tagger.tag(prompt, response, mask) for prompt, response, mask in rows]
         self._put(batch, {fields.SPANS: torch.nested.as_nested_tensor(spans, layout=torch.jagged)})
 
     def _fit_padding(self, batch: KVBatchMeta) -> None:
@@ -184,7 +196,10 @@ class ActFocusTrainer(PortableSyncTrainer):
     def _compute_ref_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         wanted = {name: output for name, output in _REFERENCE_OUTPUTS.items() if name in self._inputs}
         with self._outputs_requested(batch, wanted):
-            return super()._compute_ref_log_prob(batch, metrics)
+            batch = super()._compute_ref_log_prob(batch, metrics)
+        # veRL leaves this flag on the batch; the critic's pass, which comes next, would look for adapters of its own.
+        batch.extra_info.pop("no_lora_adapter", None)
+        return batch
 
     @contextmanager
     def _outputs_requested(self, batch: KVBatchMeta, wanted: dict[str, str]) -> Iterator[None]:
@@ -231,6 +246,12 @@ class ActFocusTrainer(PortableSyncTrainer):
         signals = {name: padded[fields.SIGNAL_PREFIX + name] for name in self._inputs}
         result = compute_weights(spans, mask, signals, self.settings)
         metrics.update(weight_metrics(spans, mask, padded["advantages"], result))
+        if metrics["actfocus/action_tokens"] == 0:
+            logger.warning(
+                "step %s: no response has an action token, so every token weighs alpha or 'other'; check "
+                "algorithm.actfocus.tags against what the model writes",
+                self.global_steps,
+            )
         if self._trajectories.wants(self.global_steps):
             signal = compute_signal(self.settings.signal, tensors=signals) if signals else None
             self._trajectories.write(self.global_steps, batch, self.tokenizer, result.weights, signal)
@@ -265,9 +286,13 @@ class ActFocusTrainer(PortableSyncTrainer):
                 data_sources, sample_uids, reward_extra_infos_dict, sample_turns, expected_acc_counts
             )
         expected = sum((expected_acc_counts or {}).values())
-        own["val/excluded_trajectories"] = expected - len(sample_uids)
+        reasons = exclusions.collect(validate=True)
+        own.update(exclusions.exclusion_metrics("val", expected, len(sample_uids), reasons))
         self._check_excluded(expected - len(sample_uids), expected, "evaluation episodes")
         own.update(self._success.update(self.global_steps, own["val/success"]))
+        # veRL saves a step's checkpoint before it evaluates the step.
+        if self._checkpoint_folder().is_dir():
+            self._success.save(self._checkpoint_folder())
         return own
 
     def _save_checkpoint(self) -> None:

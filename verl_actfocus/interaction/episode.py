@@ -45,15 +45,22 @@ class StopReason(str, Enum):
     """The next prompt does not fit the model's context; set by the caller through ``Episode.stop``."""
     ENVIRONMENT_ERROR = "environment_error"
     """The environment raised, or returned something outside its interface."""
+    PROMPT_TOO_LONG = "prompt_too_long"
+    """The first prompt does not fit; set by the caller, who renders it."""
+    ROLLOUT_ABORTED = "rollout_aborted"
+    """The server returned no complete response; set by the caller."""
 
     @property
     def excluded_from_training(self) -> bool:
         """Whether the end says nothing about the policy, so its reward must not be trained on.
 
-        Only an environment's failure is none of the model's doing: the length and context limits are reached
-        by what the model wrote.
+        An environment's failure, a first prompt that does not fit and a server that gives up are none of the model's
+        doing; the other length and context limits are reached by what the model wrote.
         """
-        return self is StopReason.ENVIRONMENT_ERROR
+        return self in _NOT_THE_MODELS
+
+
+_NOT_THE_MODELS = frozenset({StopReason.ENVIRONMENT_ERROR, StopReason.PROMPT_TOO_LONG, StopReason.ROLLOUT_ABORTED})
 
 
 @dataclass(frozen=True, kw_only=True)

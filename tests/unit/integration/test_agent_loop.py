@@ -60,6 +60,18 @@ def counting_environment(monkeypatch):
     del ENVIRONMENTS["counting"]
 
 
+@pytest.fixture(autouse=True)
+def reported(monkeypatch):
+    """What would go to TransferQueue beside the batch."""
+    reports = []
+
+    async def report(key, reason, *, validate):
+        reports.append((key, reason.value, validate))
+
+    monkeypatch.setattr("verl_actfocus.integration.exclusions.report", report)
+    return reports
+
+
 @pytest.fixture(scope="module")
 def tokenizer():
     return AutoTokenizer.from_pretrained(str(files("verl_actfocus") / "models/frozenlake/tokenizer"))
@@ -108,7 +120,7 @@ def play(tokenizer, texts, *, env="counting", limits=LIMITS, prompt_length=200, 
             data_config=DictConfigWrap(config.data),
             hf_model_type="qwen2",
         )
-        row = {"name": env, "kwargs": {}, "limits": limits, "format_penalty": -0.1, "seed": 5}
+        row = {"name": env, "kwargs": {}, "limits": limits, "format_penalty": -0.1, "validate": False, "seed": 5}
         return await loop.run({"temperature": 1.0}, environment=row, uid="u", session_id=0, global_steps=7)
 
     return asyncio.run(run()), server
@@ -190,16 +202,19 @@ def test_an_invalid_turn_executes_nothing_and_the_episode_goes_on(tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("texts", "options"),
+    ("texts", "options", "reason"),
     [
-        ([RIGHT, "Oh.</think><answer>Crash</answer>"], {}),
-        ([RIGHT], {"stop_reason": "aborted"}),
-        ([RIGHT], {"prompt_length": 5}),
+        ([RIGHT, "Oh.</think><answer>Crash</answer>"], {}, "environment_error"),
+        ([RIGHT], {"stop_reason": "aborted"}, "rollout_aborted"),
+        ([RIGHT], {"prompt_length": 5}, "prompt_too_long"),
     ],
 )
-def test_a_failure_that_is_not_the_models_leaves_no_trajectory(tokenizer, texts, options, caplog):
+def test_a_failure_that_is_not_the_models_leaves_no_trajectory_but_its_reason(
+    tokenizer, texts, options, reason, reported, caplog
+):
     output, _ = play(tokenizer, texts, **options)
     assert output == []
+    assert reported == [("u_0", reason, False)]
     assert "excluded trajectory: counting seed 5" in caplog.text
 
 

@@ -107,7 +107,7 @@ def test_identical_prompts_share_a_prefill_and_keep_their_own_samples(model):
 
 
 def test_groups_of_identical_prompts_do_not_mix_with_each_other(model):
-    prompts = [prompt + [4, 5, 6] for prompt in random_prompts(4, seed=7)]
+    prompts = [[*prompt, 4, 5, 6] for prompt in random_prompts(4, seed=7)]
     batch = engine(model, slots=16)
     for n in range(16):
         batch.add(str(n), prompts[n // 4], SamplingParams(max_tokens=8, seed=n))

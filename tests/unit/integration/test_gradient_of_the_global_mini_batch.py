@@ -14,9 +14,10 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
-import gradients
 import pytest
 import torch
+
+from . import gradients
 
 SIZE = 8
 #: Nothing but the way the same eight trajectories are split differs between the cases.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from importlib.resources import files
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from transformers import AutoTokenizer
 
 from verl_actfocus.integration.dataset import EnvironmentDataset, EnvironmentSettings
+from verl_actfocus.integration.exclusions import exclusion_metrics
 from verl_actfocus.integration.metrics import SuccessTracker, summarise, validation_metrics
 from verl_actfocus.integration.selection import groups_to_keep
 from verl_actfocus.integration.settings import ActFocusSettings, TagSettings
@@ -54,14 +56,35 @@ def test_nothing_to_weigh_gives_zeros_not_nan():
 def test_each_turn_of_an_untagged_response_is_tagged_on_its_own():
     tokenizer = AutoTokenizer.from_pretrained(str(files("verl_actfocus") / "models/frozenlake/tokenizer"))
     encode = lambda text: tokenizer.encode(text, add_special_tokens=False)  # noqa: E731  (a name for one line)
-    first, environment, second = encode("Go.</think><answer>Right"), encode("<answer>Up</answer>"), encode("So")
+    first, second = encode("Go.</think><answer>Right"), encode("So")
+    environment = encode("<answer>Up</answer><think>")
     ids = torch.tensor(first + environment + second)
     mask = torch.tensor([1] * len(first) + [0] * len(environment) + [1] * len(second))
-    spans = ResponseTagger(tokenizer, TagSettings()).tag(ids, mask)
+    prompt = torch.tensor(encode("Play.<think>"))
+    spans = ResponseTagger(tokenizer, TagSettings()).tag(prompt, ids, mask)
     assert spans[len(first) - 1] == Span.ACTION
     assert (spans[len(first) : len(first) + len(environment)] == Span.NONE).all()
     # The answer that the first turn left open does not reach into the second, which begins behind its own prefill.
     assert (spans[-len(second) :] == Span.REASONING).all()
+
+
+def test_a_turn_that_no_prefill_precedes_is_tagged_without_it():
+    tokenizer = AutoTokenizer.from_pretrained(str(files("verl_actfocus") / "models/frozenlake/tokenizer"))
+    encode = lambda text: torch.tensor(tokenizer.encode(text, add_special_tokens=False))  # noqa: E731  (as above)
+    response = encode("So <answer>Right</answer>")
+    spans = ResponseTagger(tokenizer, TagSettings()).tag(encode("Play."), response, torch.ones(len(response)))
+    assert (spans == Span.ACTION).sum() >= 1
+    assert not (spans == Span.REASONING).any()
+
+
+def test_excluded_trajectories_are_counted_by_reason_and_crashes_make_up_the_rest():
+    reasons = Counter({"environment_error": 2, "rollout_aborted": 1})
+    metrics = exclusion_metrics("rollout", expected=20, present=15, reasons=reasons)
+    assert metrics["rollout/excluded_trajectories"] == 5
+    assert metrics["rollout/excluded/environment_error"] == pytest.approx(0.1)
+    assert metrics["rollout/excluded/rollout_aborted"] == pytest.approx(0.05)
+    assert metrics["rollout/excluded/crashed"] == pytest.approx(0.1)
+    assert metrics["rollout/excluded/prompt_too_long"] == 0
 
 
 def test_groups_with_the_largest_spread_are_kept_in_order():

@@ -234,8 +234,12 @@ def test_an_interrupt_is_not_taken_for_an_environment_failure() -> None:
         begin(Interrupted()).respond(answer("go 1"))
 
 
-def test_only_the_environments_own_failure_is_excluded_from_training() -> None:
-    assert [reason for reason in StopReason if reason.excluded_from_training] == [StopReason.ENVIRONMENT_ERROR]
+def test_only_failures_that_are_not_the_models_are_excluded_from_training() -> None:
+    assert {reason.value for reason in StopReason if reason.excluded_from_training} == {
+        "environment_error",
+        "prompt_too_long",
+        "rollout_aborted",
+    }
 
 
 def test_responding_before_reset_or_after_the_end_is_an_error() -> None:
