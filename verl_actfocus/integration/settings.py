@@ -193,8 +193,8 @@ def _check_bypass_mode(config: DictConfig, settings: ActFocusSettings) -> None:
         return
     if correction.get("rollout_is") or correction.get("rollout_rs"):
         raise ValueError(
-            "algorithm.rollout_correction: with bypass_mode=True veRL applies rollout_is and rollout_rs in a policy loss "
-            "of its own, which the weighted loss would replace; set bypass_mode=False, or both of them to null"
+            "algorithm.rollout_correction: with bypass_mode=True veRL applies rollout_is and rollout_rs in a policy "
+            "loss of its own, which the weighted loss would replace; set bypass_mode=False, or both of them to null"
         )
     uses_old = settings.needs_signal and "old_log_prob" in SIGNALS[settings.signal].inputs
     if uses_old and config.actor_rollout_ref.rollout.temperature != 1.0:

@@ -115,8 +115,8 @@ def compose(overrides: list[str]):
         return hydra_compose("ppo_trainer", overrides=overrides)
 
 
-def run_rank(arguments: dict) -> None:
-    """Compute the gradient of this rank's share of the mini-batch through the engine and save it (rank 0)."""
+def build_engine(arguments: dict):
+    """Join the process group and build this package's engine for the actor; returns it and the actor's config."""
     from verl.utils.config import omega_conf_to_dataclass
     from verl.utils.distributed import initialize_global_process_group_ray
     from verl.workers.engine import EngineRegistry
@@ -141,7 +141,6 @@ def run_rank(arguments: dict) -> None:
         ]
     )
     initialize_global_process_group_ray(backend="gloo")
-    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
     model_config = omega_conf_to_dataclass(config.actor_rollout_ref.model)
     model_config.model_type = "language_model"
@@ -154,6 +153,34 @@ def run_rank(arguments: dict) -> None:
         checkpoint_config=actor.checkpoint,
     )
     engine.initialize()
+    return engine, actor
+
+
+def run_outputs(arguments: dict) -> None:
+    """Run one forward pass that asks for all extra outputs and save them per response token."""
+    from verl.workers.utils.padding import response_from_nested
+
+    from verl_actfocus.integration import fields
+
+    engine, _ = build_engine(arguments)
+    names = [fields.ENERGY, fields.ENTROPY, fields.LOG_PROB]
+    settings = {"temperature": 0.7, "global_batch_size": arguments["size"], fields.OUTPUTS: ",".join(names)}
+    data = as_tensordict(
+        make_batch(arguments["size"]), list(range(arguments["size"])), {**settings, **arguments["batching"]}
+    )
+    with engine.eval_mode():
+        output = engine.infer_batch(data)["model_output"]
+    mask = data["response_mask"]
+    torch.save(
+        {name: list(response_from_nested(output[name], mask).unbind()) for name in [*names, "log_probs"]},
+        arguments["out"],
+    )
+
+
+def run_rank(arguments: dict) -> None:
+    """Compute the gradient of this rank's share of the mini-batch through the engine and save it (rank 0)."""
+    engine, actor = build_engine(arguments)
+    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     rows = make_batch(arguments["size"])
     if arguments.get("zero_weights"):
         rows["actfocus_weights"] = [torch.zeros_like(weights) for weights in rows["actfocus_weights"]]
@@ -201,4 +228,4 @@ def full_gradient(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 if __name__ == "__main__":
     os.environ["VERL_PLATFORM"] = "cpu"
-    run_rank(json.loads(sys.argv[1]))
+    {"gradient": run_rank, "outputs": run_outputs}[sys.argv[1]](json.loads(sys.argv[2]))

@@ -58,7 +58,7 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def engine_result(model: Path, out: Path, case: dict) -> dict:
+def engine_result(model: Path, out: Path, case: dict, what: str = "gradient") -> dict:
     """Run one case on its ranks and return what rank 0 saved."""
     batching = {"use_remove_padding": False, "use_fused_kernels": False, "calculate_entropy": False, **case["batching"]}
     arguments = {
@@ -85,7 +85,7 @@ def engine_result(model: Path, out: Path, case: dict) -> dict:
             "MASTER_PORT": str(port),
             "OMP_NUM_THREADS": "1",
         }
-        command = [sys.executable, "-W", "ignore", gradients.__file__, json.dumps(arguments)]
+        command = [sys.executable, "-W", "ignore", gradients.__file__, what, json.dumps(arguments)]
         ranks.append(
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         )
@@ -122,3 +122,27 @@ def test_an_update_without_any_weight_is_skipped_and_counted(model, tmp_path):
     assert result["skipped"] == 1
     assert result["grad_norm"] == 0
     assert all(torch.isfinite(gradient).all() for gradient in result["gradient"].values())
+
+
+@pytest.mark.parametrize("name", ["several micro-batches of unequal length", "dynamic batch size", "padding removed"])
+def test_signals_belong_to_the_token_they_predict_and_are_taken_at_temperature_1(name, model, tmp_path):
+    result = engine_result(model, tmp_path / "result.pt", CASES[name], what="outputs")
+    from transformers import Qwen2ForCausalLM
+
+    reference = Qwen2ForCausalLM.from_pretrained(model, dtype=torch.float32)
+    rows = gradients.make_batch(SIZE)
+    for n, ids in enumerate(rows["input_ids"]):
+        start = len(rows["prompts"][n])
+        with torch.no_grad():
+            logits = reference(ids.unsqueeze(0)).logits[0, start - 1 : -1].double()
+        log_probs = torch.log_softmax(logits, -1)
+        tokens = rows["responses"][n].unsqueeze(1)
+        expected = {
+            "actfocus_energy": -torch.logsumexp(logits, -1),
+            "actfocus_entropy": -(log_probs.exp() * log_probs).sum(-1),
+            "actfocus_log_prob": log_probs.gather(1, tokens).squeeze(1),
+            # veRL's own output is at the sampling temperature.
+            "log_probs": torch.log_softmax(logits / 0.7, -1).gather(1, tokens).squeeze(1),
+        }
+        for output, values in expected.items():
+            torch.testing.assert_close(result[output][n].double(), values, atol=1e-5, rtol=0, msg=f"{output} {n}")
