@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 import ast
+from collections.abc import Mapping
 from typing import Any
+
+from verl_actfocus import envs
+from verl_actfocus.envs import TextEnv
 
 #: The environments that a command takes unless others are named: the paper's, which need no extra package.
 DEFAULT_ENVIRONMENTS = ("sokoban", "frozenlake", "sudoku", "webshop")
@@ -56,3 +60,26 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)
+
+
+def make_environment(name: str, options: Mapping[str, Any]) -> TextEnv:
+    """Constructs an environment of the registry for a command.
+
+    Args:
+        name: Name of the environment.
+        options: Arguments of its class.
+
+    Returns:
+        The environment.
+
+    Raises:
+        ValueError: Name or options are wrong, or a package that the environment needs is missing: what whoever
+            typed the command can correct.
+    """
+    try:
+        return envs.make(name, **options)
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+    except TypeError as error:
+        given = ", ".join(f"{key}={value!r}" for key, value in options.items())
+        raise ValueError(f"--option {given}: {error}") from error

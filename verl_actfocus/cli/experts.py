@@ -8,7 +8,12 @@ import time
 from dataclasses import dataclass
 
 from verl_actfocus import envs
-from verl_actfocus.cli._environment_arguments import DEFAULT_ENVIRONMENTS, add_option_argument, positive
+from verl_actfocus.cli._environment_arguments import (
+    DEFAULT_ENVIRONMENTS,
+    add_option_argument,
+    make_environment,
+    positive,
+)
 from verl_actfocus.envs import TextEnv, experts
 
 
@@ -70,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"{'environment':<12} {'success':>16} {'actions':>8} {'reward':>8} {'ms/action':>10}")
     for name in DEFAULT_ENVIRONMENTS if args.env == "all" else [args.env]:
         policy = experts.policy(name)
-        record = measure(name, envs.make(name, **dict(args.option)), policy, args.episodes)
+        record = measure(name, make_environment(name, dict(args.option)), policy, args.episodes)
         rate = f"{100 * record.success_rate:.1f}% +- {100 * record.standard_error:.1f}"
         print(
             f"{name:<12} {rate:>16} {record.actions:>8.2f} {record.reward:>8.2f} {record.milliseconds:>10.3f}",

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 
 from verl_actfocus import envs
-from verl_actfocus.cli._environment_arguments import add_option_argument, positive
+from verl_actfocus.cli._environment_arguments import add_option_argument, make_environment, positive
 from verl_actfocus.cli._players import ActionPolicy, Human, LocalModel, Player, random_policy
 from verl_actfocus.envs import EpisodeLimits, TextEnv, experts
 from verl_actfocus.interaction import Episode, Message, TurnResult
@@ -121,7 +121,7 @@ def _environment(args: argparse.Namespace) -> tuple[TextEnv, EpisodeLimits]:
             raise ValueError(f"--task {args.task}: is a miniature of {miniature.environment}, not of {args.env}")
         limits, options = miniature.limits, {**miniature.env_options, **options}
     given = {name: vars(args)[name] for name in LIMITS if vars(args)[name] is not None}
-    return envs.make(args.env, **options), dataclasses.replace(limits, **given)
+    return make_environment(args.env, options), dataclasses.replace(limits, **given)
 
 
 def _show(message: Message) -> None:

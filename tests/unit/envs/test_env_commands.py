@@ -13,6 +13,9 @@ from verl_actfocus import envs
 from verl_actfocus.cli import benchmark_envs
 from verl_actfocus.cli import experts as experts_command
 from verl_actfocus.cli._environment_arguments import parse_option
+from verl_actfocus.cli.main import main
+
+FAST = benchmark_envs.Timing(environments=1, resets_seconds=0.0, step_microseconds=1.0)
 
 
 def run(command: ModuleType, *words: str) -> int:
@@ -78,6 +81,26 @@ def test_the_help_of_a_command_imports_neither_torch_nor_verl_and_says_nothing_e
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["play", "sokoban", "--option", "walls=3"], "--option walls=3: environment 'sokoban': got an unexpected"),
+        (["play", "sokoban", "--option", "size=3"], "--option size=3: "),
+        (["experts", "--env", "sokoban", "--option", "boxes=x"], "--option boxes='x': "),
+        (["play", "textworld"], "pip install 'verl_actfocus[textworld]'"),
+        (["bench-envs", "--env", "textworld"], "pip install 'verl_actfocus[textworld]'"),
+    ],
+)
+def test_what_can_be_corrected_is_one_sentence_and_no_traceback(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "textworld", None)  # as if the extra were not installed
+    monkeypatch.setattr(benchmark_envs, "measure_plain_frozenlake", lambda count, steps: FAST)
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert sentence in error and len(error.splitlines()) == 1
 
 
 def test_options_for_all_environments_at_once_are_refused() -> None:
