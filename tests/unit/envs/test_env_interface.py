@@ -98,7 +98,7 @@ def test_reset_without_seed_goes_on_with_the_environments_own_generator(name: st
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(text=st.text(max_size=40) | WELL_FORMED_SUDOKU)
 def test_random_text_never_raises_and_an_invalid_action_changes_nothing(name: str, text: str) -> None:
     env = envs.make(name)

@@ -18,19 +18,13 @@ from verl_actfocus.envs import textworld as module
 from verl_actfocus.envs.experts.textworld import expert_action
 from verl_actfocus.envs.textworld import TextWorldEnv
 
-GAMES = 2  # each takes seconds to compile
+GAMES = 2  # each takes a second or more to compile
 
 
 def test_without_the_package_the_error_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "textworld", None)  # as if it were not installed
     with pytest.raises(ImportError, match=r"pip install 'verl_actfocus\[textworld\]'"):
         TextWorldEnv()
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("textworld", reason="the extra `textworld` is not installed")
-    return tmp_path_factory.mktemp("games")
 
 
 @pytest.fixture

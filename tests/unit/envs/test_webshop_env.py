@@ -256,7 +256,7 @@ def test_searching_is_possible_on_the_search_page_only() -> None:
     assert at("search[lamp]", "click[back to search]").step("Search[Lamp]")[4]["valid"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(max_size=60) | st.sampled_from(["search[lamp]", "pick"]), max_size=12), st.randoms())
 def test_no_text_raises_and_the_page_lists_exactly_the_legal_actions(texts: list[str], choose: random.Random) -> None:
     env = WebShopEnv()
