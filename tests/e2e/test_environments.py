@@ -1,0 +1,84 @@
+"""Every environment of the paper through the whole trainer, with the paper's budgets of turns, actions and words.
+
+The models that ship know FrozenLake and Sokoban in miniature alone: their prompts as they are in the paper, or another
+environment's, make them ramble until they are cut off. So that actions reach the environment, each test first teaches a
+tiny model the form of a response in under a minute. It knows how to ask for an action and not which.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from verl_actfocus.envs import TextEnv, spec
+from verl_actfocus.warmstart.demonstrations import response_text
+from verl_actfocus.warmstart.publish import save
+from verl_actfocus.warmstart.tasks import Task, demonstrate
+from verl_actfocus.warmstart.tokenizer import build_tokenizer
+from verl_actfocus.warmstart.train import TrainingSettings, train
+
+from .conftest import TINY
+from .test_training import check_training_step
+
+pytestmark = pytest.mark.e2e
+
+RESPONSE_TOKENS = 64
+#: What the miniatures of FrozenLake and Sokoban limit, back to the registry's budgets.
+PAPER_BUDGETS = [
+    "~data.environment.limits",
+    f"+data.environment.limits.response_tokens={RESPONSE_TOKENS}",
+    "data.max_response_length=1024",
+]
+
+
+def any_action(env: TextEnv, rng: np.random.Generator, max_actions: int) -> str:
+    """A response with an available action that takes no copying from the page: no product's id, a short search."""
+    words = str(rng.choice([action for action in env.legal_actions() if not action.startswith("click[af")])).split()
+    action = " ".join(words[:2]).rstrip("]") + "]" if words[0].startswith("search[") else " ".join(words)
+    return response_text("I try one.", [action])
+
+
+def teach(name: str, folder: Path, iterations: int) -> None:
+    """Write a tiny model that answers in form to `folder`, as `actfocus warmstart` would."""
+    limits = replace(spec(name).limits, turns=3, response_tokens=RESPONSE_TOKENS)
+    task = Task(name=name, environment=name, limits=limits, demonstrate=any_action, iterations=iterations)
+    env = task.make_env()
+    tokenizer = build_tokenizer([demonstrate(task, env, seed=0, index=index).messages for index in range(150)])
+    settings = TrainingSettings(iterations=iterations, episodes_per_batch=4, warmup_iterations=15)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    model, _ = train(task, tokenizer, settings)
+    torch.set_num_threads(threads)
+    save(folder, model, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("env", "most_turns", "overrides"),
+    # He et al. 2026, App. C
+    [("sokoban", 5, PAPER_BUDGETS), ("frozenlake", 5, PAPER_BUDGETS), ("sudoku", 8, []), ("webshop", 9, [])],
+)
+def test_grpo_trains_two_steps_with_the_papers_budgets(run_verl, tmp_path, env, most_turns, overrides):
+    teach(env, tmp_path / "beginner", iterations=60)
+    metrics = run_verl(
+        "algorithm.adv_estimator=actfocus_grpo",
+        "+actfocus=default",
+        f"+actfocus/run=cpu_{env}",
+        "+actfocus/device=cpu",
+        f"actor_rollout_ref.model.path={tmp_path}/beginner/model",
+        f"actor_rollout_ref.model.tokenizer_path={tmp_path}/beginner/tokenizer",
+        *TINY,
+        *overrides,
+    )
+    assert [step["step"] for step in metrics] == [0, 1, 2]
+    assert metrics[0]["val/episodes"] == 8
+    for step in metrics[1:]:
+        check_training_step(step)
+        assert 1 < step["rollout/turns"] <= most_turns
+        assert step["rollout/stop/environment_error"] == 0
+    # Actions of the model were accepted and changed the state.
+    assert max(step["rollout/valid_turn_rate"] for step in metrics[1:]) > 0
+    assert max(step["rollout/effective_action_rate"] for step in metrics[1:]) > 0
