@@ -9,6 +9,7 @@ import math
 import os
 import random
 import re
+import string
 import subprocess
 import sys
 import time
@@ -353,6 +354,21 @@ def test_search_sees_titles_descriptions_bullets_and_options_in_any_number_and_c
     option = next(iter(product.options.values()))[0]
     for part in (product.title, product.description, product.bullets[0], option):
         assert part in product.search_text
+
+
+def test_a_word_of_one_letter_is_a_word_like_any_other() -> None:
+    index = SearchIndex(["shirt in s", "shirt in m", "shirt"])
+    assert index.search("S") == (0,)
+    assert index.search("m shirts")[0] == 1
+    for letter in string.ascii_lowercase:
+        assert at().step(f"search[{letter}]")[4]["valid"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text("aeisy' -1", min_size=1, max_size=4), min_size=1, max_size=4).map(" ".join))
+def test_a_search_for_short_words_never_raises(query: str) -> None:
+    for index in (WebShopEnv().shop.catalogue.index, SearchIndex(["as is", "yes s"])):
+        assert len(index.search(query)) <= 50
 
 
 def test_equally_good_hits_come_in_catalogue_order() -> None:

@@ -43,6 +43,8 @@ def words(text: str) -> list[str]:
 def stem(word: str) -> str:
     """Strips an English plural ending (the "S stemmer": Harman 1991, *How effective is suffixing?*).
 
+    The word "s", a size, stays: nothing would be left of it.
+
     Example:
         >>> [stem(word) for word in ("batteries", "tables", "dress", "lens")]
         ['battery', 'table', 'dress', 'len']
@@ -51,7 +53,7 @@ def stem(word: str) -> str:
         return word[:-3] + "y"
     if word.endswith("es") and not word.endswith(("aes", "ees", "oes")):
         return word[:-1]
-    if word.endswith("s") and not word.endswith(("us", "ss")):
+    if word.endswith("s") and not word.endswith(("us", "ss")) and word != "s":
         return word[:-1]
     return word
 
