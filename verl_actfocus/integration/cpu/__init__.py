@@ -2,7 +2,8 @@
 
 - `platform`: the CPU as a device of veRL's.
 - `engines`: veRL's FSDP engines without their assumptions about accelerators.
-- `rollout`: the rollout backend ``hf_cpu`` around `generation`, continuous batching over a KV cache.
+- `rollout`: the rollout backend ``hf_cpu`` around `generation` (continuous batching over a KV cache) and
+  `sampling` (one token from its logits).
 
 Selected by ``VERL_PLATFORM=cpu`` and the configuration group ``+actfocus/device=cpu``.
 """

@@ -20,35 +20,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-
-@dataclass(frozen=True)
-class SamplingParams:
-    """How one response is sampled; names and defaults as in veRL's ``sampling_params``.
-
-    Raises:
-        ValueError: a field is outside its range.
-    """
-
-    #: Most tokens to generate.
-    max_tokens: int
-    #: 0 means greedy.
-    temperature: float = 1.0
-    #: Nucleus: the smallest set of tokens whose probability reaches this.
-    top_p: float = 1.0
-    #: Number of most probable tokens kept; -1 keeps all.
-    top_k: int = -1
-    #: Seed of this response alone, or None for the engine's own stream.
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_tokens < 1:
-            raise ValueError(f"max_tokens must be at least 1, got {self.max_tokens}")
-        if self.temperature < 0:
-            raise ValueError(f"temperature must be 0 (greedy) or positive, got {self.temperature}")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
-        if self.top_k < -1 or self.top_k == 0:
-            raise ValueError(f"top_k must be -1 (all) or positive, got {self.top_k}")
+from verl_actfocus.integration.cpu.sampling import SamplingParams, sample_tokens
 
 
 @dataclass
@@ -338,42 +310,3 @@ class ContinuousBatch:
         if len(sequence.token_ids) >= sequence.params.max_tokens or total >= self.max_model_len:
             return "length"
         return None
-
-
-def sample_tokens(
-    logits: torch.Tensor, params: Sequence[SamplingParams], uniforms: Sequence[float]
-) -> tuple[list[int], list[float]]:
-    """Sample one token per row by inverting its cumulative distribution.
-
-    Args:
-        logits: raw next-token logits, float32, ``(B, V)``.
-        params: sampling parameters of each row.
-        uniforms: one draw from [0, 1) per row; ignored by greedy rows.
-
-    Returns:
-        Token ids and their log-probabilities under the temperature-scaled distribution *before* top-k and top-p, which
-        is the distribution that the trainer evaluates (veRL scales logits by ``rollout.temperature``). Greedy rows
-        report the log-probability at temperature 1.
-    """
-    temperatures = torch.tensor([p.temperature if p.temperature > 0 else 1.0 for p in params])
-    log_probs = torch.log_softmax(logits / temperatures.unsqueeze(1), dim=-1)
-    probs = log_probs.exp()
-    for row, p in enumerate(params):
-        if p.top_k != -1 or p.top_p < 1:
-            probs[row] = _truncate(probs[row], p)
-    # float64: the last cumulative value must not fall short of a draw close to 1.
-    cumulative = probs.double().cumsum(dim=-1)
-    targets = torch.tensor(uniforms, dtype=torch.float64).unsqueeze(1) * cumulative[:, -1:]
-    tokens = torch.searchsorted(cumulative, targets, right=True).squeeze(1).clamp(max=logits.shape[1] - 1)
-    greedy = torch.tensor([p.temperature == 0 for p in params])
-    tokens = torch.where(greedy, logits.argmax(dim=-1), tokens)
-    return tokens.tolist(), log_probs.gather(1, tokens.unsqueeze(1)).squeeze(1).tolist()
-
-
-def _truncate(probs: torch.Tensor, params: SamplingParams) -> torch.Tensor:
-    """Zero the probabilities ``(V,)`` outside top-k and the nucleus; at least one token always stays."""
-    ordered, order = probs.sort(descending=True)
-    keep = ordered.cumsum(0) - ordered < params.top_p
-    if params.top_k != -1:
-        keep[params.top_k :] = False
-    return torch.zeros_like(probs).scatter(0, order, ordered * keep)

@@ -23,7 +23,8 @@ from verl.workers.config import HFModelConfig, RolloutConfig
 from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica, TokenOutput
 
-from verl_actfocus.integration.cpu.generation import ContinuousBatch, Generated, SamplingParams
+from verl_actfocus.integration.cpu.generation import ContinuousBatch, Generated
+from verl_actfocus.integration.cpu.sampling import SamplingParams
 
 logger = logging.getLogger(__name__)
 
