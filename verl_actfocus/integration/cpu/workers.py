@@ -21,7 +21,8 @@ class CPUTrainingWorker(TrainingWorker):
         initialize_global_process_group_ray(backend="gloo")
         # Ray sets OMP_NUM_THREADS=1 for its actors; the ranks of a machine share all of its cores instead.
         ranks = int(os.environ.get("RAY_LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // ranks))
+        # Those it may use, not those it has: a run that was pinned to a core must not fight itself for it.
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks))
         # veRL leaves the critic's new value head to torch's random state: the same seed, the same head.
         torch.manual_seed(config.engine_config.seed)
         super().__init__(config)
