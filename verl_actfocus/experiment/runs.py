@@ -23,7 +23,7 @@ BASELINE = "uniform"
 #: Methods whose configuration group has another name than the method.
 _METHOD_GROUPS = {"actfocus": "default"}
 #: Settings that make the difference between the methods.
-METHOD_KEYS = tuple(f"algorithm.actfocus.{name}" for name in ("alpha", "beta", "signal", "other"))
+METHOD_KEYS = tuple(f"algorithm.actfocus.{name}" for name in ("alpha", "beta", "signal", "other", "normalize_over"))
 #: Everything in veRL's configuration that is a seed of the training run. The evaluation tasks keep theirs.
 SEED_KEYS = (
     "data.seed",

@@ -3,7 +3,8 @@
 veRL's FSDP engine returns a dictionary of per-token outputs from every forward pass and writes each of them back to
 TransferQueue (``verl/workers/engine/fsdp/transformer_impl.py``, ``prepare_model_outputs``). `SignalOutputs` adds the
 energy, entropy and log-probability of the *raw* logits to it, only when the batch asks for them. `WeightedUpdate`
-sums the token weights of the global mini-batch before it is split, as veRL does with the token count.
+sums the token weights of the global mini-batch before it is split, as veRL does with the token count, unless the batch
+asks for another normaliser.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch.distributed.tensor import DTensor
 from verl.utils import tensordict_utils as tu
 from verl.utils.device import get_device_id
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngine, FSDPEngineWithLMHead
+from verl.workers.engine.utils import prepare_micro_batches
 
 from verl_actfocus.integration import fields
 from verl_actfocus.method import token_energy, token_entropy
@@ -95,7 +97,16 @@ class WeightedUpdate(FSDPEngine):
             torch.distributed.all_reduce(total, group=self.get_data_parallel_group())
             tu.assign_non_tensor(data, **{fields.WEIGHT_SUM: total.item()})
             self._without_weight = total.item() == 0
+            if fields.NORMALIZE_MICRO_BATCHES in data:
+                tu.assign_non_tensor(data, **{fields.MICRO_BATCHES: self._count_micro_batches(data)})
         return super().forward_backward_batch(data, loss_function, forward_only)
+
+    def _count_micro_batches(self, data: TensorDict) -> int:
+        """Split the mini-batch as veRL is about to, and count the micro-batches of all ranks."""
+        tu.assign_non_tensor(data, sp_size=self.ulysses_sequence_parallel_size)
+        group = self.get_data_parallel_group()
+        micro_batches, _ = prepare_micro_batches(data=data, dp_group=group, same_micro_num_in_dp=True)
+        return len(micro_batches) * self.get_data_parallel_size()
 
     def optimizer_step(self) -> float:
         """Step the optimizer, except when no token of the mini-batch has weight.

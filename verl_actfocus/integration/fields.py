@@ -11,6 +11,12 @@ TURN_REWARDS = "actfocus_turn_rewards"
 WEIGHTS = "actfocus_weights"
 #: Batch entry: sum of the weights over the optimizer step's global mini-batch.
 WEIGHT_SUM = "actfocus_weight_sum"
+#: Batch entry: what the loss is divided by instead, the same for every mini-batch of a training step.
+FIXED_NORMALIZER = "actfocus_fixed_normalizer"
+#: Batch flag: every micro-batch is normalised by its own weights.
+NORMALIZE_MICRO_BATCHES = "actfocus_normalize_micro_batches"
+#: Batch entry: micro-batches of the global mini-batch over all ranks, if each is normalised by its own weights.
+MICRO_BATCHES = "actfocus_micro_batches"
 #: Batch flag: comma-separated engine outputs that a forward pass shall add.
 OUTPUTS = "actfocus_outputs"
 

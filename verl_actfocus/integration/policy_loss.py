@@ -42,10 +42,10 @@ REFUSED_AGG_MODES = {
 
 @dataclass(frozen=True)
 class _MicroBatchWeights:
-    """Weights ``(B, T)`` of one micro-batch and their sum over the global mini-batch."""
+    """Weights ``(B, T)`` of one micro-batch, and what the loss is divided by (0: nothing has weight)."""
 
     weights: Tensor
-    total: float
+    normalizer: float
 
 
 _current: ContextVar[_MicroBatchWeights | None] = ContextVar("actfocus_weights", default=None)
@@ -58,12 +58,22 @@ def _weights_of(data: TensorDict) -> Iterator[_MicroBatchWeights]:
             "the batch carries no token weights: the ActFocus loss runs under trainer.v1.trainer_mode=actfocus only"
         )
     weights = data.select(fields.WEIGHTS).to_padded_tensor()[fields.WEIGHTS]
-    current = _MicroBatchWeights(weights, data[fields.WEIGHT_SUM])
+    current = _MicroBatchWeights(weights, _normalizer(weights, data))
     token = _current.set(current)
     try:
         yield current
     finally:
         _current.reset(token)
+
+
+def _normalizer(weights: Tensor, data: TensorDict) -> float:
+    """What the weighted sum of a micro-batch is divided by, see ``algorithm.actfocus.normalize_over``."""
+    if fields.MICRO_BATCHES in data:
+        # The weighted mean of every micro-batch by itself, averaged over micro-batches.
+        return weights.double().sum().item() * data[fields.MICRO_BATCHES]
+    if fields.FIXED_NORMALIZER in data:
+        return data[fields.FIXED_NORMALIZER]
+    return data[fields.WEIGHT_SUM]
 
 
 def actfocus_ppo_loss(
@@ -74,7 +84,8 @@ def actfocus_ppo_loss(
     Args:
         config: actor configuration with ``policy_loss.loss_mode=actfocus``.
         model_output: per-token outputs of the forward pass (``log_probs``, ``entropy``).
-        data: micro-batch with the field `fields.WEIGHTS` and the entry `fields.WEIGHT_SUM`.
+        data: micro-batch with the field `fields.WEIGHTS` and the entry `fields.WEIGHT_SUM`, which the loss is divided
+            by unless there is an entry `fields.FIXED_NORMALIZER` or `fields.MICRO_BATCHES`.
         dp_group: data-parallel process group, unused as in veRL.
 
     Returns:
@@ -83,9 +94,9 @@ def actfocus_ppo_loss(
     Raises:
         RuntimeError: the batch carries no weights.
     """
-    with _weights_of(data) as current:
+    with _weights_of(data):
         loss, metrics = ppo_loss(config, model_output, data, dp_group)
-    skipped = float(current.total == 0)
+    skipped = float(data[fields.WEIGHT_SUM] == 0)
     metrics[SKIPPED_METRIC] = Metric(value=skipped, aggregation=AggregationType.MAX)
     return loss, metrics
 
@@ -129,7 +140,7 @@ def policy_loss(
     if loss_agg_mode in REFUSED_AGG_MODES:
         raise ValueError(f"loss_agg_mode={loss_agg_mode} cannot be weighted: {REFUSED_AGG_MODES[loss_agg_mode]}")
     info = config.global_batch_info
-    weights, normalizer = current.weights, current.total
+    weights, normalizer = current.weights, current.normalizer
     if loss_agg_mode == "seq-mean-token-mean":
         # Each response is normalised by its own weights; a response without any contributes nothing.
         sums = weights.sum(dim=1, keepdim=True)

@@ -20,6 +20,8 @@ from verl_actfocus.tagging import SpanGrammar
 CONFIG_PATH = "algorithm.actfocus"
 #: Estimator name → the veRL estimator whose advantages it leaves untouched.
 BASE_ESTIMATORS = {"actfocus_grpo": "grpo", "actfocus_gae": "gae"}
+#: What ``Σ w`` of Eq. 6 runs over, which the paper leaves open.
+NORMALIZATIONS = ("mini_batch", "batch", "micro_batch")
 #: Value of ``trainer.v1.trainer_mode``.
 TRAINER_MODE = "actfocus"
 
@@ -74,6 +76,8 @@ class ActFocusSettings:
     eps: float = 1e-6
     #: Weight of response tokens in neither span, at least 0; None means `alpha`.
     other: float | None = None
+    #: What the sum of the weights that the loss is divided by runs over: a name of `NORMALIZATIONS`.
+    normalize_over: str = "mini_batch"
     #: Share of the prompt groups, those with the largest reward spread, that are trained on; in (0, 1].
     keep_groups: float = 1.0
     #: Used for responses that the rollout has not tagged (any agent loop but this package's own).
@@ -90,6 +94,10 @@ class ActFocusSettings:
             self._check("other", self.other, self.other >= 0, "must be at least 0, or null for the value of alpha")
         if self.signal not in SIGNALS:
             raise ValueError(f"{CONFIG_PATH}.signal={self.signal!r} is not a signal; choose one of {sorted(SIGNALS)}")
+        if self.normalize_over not in NORMALIZATIONS:
+            raise ValueError(
+                f"{CONFIG_PATH}.normalize_over={self.normalize_over!r} is unknown; choose one of {list(NORMALIZATIONS)}"
+            )
 
     @staticmethod
     def _check(name: str, value: float, holds: bool, requirement: str) -> None:
@@ -168,6 +176,11 @@ def check_compatible(config: DictConfig, settings: ActFocusSettings) -> None:
         raise ValueError(
             f"actor_rollout_ref.actor.loss_agg_mode={actor.loss_agg_mode} cannot be weighted: "
             f"{REFUSED_AGG_MODES[actor.loss_agg_mode]}; use token-mean (Eq. 6) or seq-mean-token-mean"
+        )
+    if settings.normalize_over != "mini_batch" and actor.loss_agg_mode != "token-mean":
+        raise ValueError(
+            f"{CONFIG_PATH}.normalize_over={settings.normalize_over} says what the mean over tokens is divided by; "
+            f"actor_rollout_ref.actor.loss_agg_mode={actor.loss_agg_mode} has no such mean: use token-mean"
         )
     if actor.strategy not in ("fsdp", "fsdp2"):
         raise ValueError(f"actor.strategy={actor.strategy} is not supported; ActFocus runs on fsdp and fsdp2")

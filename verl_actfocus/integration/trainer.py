@@ -98,6 +98,8 @@ class ActFocusTrainer(PortableSyncTrainer):
         self._inputs = SIGNALS[self.settings.signal].inputs if self.settings.needs_signal else ()
         self._success = SuccessTracker()
         self._trajectories = TrajectoryLog(self.settings.trajectories)
+        # Sum of the weights of the training step.
+        self._weight_total = 0.0
 
     # ---- setup ------------------------------------------------------------------------------------------------
 
@@ -245,6 +247,7 @@ class ActFocusTrainer(PortableSyncTrainer):
         spans, mask = padded[fields.SPANS], padded["response_mask"]
         signals = {name: padded[fields.SIGNAL_PREFIX + name] for name in self._inputs}
         result = compute_weights(spans, mask, signals, self.settings)
+        self._weight_total = result.weights.double().sum().item()
         metrics.update(weight_metrics(spans, mask, padded["advantages"], result))
         if metrics["actfocus/action_tokens"] == 0:
             logger.warning(
@@ -259,9 +262,14 @@ class ActFocusTrainer(PortableSyncTrainer):
         return self._put(batch, {fields.WEIGHTS: response_to_nested(result.weights, nested_mask)})
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
-        batch = super()._update_actor(batch, metrics)
         actor = self.config.actor_rollout_ref.actor
-        updates = len(batch) // (actor.ppo_mini_batch_size * self.config.actor_rollout_ref.rollout.n) * actor.ppo_epochs
+        mini_batches = len(batch) // (actor.ppo_mini_batch_size * self.config.actor_rollout_ref.rollout.n)
+        if self.settings.normalize_over == "batch":
+            batch.extra_info[fields.FIXED_NORMALIZER] = self._weight_total / mini_batches
+        elif self.settings.normalize_over == "micro_batch":
+            batch.extra_info[fields.NORMALIZE_MICRO_BATCHES] = True
+        batch = super()._update_actor(batch, metrics)
+        updates = mini_batches * actor.ppo_epochs
         metrics["actfocus/skipped_updates"] = round(metrics.pop(f"actor/{SKIPPED_METRIC}") * updates)
         return batch
 

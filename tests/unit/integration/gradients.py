@@ -185,9 +185,8 @@ def run_rank(arguments: dict) -> None:
     if arguments.get("zero_weights"):
         rows["actfocus_weights"] = [torch.zeros_like(weights) for weights in rows["actfocus_weights"]]
     chosen = list(range(arguments["size"]))[rank::world]
-    data = as_tensordict(
-        rows, chosen, {"temperature": 1.0, "global_batch_size": arguments["size"], **arguments["batching"]}
-    )
+    settings = {"temperature": 1.0, "global_batch_size": arguments["size"], **arguments.get("entries", {})}
+    data = as_tensordict(rows, chosen, {**settings, **arguments["batching"]})
 
     from verl_actfocus.integration.policy_loss import actfocus_ppo_loss
 

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from verl_actfocus.integration import fields
+
 from . import gradients
 
 SIZE = 8
@@ -71,6 +73,7 @@ def engine_result(model: Path, out: Path, case: dict, what: str = "gradient") ->
         "out": str(out),
         "zero_weights": case.get("zero_weights", False),
         "overrides": case.get("overrides", []),
+        "entries": case.get("entries", {}),
     }
     port = free_port()
     ranks = []
@@ -95,11 +98,14 @@ def engine_result(model: Path, out: Path, case: dict, what: str = "gradient") ->
     return torch.load(out)
 
 
-def expected_gradient(model: Path) -> dict[str, torch.Tensor]:
+def expected_gradient(model: Path, chosen: list[int] | None = None) -> dict[str, torch.Tensor]:
+    """The gradient of Eq. 6 over the chosen trajectories, all of them by default."""
     from transformers import Qwen2ForCausalLM
 
     reference = Qwen2ForCausalLM.from_pretrained(model, dtype=torch.float32)
-    gradients.brute_force_loss(reference, gradients.make_batch(SIZE), low=0.2, high=0.28).backward()
+    batch = gradients.make_batch(SIZE)
+    rows = {name: [values[n] for n in chosen or range(SIZE)] for name, values in batch.items()}
+    gradients.brute_force_loss(reference, rows, low=0.2, high=0.28).backward()
     return {name: p.grad for name, p in reference.named_parameters()}
 
 
@@ -113,6 +119,31 @@ def test_gradient_equals_the_brute_force_evaluation_of_eq_6(name, model, tmp_pat
         torch.testing.assert_close(result["gradient"][parameter], gradient, atol=1e-6, rtol=1e-5, msg=parameter)
     assert result["moved"]
     assert result["skipped"] == 0
+
+
+def test_with_a_fixed_normalizer_the_gradient_is_divided_by_it_and_not_by_the_mini_batch(model, tmp_path):
+    batching = {"micro_batch_size_per_gpu": 2, "use_dynamic_bsz": False}
+    case = {"world": 2, "batching": batching, "entries": {fields.FIXED_NORMALIZER: 7.0}}
+    result = engine_result(model, tmp_path / "result.pt", case)
+    weight = float(sum(weights.sum() for weights in gradients.make_batch(SIZE)["actfocus_weights"]))
+    for parameter, gradient in expected_gradient(model).items():
+        torch.testing.assert_close(
+            result["gradient"][parameter], gradient * weight / 7.0, atol=1e-6, rtol=1e-5, msg=parameter
+        )
+
+
+def test_micro_batches_normalised_by_themselves_are_averaged(model, tmp_path):
+    batching = {"micro_batch_size_per_gpu": 2, "use_dynamic_bsz": False}
+    case = {"world": 2, "batching": batching, "entries": {fields.NORMALIZE_MICRO_BATCHES: True}}
+    result = engine_result(model, tmp_path / "result.pt", case)
+    # Rank 0 has the even trajectories, rank 1 the odd ones.
+    split = [[0, 2], [4, 6], [1, 3], [5, 7]]
+    parts = [expected_gradient(model, chosen) for chosen in split]
+    whole = expected_gradient(model)
+    assert any(not torch.allclose(sum(part[name] for part in parts) / 4, whole[name], rtol=1e-2) for name in whole)
+    for parameter, gradient in result["gradient"].items():
+        expected = sum(part[parameter] for part in parts) / len(parts)
+        torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=1e-5, msg=parameter)
 
 
 def test_an_update_without_any_weight_is_skipped_and_counted(model, tmp_path):
