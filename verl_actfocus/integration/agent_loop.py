@@ -8,7 +8,6 @@ what is new. Every response is tagged with spans while its tokens are read, and 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from functools import lru_cache
 from typing import Any
@@ -25,6 +24,7 @@ from verl.utils.profiler import simple_timer
 from verl.workers.rollout.replica import TokenOutput
 
 from verl_actfocus.envs import EpisodeLimits, make
+from verl_actfocus.generation.sampling import response_seed
 from verl_actfocus.integration import exclusions, fields
 from verl_actfocus.integration.dataset import AGENT_NAME
 from verl_actfocus.integration.metrics import EpisodeRecord
@@ -223,14 +223,13 @@ class _Play:
 
     def _sampling_seed(self) -> int:
         """Seed of this response: the same run samples the same tokens whatever the order of requests."""
-        parts = (
+        return response_seed(
             self._loop.rollout_config.seed,
             self._row.get("global_steps"),
             self._row["environment"]["seed"],
             self._row.get("session_id"),
             self._episode.turn,
         )
-        return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big")
 
     def _tag(self, token_ids: list[int]) -> list[Span]:
         stream = self._tagger.stream()

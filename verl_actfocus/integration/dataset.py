@@ -8,78 +8,17 @@ words ``train`` and ``val`` instead of paths.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from dataclasses import asdict
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch.utils.data import Dataset
 
-from verl_actfocus.envs import EpisodeLimits, spec
+from verl_actfocus.config.environment import EnvironmentSettings
 
-#: Where the settings live in a veRL configuration, relative to ``data``.
-SECTION = "environment"
 #: Name of the agent loop, see `verl_actfocus.integration.agent_loop`.
 AGENT_NAME = "actfocus_episode"
 SPLITS = ("train", "val")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EnvironmentSettings:
-    """What ``data.environment`` holds.
-
-    Raises:
-        ValueError: the environment is unknown or a number is out of range.
-    """
-
-    #: Name in `verl_actfocus.envs.ENVIRONMENTS`.
-    name: str
-    #: Arguments of the environment's constructor for training and evaluation.
-    kwargs: dict[str, Any] = field(default_factory=dict)
-    #: Constructor arguments that differ in evaluation (a WebShop split).
-    val_kwargs: dict[str, Any] = field(default_factory=dict)
-    #: Budgets that differ from the environment's own (`EpisodeLimits`).
-    limits: dict[str, Any] = field(default_factory=dict)
-    #: Reward of a turn without a valid response.
-    format_penalty: float = -0.1
-    #: Distinct training seeds; every one is a task.
-    train_size: int = 100_000
-    #: Evaluation tasks; always the same ones.
-    val_size: int = 32
-    #: First evaluation seed. Training seeds start behind the last evaluation seed of any such range.
-    val_seed: int = 0
-    #: First training seed.
-    train_seed: int = 1_000_000
-
-    def __post_init__(self) -> None:
-        spec(self.name)
-        for name in ("train_size", "val_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"data.{SECTION}.{name}={getattr(self, name)} must be at least 1")
-        if self.val_seed < self.train_seed + self.train_size and self.train_seed < self.val_seed + self.val_size:
-            raise ValueError(
-                f"data.{SECTION}: evaluation seeds {self.val_seed}–{self.val_seed + self.val_size - 1} overlap "
-                f"training seeds {self.train_seed}–{self.train_seed + self.train_size - 1}; move val_seed or train_seed"
-            )
-
-    @classmethod
-    def from_config(cls, data_config: DictConfig) -> EnvironmentSettings:
-        """Read ``data.environment``.
-
-        Raises:
-            ValueError: the section is missing or has an unknown key.
-        """
-        section = data_config.get(SECTION)
-        if section is None:
-            raise ValueError(f"data.{SECTION} is missing; add +actfocus/env=<name> to the command line")
-        values = cast("dict[str, Any]", OmegaConf.to_container(section, resolve=True))
-        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
-        if unknown:
-            raise ValueError(f"data.{SECTION} has no setting {unknown}; it has {sorted(cls.__dataclass_fields__)}")
-        return cls(**values)
-
-    def episode_limits(self) -> EpisodeLimits:
-        """Return the environment's budgets with the configured changes."""
-        return EpisodeLimits(**{**asdict(spec(self.name).limits), **self.limits})
 
 
 class EnvironmentDataset(Dataset):

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from verl_actfocus.integration.cpu.generation import ContinuousBatch
-from verl_actfocus.integration.cpu.sampling import SamplingParams, sample_tokens
+from verl_actfocus.generation.batch import ContinuousBatch
+from verl_actfocus.generation.sampling import SamplingParams, sample_tokens
 
 EOS = 1
 

@@ -2,8 +2,7 @@
 
 - `platform`: the CPU as a device of veRL's.
 - `engines`: veRL's FSDP engines without their assumptions about accelerators.
-- `rollout`: the rollout backend ``hf_cpu`` around `generation` (continuous batching over a KV cache) and
-  `sampling` (one token from its logits).
+- `rollout`: the rollout backend ``hf_cpu`` around `verl_actfocus.generation`.
 
 Selected by ``VERL_PLATFORM=cpu`` and the configuration group ``+actfocus/device=cpu``.
 """

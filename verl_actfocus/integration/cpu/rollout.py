@@ -23,8 +23,8 @@ from verl.workers.config import HFModelConfig, RolloutConfig
 from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica, TokenOutput
 
-from verl_actfocus.integration.cpu.generation import ContinuousBatch, Generated
-from verl_actfocus.integration.cpu.sampling import SamplingParams
+from verl_actfocus.generation.batch import ContinuousBatch, Generated, end_tokens
+from verl_actfocus.generation.sampling import SamplingParams
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class HFServer:
             self._model,
             slots=config.max_num_seqs,
             max_model_len=config.max_model_len or config.prompt_length + config.response_length,
-            eos_token_ids=_end_tokens(model_config.generation_config, tokenizer),
+            eos_token_ids=end_tokens(model_config.generation_config, tokenizer),
             seed=config.get("seed", 0) + replica_rank,
         )
         self._global_steps: int | None = None
@@ -203,17 +203,6 @@ class HFServer:
         for request_id, generated in finished.items():
             loop, future = self._futures.pop(request_id)
             loop.call_soon_threadsafe(future.set_result, generated)
-
-
-def _end_tokens(generation_config: Any, tokenizer: Any) -> list[int]:
-    """Collect the ids that end a turn: the generation config's and the tokenizer's end-of-sequence tokens."""
-    ids: set[int] = set()
-    for source in (generation_config.eos_token_id if generation_config is not None else None, tokenizer.eos_token_id):
-        if source is not None:
-            ids.update([source] if isinstance(source, int) else source)
-    if not ids:
-        raise ValueError("neither the generation config nor the tokenizer names an end-of-sequence token")
-    return sorted(ids)
 
 
 class HFReplica(RolloutReplica):

@@ -1,7 +1,8 @@
-"""How one token is drawn from logits: temperature, top-k, nucleus, and the log-probability that goes with it."""
+"""How one token is drawn from logits: temperature, top-k, nucleus, the log-probability that goes with it, and seeds."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,6 +39,22 @@ class SamplingParams:
             raise ValueError(f"top_k must be -1 (all) or positive, got {self.top_k}")
 
 
+def response_seed(run: int, step: int | None, task: int, sample: int | None, turn: int) -> int:
+    """Return the seed of one response, which does not depend on the order in which responses are asked for.
+
+    Args:
+        run: seed of the run.
+        step: training step.
+        task: seed of the environment.
+        sample: number of the episode among those of its task, from 0.
+        turn: number of the turn, from 0.
+
+    Returns:
+        A number of 64 bits; any change of an argument gives another one.
+    """
+    return int.from_bytes(hashlib.sha256(repr((run, step, task, sample, turn)).encode()).digest()[:8], "big")
+
+
 def sample_tokens(
     logits: torch.Tensor, params: Sequence[SamplingParams], uniforms: Sequence[float]
 ) -> tuple[list[int], list[float]]:
@@ -53,7 +70,8 @@ def sample_tokens(
         is the distribution that the trainer evaluates (veRL scales logits by ``rollout.temperature``). Greedy rows
         report the log-probability at temperature 1.
     """
-    temperatures = torch.tensor([p.temperature if p.temperature > 0 else 1.0 for p in params])
+    device = logits.device
+    temperatures = torch.tensor([p.temperature if p.temperature > 0 else 1.0 for p in params], device=device)
     log_probs = torch.log_softmax(logits / temperatures.unsqueeze(1), dim=-1)
     probs = log_probs.exp()
     for row, p in enumerate(params):
@@ -61,9 +79,9 @@ def sample_tokens(
             probs[row] = _truncate(probs[row], p)
     # float64: the last cumulative value must not fall short of a draw close to 1.
     cumulative = probs.double().cumsum(dim=-1)
-    targets = torch.tensor(uniforms, dtype=torch.float64).unsqueeze(1) * cumulative[:, -1:]
+    targets = torch.tensor(uniforms, dtype=torch.float64, device=device).unsqueeze(1) * cumulative[:, -1:]
     tokens = torch.searchsorted(cumulative, targets, right=True).squeeze(1).clamp(max=logits.shape[1] - 1)
-    greedy = torch.tensor([p.temperature == 0 for p in params])
+    greedy = torch.tensor([p.temperature == 0 for p in params], device=device)
     tokens = torch.where(greedy, logits.argmax(dim=-1), tokens)
     return tokens.tolist(), log_probs.gather(1, tokens.unsqueeze(1)).squeeze(1).tolist()
 

@@ -1,4 +1,4 @@
-"""Continuous batching over a KV cache for a Hugging Face causal language model on a CPU.
+"""Continuous batching over a KV cache for a Hugging Face causal language model.
 
 The scheduler that stands where vLLM stands on a GPU. Every running sequence owns one *slot* of a preallocated
 key/value cache. Each call of `ContinuousBatch.step` admits waiting requests (one padded prefill) or decodes one token
@@ -15,12 +15,12 @@ import random
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from verl_actfocus.integration.cpu.sampling import SamplingParams, sample_tokens
+from verl_actfocus.generation.cache import SlotCache
+from verl_actfocus.generation.sampling import SamplingParams, sample_tokens
 
 
 @dataclass
@@ -54,54 +54,6 @@ class _Sequence:
         return (self.prompt_ids + self.token_ids)[len(self.cached) :]
 
 
-class _SlotCache:
-    """Keys and values of all slots, shaped for transformers' attention modules.
-
-    One tensor per layer, ``(slots, kv heads, positions, head dimension)``. `update` has the signature that the models
-    of transformers call (``transformers/cache_utils.py``, ``Cache.update``); where to write is set by `select` before
-    each forward pass.
-    """
-
-    def __init__(self, model: PreTrainedModel, slots: int, positions: int) -> None:
-        config = model.config
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        shape = (slots, config.num_key_value_heads, positions, head_dim)
-        dtype = next(model.parameters()).dtype
-        self.keys = [torch.zeros(shape, dtype=dtype) for _ in range(config.num_hidden_layers)]
-        self.values = [torch.zeros(shape, dtype=dtype) for _ in range(config.num_hidden_layers)]
-        self._rows = torch.empty(0, dtype=torch.long)
-        self._positions = torch.empty(0, dtype=torch.long)
-        self._length = 0
-        self._run: slice | None = None
-
-    def select(self, rows: torch.Tensor, positions: torch.Tensor, length: int) -> None:
-        """Choose the slots ``(B,)``, the positions ``(B, Q)`` to write, and how many positions attention sees."""
-        self._rows, self._positions, self._length = rows, positions, length
-        first = int(rows[0])
-        neighbours = rows.equal(torch.arange(first, first + len(rows)))
-        self._run = slice(first, first + len(rows)) if neighbours else None
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write ``(B, heads, Q, D)`` states of one layer and return all positions of the chosen slots."""
-        keys, values = self.keys[layer_idx], self.values[layer_idx]
-        rows = self._rows.unsqueeze(1)
-        keys[rows, :, self._positions] = key_states.transpose(1, 2)
-        values[rows, :, self._positions] = value_states.transpose(1, 2)
-        # A run of neighbouring slots is read in place; anything else is copied, which costs more than the attention.
-        chosen: slice | torch.Tensor = self._run if self._run is not None else self._rows
-        return keys[chosen, :, : self._length], values[chosen, :, : self._length]
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        return self._length
-
-    def copy(self, source: int, target: int, length: int) -> None:
-        """Copy the first `length` positions of a slot into another one."""
-        for store in (*self.keys, *self.values):
-            store[target, :, :length] = store[source, :, :length]
-
-
 class ContinuousBatch:
     """Runs many generation requests against one model, token by token.
 
@@ -121,7 +73,7 @@ class ContinuousBatch:
         self.eos_token_ids = frozenset(eos_token_ids)
         self._slots = slots
         # One position more than the model length: padded prefill columns write there and nothing reads it.
-        self._cache = _SlotCache(model, slots, max_model_len + 1)
+        self._cache = SlotCache(model, slots, max_model_len + 1)
         self._seed = seed
         self._count = 0
         self._waiting: deque[_Sequence] = deque()
@@ -250,16 +202,18 @@ class ContinuousBatch:
         idle = _Sequence("", [0], SamplingParams(max_tokens=1), random.Random(0))
         sequences = [self._running.get(row, idle) for row in rows]
         inputs = [sequence.next_input for sequence in sequences]
-        starts = torch.tensor([len(sequence.cached) for sequence in sequences])
-        lengths = torch.tensor([len(ids) for ids in inputs])
+        device = self.model.device
+        starts = torch.tensor([len(sequence.cached) for sequence in sequences], device=device)
+        lengths = torch.tensor([len(ids) for ids in inputs], device=device)
         width, length = int(lengths.max()), int((starts + lengths).max())
-        ids = torch.tensor([row + [0] * (width - len(row)) for row in inputs])
-        offsets = torch.arange(width)
+        ids = torch.tensor([row + [0] * (width - len(row)) for row in inputs], device=device)
+        offsets = torch.arange(width, device=device)
         positions = starts.unsqueeze(1) + offsets
-        unused = (offsets >= lengths.unsqueeze(1)) | torch.tensor([s is idle for s in sequences]).unsqueeze(1)
+        left_out = torch.tensor([sequence is idle for sequence in sequences], device=device)
+        unused = (offsets >= lengths.unsqueeze(1)) | left_out.unsqueeze(1)
         # Causal over absolute positions; everything a slot holds beyond its own length lies in the future.
-        mask = torch.arange(length) <= positions.clamp(max=length - 1).unsqueeze(-1)
-        self._cache.select(torch.tensor(rows), positions.masked_fill(unused, self.max_model_len), length)
+        mask = torch.arange(length, device=device) <= positions.clamp(max=length - 1).unsqueeze(-1)
+        self._cache.select(torch.tensor(rows, device=device), positions.masked_fill(unused, self.max_model_len), length)
         kept = (lengths - 1).unique()
         output = self.model(
             input_ids=ids,
@@ -272,9 +226,10 @@ class ContinuousBatch:
         for sequence, row in zip(sequences, inputs, strict=True):
             if sequence is not idle:
                 sequence.cached.extend(row)
-        last = output.logits[torch.arange(len(rows)), torch.searchsorted(kept, lengths - 1)].float()
+        ends = torch.searchsorted(kept, lengths - 1)
+        last = output.logits[torch.arange(len(rows), device=device), ends].float()
         # `rows` may hold more slots than were asked for, and the same ones in another order.
-        return last[torch.tensor([rows.index(slot) for slot in slots])]
+        return last[torch.tensor([rows.index(slot) for slot in slots], device=device)]
 
     def _rows_to_run(self, slots: list[int]) -> list[int]:
         """Slots of a forward pass: those asked for, or the whole range between them when few of it are idle.
@@ -310,3 +265,18 @@ class ContinuousBatch:
         if len(sequence.token_ids) >= sequence.params.max_tokens or total >= self.max_model_len:
             return "length"
         return None
+
+
+def end_tokens(generation_config: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Collect the ids that end a turn: the generation config's and the tokenizer's end-of-sequence tokens.
+
+    Raises:
+        ValueError: neither names one.
+    """
+    ids: set[int] = set()
+    for source in (generation_config.eos_token_id if generation_config is not None else None, tokenizer.eos_token_id):
+        if source is not None:
+            ids.update([source] if isinstance(source, int) else source)
+    if not ids:
+        raise ValueError("neither the generation config nor the tokenizer names an end-of-sequence token")
+    return sorted(ids)
