@@ -173,6 +173,35 @@ def test_the_walk_through_the_shop() -> None:
     assert env.step("click[back to search]")[0] == observation
 
 
+def test_a_page_lists_as_many_hits_as_asked_for_and_the_same_ones_in_the_same_order() -> None:
+    def hits(env: WebShopEnv) -> list[str]:
+        return re.findall(r"^click\[(af\d+)\] ", env.render(), re.MULTILINE)
+
+    long, short = WebShopEnv(), WebShopEnv(hits_per_page=4)
+    assert "lists up to 50 products, 10 a page" in long.rules
+    assert "lists up to 50 products, 4 a page" in short.rules
+    for env in (long, short):
+        env.reset(seed=0)
+        env.step("search[color size count]")
+    assert short.shop.catalogue is long.shop.catalogue and short.shop.goals is long.shop.goals
+    assert short.render().splitlines()[1] == "Page: results 1-4 of 50"
+    seen = hits(short)
+    for _ in range(12):
+        assert short.step("click[next >]")[4]["valid"]
+        seen += hits(short)
+    assert not short.step("click[next >]")[4]["valid"], "50 hits are 13 pages of 4"
+    assert len(seen) == 50 and seen[:10] == hits(long)
+    short.step(f"click[{seen[-1]}]")
+    short.step("click[< prev]")
+    assert short.render().splitlines()[1] == "Page: results 49-50 of 50"
+
+
+@pytest.mark.parametrize("number", [0, 51])
+def test_a_page_length_out_of_range_is_refused(number: int) -> None:
+    with pytest.raises(ValueError, match=f"hits_per_page {number}.*1 to 50"):
+        WebShopEnv(hits_per_page=number)
+
+
 def test_chosen_options_stay_until_the_product_is_left() -> None:
     env = at("search[running shirts]", first_hit())
     name, values = next(iter(env.shop.catalogue.products[env.view.product].options.items()))

@@ -8,6 +8,7 @@ and one set of goals; a session itself is a goal and a `View`.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from gymnasium.spaces import Text
 
 from verl_actfocus.envs.base import MAX_OBSERVATION_CHARS, TEXT_CHARSET, TextEnv, check_options, step_info
 from verl_actfocus.envs.webshop import pages
-from verl_actfocus.envs.webshop.goals import SPLITS, TEST_GOALS, VALIDATION_GOALS, Goal, open_shop
+from verl_actfocus.envs.webshop.goals import HITS_PER_PAGE, SPLITS, TEST_GOALS, VALIDATION_GOALS, Goal, open_shop
 from verl_actfocus.envs.webshop.pages import Page, View
 from verl_actfocus.envs.webshop.reward import purchase_reward
+from verl_actfocus.envs.webshop.search import MAX_HITS
 from verl_actfocus.envs.webshop.text import keywords
 
 _ACTION = re.compile(r"(search|click)\s*\[(.*)\]", re.IGNORECASE | re.DOTALL)
@@ -26,7 +28,7 @@ RULES = """\
 You are shopping online. Find a product that meets the instruction, choose the options it asks for and \
 buy it.
 Actions:
-- search[keywords]: on the search page only; lists up to 50 products, 10 a page.
+- search[keywords]: on the search page only; lists up to {most} products, {per_page} a page.
 - click[label]: follow one of the links and buttons that the page lists as available: a product id, an \
 option value, description, features, reviews, next >, < prev, back to search, buy now.
 "buy now" ends the episode. The reward is 1 if the product is of the right kind and has every attribute \
@@ -45,10 +47,12 @@ class WebShopEnv(TextEnv):
         catalogue_seed: Seeds the resolution of price ranges and the goals' price limits. It is apart
             from `reset(seed=…)` because prices belong to the shop that all sessions share; the splits
             do not depend on it.
+        hits_per_page: How many products a page of results lists; the original's 10 make the longest pages.
         render_mode: "ansi".
 
     Raises:
-        ValueError: The catalogue is malformed, the split is unknown, or it holds no goal.
+        ValueError: The catalogue is malformed, the split is unknown or holds no goal, or `hits_per_page` is not
+            between 1 and the most hits that a search has.
         FileNotFoundError: A path does not exist.
 
     Example:
@@ -65,12 +69,17 @@ class WebShopEnv(TextEnv):
         instructions_path: str | Path | None = None,
         split: str = "train",
         catalogue_seed: int = 0,
+        hits_per_page: int = HITS_PER_PAGE,
         render_mode: str = "ansi",
     ) -> None:
         super().__init__(render_mode)
         if split not in SPLITS:
             raise ValueError(f"split {split!r}: WebShop has the splits {', '.join(SPLITS)}")
-        self.shop = open_shop(items_path, instructions_path, catalogue_seed)
+        if not 1 <= hits_per_page <= MAX_HITS:
+            raise ValueError(f"hits_per_page {hits_per_page}: a page lists 1 to {MAX_HITS} products")
+        shop = open_shop(items_path, instructions_path, catalogue_seed)
+        # Another page length makes another record of the same catalogue, prices and goals.
+        self.shop = shop if hits_per_page == shop.hits_per_page else replace(shop, hits_per_page=hits_per_page)
         if not len(self.shop.splits[split]):
             raise ValueError(
                 f"split {split!r} is empty: the catalogue yields {len(self.shop.goals)} goals, of which the "
@@ -86,7 +95,7 @@ class WebShopEnv(TextEnv):
     @property
     def rules(self) -> str:
         """The system message: the task, the actions, the reward, one example of an action."""
-        return RULES
+        return RULES.format(most=MAX_HITS, per_page=self.shop.hits_per_page)
 
     @property
     def goal(self) -> Goal:

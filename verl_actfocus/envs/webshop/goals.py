@@ -23,6 +23,7 @@ from verl_actfocus.envs.webshop.catalogue import Catalogue, Product, load_catalo
 TEST_GOALS = 500
 VALIDATION_GOALS = 1000
 SPLITS = ("train", "validation", "test")
+HITS_PER_PAGE = 10  # the original's
 # Price limits are multiples of 10 dollars; two of the four lowest above the price are drawn.
 PRICE_LIMITS = tuple(10.0 * step for step in range(1, 100))
 PRICE_LIMIT_CANDIDATES = 4
@@ -61,6 +62,7 @@ class Shop:
         goals: Every synthetic goal, in catalogue order.
         splits: Split name to positions in `goals`.
         thresholds: Split name to the cumulative share of the goals' weights, for drawing.
+        hits_per_page: How many products a page of results lists.
     """
 
     catalogue: Catalogue
@@ -68,6 +70,7 @@ class Shop:
     goals: tuple[Goal, ...]
     splits: Mapping[str, np.ndarray]
     thresholds: Mapping[str, np.ndarray]
+    hits_per_page: int = HITS_PER_PAGE
 
     def draw(self, split: str, uniform: float) -> int:
         """The goal that a uniform number in [0, 1) selects from a split, in proportion to the weights.

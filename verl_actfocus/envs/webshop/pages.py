@@ -15,7 +15,6 @@ from enum import Enum
 from verl_actfocus.envs.webshop.catalogue import Product
 from verl_actfocus.envs.webshop.goals import Shop
 
-HITS_PER_PAGE = 10
 # Longest title in a list of results and longest text of a description or feature page, in characters.
 TITLE_CHARS = 80
 TEXT_CHARS = 1200
@@ -74,10 +73,10 @@ def option_labels(product: Product) -> dict[str, tuple[str, str]]:
     }
 
 
-def hits_shown(view: View) -> tuple[int, ...]:
+def hits_shown(view: View, shop: Shop) -> tuple[int, ...]:
     """Positions of the products on the present page of results."""
-    first = view.results_page * HITS_PER_PAGE
-    return view.hits[first : first + HITS_PER_PAGE]
+    first = view.results_page * shop.hits_per_page
+    return view.hits[first : first + shop.hits_per_page]
 
 
 def clicks(view: View, shop: Shop) -> dict[str, View]:
@@ -112,9 +111,9 @@ def clicks(view: View, shop: Shop) -> dict[str, View]:
 def _result_clicks(view: View, shop: Shop) -> dict[str, View]:
     found: dict[str, View] = {
         shop.catalogue.products[hit].asin.lower(): replace(view, page=Page.PRODUCT, product=hit)
-        for hit in hits_shown(view)
+        for hit in hits_shown(view, shop)
     }
-    if (view.results_page + 1) * HITS_PER_PAGE < len(view.hits):
+    if (view.results_page + 1) * shop.hits_per_page < len(view.hits):
         found[NEXT] = replace(view, results_page=view.results_page + 1)
     if view.results_page > 0:
         found[PREVIOUS] = replace(view, results_page=view.results_page - 1)
@@ -141,11 +140,11 @@ def _search_page(view: View, shop: Shop) -> list[str]:
 
 
 def _results_page(view: View, shop: Shop) -> list[str]:
-    shown = hits_shown(view)
+    shown = hits_shown(view, shop)
     if not shown:
         lines = ["Page: results; nothing found, try other keywords"]
     else:
-        first = view.results_page * HITS_PER_PAGE
+        first = view.results_page * shop.hits_per_page
         lines = [f"Page: results {first + 1}-{first + len(shown)} of {len(view.hits)}"]
     lines.append("Available actions:")
     for hit in shown:
