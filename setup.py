@@ -46,6 +46,7 @@ setup(
         "matplotlib>=3.8",
         "scipy>=1.15",
         "jinja2>=3.1",
+        "tabulate>=0.9",
         "psutil",
         "packaging",
         "hydra-core>=1.3",

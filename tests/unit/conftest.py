@@ -29,6 +29,7 @@ SETTINGS: dict[str, Any] = {
     "algorithm.actfocus.keep_groups": 1.0,
     "algorithm.actfocus.signal": "energy",
     "algorithm.actfocus.other": None,
+    "algorithm.actfocus.normalize_over": "mini_batch",
 }
 WEIGHTS = {"uniform": (1.0, 0.0), "actfocus": (0.1, 0.5)}
 #: One training step's timers, seconds.

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 
 from verl_actfocus.cli._environment_arguments import positive
+from verl_actfocus.cli._training import INTERRUPTED, RUN_FAILED, end_cleanly, warn_about_memory
 from verl_actfocus.experiment.comparison import Comparison, run_comparison
 from verl_actfocus.experiment.errors import RunFailedError
-from verl_actfocus.experiment.machine import free_memory
 from verl_actfocus.experiment.requirements import require_verl
 from verl_actfocus.experiment.runs import ESTIMATORS, environments, methods
-
-#: Free memory below which a warning is printed, in bytes: veRL's processes and a tiny model take about 5 GB.
-ENOUGH_MEMORY = 5e9
-#: Exit code of a training that failed, as opposed to a request that was refused.
-RUN_FAILED = 1
-#: Exit code after Ctrl-C: 128 + SIGINT, as shells count.
-INTERRUPTED = 130
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="DIR", help="folder of runs and report (default outputs/<algorithm>-<env>)"
     )
     parser.add_argument("--profile", default="", metavar="NAME", help="run profile (default cpu_<env>)")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides, after --")
+    parser.set_defaults(overrides=())
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,11 +59,11 @@ def run(args: argparse.Namespace) -> int:
         seeds=args.seeds,
         methods=tuple(args.methods),
         out=out,
-        extra=tuple(args.overrides),
+        extra=args.overrides,
         profile=args.profile,
     )
-    _warn_about_memory()
-    _end_cleanly()
+    warn_about_memory()
+    end_cleanly()
     try:
         run_comparison(comparison)
     except RunFailedError as error:
@@ -86,23 +77,3 @@ def run(args: argparse.Namespace) -> int:
 
     write_and_print(out)
     return 0
-
-
-def _warn_about_memory() -> None:
-    free = free_memory()
-    if free < ENOUGH_MEMORY:
-        print(
-            f"warning: {free / 1e9:.1f} GB of memory are free and a run takes about {ENOUGH_MEMORY / 1e9:.0f} GB; "
-            "it may be killed",
-            file=sys.stderr,
-        )
-
-
-def _end_cleanly() -> None:
-    """Let the signals of batch systems and closed terminals end the run's processes too, like Ctrl-C."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _exit)
-
-
-def _exit(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from verl_actfocus.experiment import machine
 from verl_actfocus.experiment.logs import clean_line
 from verl_actfocus.experiment.requirements import installed_version, remedy, requirements
-from verl_actfocus.experiment.runs import ENVIRONMENT, environments
+from verl_actfocus.experiment.runs import PLATFORM_VARIABLE, environments
 
 #: What a run on the CPU with a tiny model takes, in bytes.
 MEMORY = 5e9
@@ -92,7 +92,7 @@ def check_requirement(requirement: Requirement) -> Finding:
 
 def check_plugin() -> Iterator[Finding]:
     """Whether veRL loads this package by itself and finds everything, on the platform of a CPU run."""
-    environment = {**os.environ, **ENVIRONMENT}
+    environment = {**os.environ, PLATFORM_VARIABLE: "cpu"}
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", _PROBE], capture_output=True, text=True, env=environment, check=False
     )

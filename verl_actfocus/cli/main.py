@@ -13,6 +13,8 @@ from importlib import import_module
 #: Subcommand → its module in this package and what the list of subcommands says about it.
 COMMANDS = {
     "compare": ("compare", "train with Uniform and with ActFocus and report the difference (the main job)"),
+    "eval": ("evaluate", "measure how well a model plays, with confidence intervals"),
+    "reproduce": ("reproduce", "make the paper's tables: train their runs and write them beside the paper's numbers"),
     "report": ("report", "make the report of a comparison again"),
     "doctor": ("doctor", "check the installation and this machine"),
     "play": ("play", "play one episode of an environment on the terminal"),
@@ -35,8 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 for success, 2 with one sentence on the standard error for what a user can correct.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # argparse cannot tell words after -- from other positional arguments.
+    end = words.index("--") if "--" in words else len(words)
+    words, overrides = words[:end], tuple(words[end + 1 :])
     parser, module = _parser(words)
     options = parser.parse_args(words)
+    if overrides and "overrides" not in options:
+        parser.error(f"{options.command or 'actfocus'} takes no words after --")
+    elif overrides:
+        options.overrides = overrides
     if module is None:
         parser.print_help()
         return USER_ERROR

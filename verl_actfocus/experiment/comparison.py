@@ -92,7 +92,7 @@ def run_comparison(comparison: Comparison, stream: TextIO | None = None) -> None
         left = sum(RunFolder(later.folder).done is None for later in runs[number:])
         record = execute(run, composed, display, runs_after=left, seconds_of_others=seconds_of_others)
         seconds_of_others = record["seconds"]
-        display.close(_outcome(RunResult.read(run.folder), record, finished_before))
+        display.close(outcome(RunResult.read(run.folder), record, finished_before))
 
 
 def check_conditions(out: Path, runs: list[Run], settings: list[dict[str, Any]]) -> None:
@@ -123,7 +123,14 @@ def _conditions(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in _MAY_DIFFER}
 
 
-def _outcome(result: RunResult, record: dict[str, Any], finished_before: bool) -> str:
+def outcome(result: RunResult, record: dict[str, Any], finished_before: bool) -> str:
+    """Say in a line what a finished run has achieved.
+
+    Args:
+        result: the run.
+        record: what its ``done.json`` holds.
+        finished_before: whether it was finished already when it was asked for.
+    """
     change = f"evaluation success {result.start.success:.1%} -> {result.final.success:.1%} (step {result.final.step})"
     when = "finished before" if finished_before else f"done in {duration(record['seconds'])}"
     return f"{when}: {change}"

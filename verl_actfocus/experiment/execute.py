@@ -16,7 +16,7 @@ from verl_actfocus.experiment.folder import RunFolder
 from verl_actfocus.experiment.logs import error_lines
 from verl_actfocus.experiment.metrics import Metrics, MetricsTail, merge_attempts
 from verl_actfocus.experiment.progress import Display, RunProgress
-from verl_actfocus.experiment.runs import ENVIRONMENT, Run
+from verl_actfocus.experiment.runs import PLATFORM_VARIABLE, Run
 
 #: Seconds between two looks at a run.
 POLL_SECONDS = 0.5
@@ -27,8 +27,9 @@ _RAY_ENVIRONMENT = {
     "RAY_worker_niceness": "0",
     "RAY_COLOR_PREFIX": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_ADDRESS": "local",
 }
+#: On GPUs, RAY_ADDRESS may name the cluster of several nodes.
+_OWN_RAY = {"RAY_ADDRESS": "local"}
 _QUIET = {"HYDRA_FULL_ERROR": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
 
 
@@ -113,9 +114,11 @@ class _Watch:
 
 def _attempt(run: Run, folder: RunFolder, attempt: int, arguments: list[str], watch: _Watch) -> None:
     environment = {
-        **os.environ,
-        **ENVIRONMENT,
+        # A shell that was set up for the CPU path names its platform.
+        **{name: value for name, value in os.environ.items() if name != PLATFORM_VARIABLE},
+        **run.environment,
         **_RAY_ENVIRONMENT,
+        **(_OWN_RAY if run.on_cpu else {}),
         **_QUIET,
         "VERL_FILE_LOGGER_PATH": str(folder.metrics(attempt)),
         processes.MARK: str(run.folder),

@@ -161,6 +161,22 @@ class RunResult:
         """The evaluation with the highest success, the first of equals."""
         return max(self.evaluations, key=lambda evaluation: evaluation.success)
 
+    def outcomes(self, name: str = "success") -> dict[int, Outcomes]:
+        """Return every evaluation's outcomes by step, ascending.
+
+        Args:
+            name: which outcome of an episode counts: a key of the evaluation's episodes.
+
+        Raises:
+            ExperimentError: the episodes are missing or lack the outcome.
+        """
+        if name == "success":
+            return {evaluation.step: evaluation.outcomes for evaluation in self.evaluations}
+        return {
+            evaluation.step: read_outcomes(self.folder.evaluations / f"{evaluation.step}.jsonl", name)
+            for evaluation in self.evaluations
+        }
+
     def series(self, name: str) -> tuple[list[int], list[float]]:
         """Return the steps at which a metric was recorded, and its values."""
         points = [(step, metrics[name]) for step, metrics in self.metrics.items() if name in metrics]
@@ -193,11 +209,12 @@ class RunResult:
         )
 
 
-def read_outcomes(path: Path) -> Outcomes:
+def read_outcomes(path: Path, name: str = "success") -> Outcomes:
     """Read the outcomes of an evaluation from the episodes that veRL wrote.
 
     Args:
         path: a file of ``trainer.validation_data_dir``; ``seed`` names the task of an episode.
+        name: key of the outcome in an episode.
 
     Raises:
         ExperimentError: the file is missing, empty or of another form.
@@ -208,9 +225,11 @@ def read_outcomes(path: Path) -> Outcomes:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             episode = json.loads(line)
-            pairs.append((int(episode["seed"]), bool(episode["success"])))
+            pairs.append((int(episode["seed"]), bool(episode[name])))
         except (ValueError, KeyError, TypeError) as error:
-            raise ExperimentError(f"{path}, line {number}: not an evaluation episode: {line[:80]!r}") from error
+            raise ExperimentError(
+                f"{path}, line {number}: not an evaluation episode with {name!r}: {line[:80]!r}"
+            ) from error
     if not pairs:
         raise ExperimentError(f"{path} holds no episodes")
     return Outcomes.of(pairs)

@@ -33,8 +33,8 @@ SEED_KEYS = (
     "critic.fsdp.seed",
     "critic.data_loader_seed",
 )
-#: Environment variables of a run, for whoever repeats its command by hand.
-ENVIRONMENT = {"VERL_PLATFORM": "cpu"}
+#: Names veRL's platform; without it veRL takes the accelerator that it finds.
+PLATFORM_VARIABLE = "VERL_PLATFORM"
 
 
 def packaged_groups(folder: str = "") -> list[str]:
@@ -89,7 +89,7 @@ class Run:
     folder: Path
     #: Hydra overrides of the user's own, applied last.
     extra: tuple[str, ...] = ()
-    #: Configuration group under ``+actfocus/run``; empty for ``cpu_<env>``.
+    #: Configuration group: of ``+actfocus/run`` for a CPU, of ``+actfocus/recipe`` for GPUs; empty for ``cpu_<env>``.
     profile: str = ""
 
     def __post_init__(self) -> None:
@@ -98,7 +98,7 @@ class Run:
         if not self.profile:
             _choice("environment with a CPU profile", self.env, environments())
             object.__setattr__(self, "profile", f"cpu_{self.env}")
-        _choice("run profile", self.profile, packaged_groups("run"))
+        _choice("run profile", self.profile, [*packaged_groups("run"), *packaged_groups("recipe")])
         if self.seed < 0:
             raise ValueError(f"seed {self.seed} must be at least 0")
         if self.steps < 1:
@@ -107,6 +107,16 @@ class Run:
         if "$" in str(self.folder):
             raise ValueError(f"the folder {self.folder} holds a '$', which Hydra takes for a reference; choose another")
         self._check_extra()
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the profile is one for a CPU."""
+        return self.profile in packaged_groups("run")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Environment variables that the command needs."""
+        return {PLATFORM_VARIABLE: "cpu"} if self.on_cpu else {}
 
     @property
     def name(self) -> str:
@@ -136,7 +146,7 @@ class Run:
 
     def shell_command(self) -> str:
         """Return the command line, with its environment variables, to paste into a shell."""
-        variables = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
+        variables = [f"{name}={value}" for name, value in self.environment.items()]
         return " ".join([*variables, "python", shlex.join(self.command()[1:])])
 
     def folder_keys(self) -> list[str]:
@@ -145,7 +155,8 @@ class Run:
 
     def _groups(self) -> list[str]:
         group = _METHOD_GROUPS.get(self.method, self.method)
-        return [f"+actfocus={group}", f"+actfocus/run={self.profile}", "+actfocus/device=cpu"]
+        place = ["run", "+actfocus/device=cpu"] if self.on_cpu else ["recipe"]
+        return [f"+actfocus={group}", f"+actfocus/{place[0]}={self.profile}", *place[1:]]
 
     def _assigned(self) -> dict[str, object]:
         """Settings that this class decides; the user's own may not contradict them."""
@@ -170,7 +181,7 @@ class Run:
         }
 
     def _check_extra(self) -> None:
-        taken = [*self._assigned(), "actfocus", "actfocus/run", "actfocus/device"]
+        taken = [*self._assigned(), "actfocus", "actfocus/run", "actfocus/recipe", "actfocus/device"]
         for override in self.extra:
             key, equals, _ = override.partition("=")
             key = key.lstrip("+~")

@@ -6,6 +6,7 @@ same settings.
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from verl_actfocus.experiment.errors import ExperimentError
 from verl_actfocus.experiment.requirements import require_verl
-from verl_actfocus.experiment.runs import Run
+from verl_actfocus.experiment.runs import Run, packaged_groups
 
 
 def compose_settings(run: Run) -> dict[str, Any]:
@@ -35,17 +36,33 @@ def compose_settings(run: Run) -> dict[str, Any]:
             no evaluation.
     """
     try:
-        with initialize_config_dir(str(_verl_config_folder()), version_base=None):
-            config = compose(
-                "ppo_trainer", overrides=["hydra.searchpath=[pkg://verl_actfocus.config]", *run.overrides()]
-            )
+        settings = _compose(run.overrides())
     except (HydraException, OmegaConfBaseException) as error:
         raise ExperimentError(f"the overrides of {run.name} are not valid: {_first_sentence(error)}") from error
-    settings = flatten(OmegaConf.to_container(config, resolve=False))
     for key in run.folder_keys():
         settings.pop(key, None)
     _require_evaluations(settings)
     return settings
+
+
+@cache
+def compose_group(profile: str) -> dict[str, Any]:
+    """Compose the configuration of a run profile by itself.
+
+    Args:
+        profile: a group under ``+actfocus/run`` or ``+actfocus/recipe``.
+
+    Returns:
+        Dotted name → value; interpolations are left as they are.
+    """
+    folder = "run" if profile in packaged_groups("run") else "recipe"
+    return _compose(["+actfocus=default", f"+actfocus/{folder}={profile}"])
+
+
+def _compose(overrides: list[str]) -> dict[str, Any]:
+    with initialize_config_dir(str(_verl_config_folder()), version_base=None):
+        config = compose("ppo_trainer", overrides=["hydra.searchpath=[pkg://verl_actfocus.config]", *overrides])
+    return flatten(OmegaConf.to_container(config, resolve=False))
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -135,6 +135,16 @@ def _over_tasks(value: float, counts: tuple[NDArray[np.int64], ...], statistic: 
     return Estimate(value, (float(low), float(high)), f"bootstrap over the {len(counts[0])} tasks")
 
 
+def mean_over_seeds(values: Sequence[float]) -> Estimate:
+    """Estimate a quantity of which every seed gives one value: the mean with its t interval.
+
+    A single seed admits no interval.
+    """
+    if len(values) == 1:
+        return Estimate(float(values[0]), None, "no interval: one seed")
+    return _over_seeds(np.asarray(values, dtype=np.float64))
+
+
 def _over_seeds(values: NDArray[np.float64]) -> Estimate:
     value = float(values.mean())
     if np.ptp(values) == 0:

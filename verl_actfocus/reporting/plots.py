@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 
 import numpy as np
@@ -10,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from verl_actfocus.experiment.results import RunResult
+from verl_actfocus.experiment.results import Outcomes
 from verl_actfocus.experiment.statistics import success_rate
 from verl_actfocus.reporting.summary import MethodSummary, Summary
 
@@ -33,36 +34,48 @@ def learning_curves(summary: Summary, title: str) -> bytes:
     success, length, share = figure.subplots(1, 3)
     for index, method in enumerate(summary.methods):
         colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-        _draw_success(success, method, colour, marker)
+        draw_success(success, [run.outcomes() for run in method.runs], method.label, colour, marker)
         _draw_series(length, method, "rollout/response_length", colour, "-", method.label)
         _draw_series(share, method, "actfocus/weight_share/action", colour, "-", f"{method.label}: weight", 100)
         _draw_series(share, method, "actfocus/token_share/action", colour, ":", f"{method.label}: tokens", 100)
-    _finish(success, "Evaluation success (bands: 95 % CI)", "success rate (%)")
-    _finish(length, "Response length in training", "generated tokens per episode")
-    _finish(share, "Share of action tokens", "share of response tokens, of their weight (%)")
+    finish(success, "Evaluation success (bands: 95 % CI)", "success rate (%)")
+    finish(length, "Response length in training", "generated tokens per episode")
+    finish(share, "Share of action tokens", "share of response tokens, of their weight (%)")
     success.set_ylim(bottom=0)
     length.set_ylim(bottom=0)
     share.set_ylim(0, 100)
     figure.suptitle(title)
+    return png(figure)
+
+
+def png(figure: Figure) -> bytes:
+    """Draw a figure as a PNG file."""
     buffer = BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()
 
 
-def _draw_success(axes: Axes, method: MethodSummary, colour: str, marker: str) -> None:
-    """Mean over the seeds with its interval; with several seeds, every run as a thin line too."""
-    steps = common_steps(method.runs)
-    by_step = [{evaluation.step: evaluation for evaluation in run.evaluations} for run in method.runs]
-    estimates = [success_rate([run[step].outcomes for run in by_step]) for step in steps]
+def draw_success(axes: Axes, runs: Sequence[Mapping[int, Outcomes]], label: str, colour: str, marker: str) -> None:
+    """Draw the mean success rate over seeds with its interval; with several seeds, every run as a thin line too.
+
+    Args:
+        axes: where to draw.
+        runs: for each seed, the evaluations by step.
+        label: name in the legend.
+        colour: of matplotlib's.
+        marker: of matplotlib's.
+    """
+    steps = sorted(set.intersection(*(set(run) for run in runs)))
+    estimates = [success_rate([run[step] for run in runs]) for step in steps]
     values = [100 * estimate.value for estimate in estimates]
     ends = [estimate.interval or (estimate.value, estimate.value) for estimate in estimates]
     axes.fill_between(
         steps, [100 * low for low, _ in ends], [100 * high for _, high in ends], color=colour, alpha=0.15, linewidth=0
     )
-    axes.plot(steps, values, color=colour, marker=marker, markersize=5, linewidth=2, label=method.label)
-    if len(method.runs) > 1:
-        for run in by_step:
-            axes.plot(steps, [100 * run[step].success for step in steps], color=colour, linewidth=0.7, alpha=0.6)
+    axes.plot(steps, values, color=colour, marker=marker, markersize=5, linewidth=2, label=label)
+    if len(runs) > 1:
+        for run in runs:
+            axes.plot(steps, [100 * run[step].rate for step in steps], color=colour, linewidth=0.7, alpha=0.6)
 
 
 def _draw_series(
@@ -75,7 +88,8 @@ def _draw_series(
     axes.plot(steps, means, style, color=colour, linewidth=1.8, label=label, marker="." if len(steps) < 3 else "")
 
 
-def _finish(axes: Axes, title: str, unit: str) -> None:
+def finish(axes: Axes, title: str, unit: str) -> None:
+    """Give a plot over training steps its title, axis labels and legend."""
     axes.set_title(title, fontsize=11)
     axes.set_xlabel("training step")
     axes.set_ylabel(unit)
@@ -83,8 +97,3 @@ def _finish(axes: Axes, title: str, unit: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, fontsize=9)
-
-
-def common_steps(runs: list[RunResult]) -> list[int]:
-    """Return the steps at which all runs were evaluated."""
-    return sorted(set.intersection(*({evaluation.step for evaluation in run.evaluations} for run in runs)))

@@ -5,19 +5,17 @@ from __future__ import annotations
 import base64
 import re
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from verl_actfocus.experiment.errors import ExperimentError
-from verl_actfocus.experiment.machine import DISTRIBUTIONS
-from verl_actfocus.experiment.progress import duration
 from verl_actfocus.experiment.results import RunResult, read_runs
 from verl_actfocus.experiment.runs import METHOD_KEYS
 from verl_actfocus.reporting import summary as numbers
 from verl_actfocus.reporting.plots import learning_curves
+from verl_actfocus.reporting.provenance import Row, made_with, wall_times
 from verl_actfocus.reporting.summary import Summary, summarise
 from verl_actfocus.reporting.trajectories import Trajectory, sample, scale_of
 
@@ -47,14 +45,6 @@ _BETA, _SIGNAL = "algorithm.actfocus.beta", "algorithm.actfocus.signal"
 _STEP, _TESTING = "step", "testing"
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row of a table: its name and one cell for each column."""
-
-    name: str
-    cells: list[str]
-
-
 def write_report(out: Path) -> list[Path]:
     """Write the report of a comparison from what its runs have left on disk.
 
@@ -78,7 +68,7 @@ def write_report(out: Path) -> list[Path]:
         "numbers": numbers,
         "conditions": _conditions(summary),
         "phases": _phases(summary),
-        "made_with": _made_with(summary),
+        "made_with": [*made_with(summary.runs), *wall_times(summary.runs)],
         "picture_name": PICTURE,
         "picture_data": base64.b64encode(picture).decode("ascii"),
         "trajectories": trajectories,
@@ -186,28 +176,3 @@ def _totals(run: RunResult) -> dict[str, float]:
 def _mean(columns: list[dict[str, float]]) -> dict[str, float]:
     names = dict.fromkeys(name for column in columns for name in column)
     return {name: sum(column.get(name, 0.0) for column in columns) / len(columns) for name in names}
-
-
-def _made_with(summary: Summary) -> list[Row]:
-    """Versions, commit, hardware and time of every run; several values in a cell show that runs differ."""
-    records = [run.folder.done or {} for run in summary.runs]
-
-    def cell(values: list[Any]) -> str:
-        return "; ".join(dict.fromkeys(str(value) for value in values))
-
-    rows = [Row(name, [cell([record["versions"][name] for record in records])]) for name in ("python", *DISTRIBUTIONS)]
-    rows.append(Row("commit", [cell([record["commit"] or "not a checkout" for record in records])]))
-    rows.append(
-        Row(
-            "hardware",
-            [cell([_hardware(record["hardware"]) for record in records])],
-        )
-    )
-    for run, record in zip(summary.runs, records, strict=True):
-        attempts = f" in {record['attempts']} attempts" if record["attempts"] > 1 else ""
-        rows.append(Row(f"wall time of {run.folder.path.name}", [f"{duration(record['seconds'])}{attempts}"]))
-    return rows
-
-
-def _hardware(machine: dict[str, Any]) -> str:
-    return f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from verl_actfocus.cli import compare
+from verl_actfocus.cli import _training, compare
 from verl_actfocus.cli.main import main
 from verl_actfocus.experiment import requirements
 from verl_actfocus.experiment.comparison import Comparison
@@ -114,7 +114,7 @@ def test_a_terminated_comparison_cleans_up_like_ctrl_c(
 def test_little_memory_is_warned_about(
     tmp_path: Path, asked: list[Comparison], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(compare, "free_memory", lambda: 2_000_000_000)
+    monkeypatch.setattr(_training, "free_memory", lambda: 2_000_000_000)
     main(["compare", "--out", str(tmp_path / "o")])
     assert "2.0 GB of memory are free" in capsys.readouterr().err
 

@@ -1,0 +1,126 @@
+"""The numbers of a table: estimates with intervals from the runs that have finished, beside the paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+
+from verl_actfocus.experiment.folder import RunFolder
+from verl_actfocus.experiment.results import Outcomes, RunResult
+from verl_actfocus.experiment.statistics import Estimate, difference, mean_over_seeds, success_rate
+from verl_actfocus.reproduction.grid import Cell
+from verl_actfocus.reproduction.specification import Quantity, Table
+
+#: Metrics of the first training step, whose rollout is the untrained model's.
+_TOKENS, _ACTION_SHARE = "rollout/response_length", "actfocus/token_share/action"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of a table: a variant in a row, for one model size.
+
+    The two numbers are final and peak success, or tokens per trajectory and share of action tokens. A number that was
+    not measured is None: its cell stays blank.
+    """
+
+    cell: Cell
+    #: Model size → the paper's two numbers; several sizes where ours has no counterpart.
+    paper: dict[str, list[float | None]]
+    #: The finished runs.
+    runs: tuple[RunResult, ...] = ()
+    first: Estimate | None = None
+    second: Estimate | None = None
+    #: First number of this variant minus that of the baseline, over the seeds that both have.
+    difference: Estimate | None = None
+    #: Seeds behind `difference`.
+    paired_seeds: tuple[int, ...] = ()
+    #: Runs that are not finished.
+    missing: int = 0
+
+
+def lines(table: Table, chosen: Sequence[Cell]) -> list[Line]:
+    """Compute the lines of a table.
+
+    Args:
+        table: the table.
+        chosen: its cells.
+
+    Returns:
+        A line for each cell, in the same order.
+
+    Raises:
+        ExperimentError: runs were not evaluated on the same tasks, or their files contradict each other.
+    """
+    made = []
+    for cell in chosen:
+        base = next(
+            (c for c in chosen if c.row is cell.row and c.size == cell.size and c.variant == table.baseline), None
+        )
+        made.append(_line(table, cell, None if base is cell else base))
+    return made
+
+
+def _line(table: Table, cell: Cell, baseline: Cell | None) -> Line:
+    paper = _paper(cell)
+    runs = _finished(cell)
+    missing = len(cell.runs) - len(runs)
+    if not runs:
+        return Line(cell=cell, paper=paper, missing=missing)
+    if table.quantity is Quantity.action_tokens:
+        return Line(
+            cell=cell,
+            paper=paper,
+            runs=runs,
+            missing=missing,
+            first=mean_over_seeds([_at_first_step(run, _TOKENS) for run in runs]),
+            second=mean_over_seeds([_at_first_step(run, _ACTION_SHARE) for run in runs]),
+        )
+    estimate, seeds = _difference(cell, runs, baseline)
+    return Line(
+        cell=cell,
+        paper=paper,
+        runs=runs,
+        missing=missing,
+        first=success_rate([_final(run, cell) for run in runs]),
+        second=success_rate([_peak(run, cell) for run in runs]),
+        difference=estimate,
+        paired_seeds=seeds,
+    )
+
+
+def _paper(cell: Cell) -> dict[str, list[float | None]]:
+    numbers = {size: values[cell.variant] for size, values in cell.row.paper.items() if cell.variant in values}
+    return {cell.size: numbers[cell.size]} if cell.size in numbers else numbers
+
+
+def _finished(cell: Cell) -> tuple[RunResult, ...]:
+    return tuple(RunResult.read(run.folder) for run in cell.runs if RunFolder(run.folder).done is not None)
+
+
+def _difference(
+    cell: Cell, runs: Sequence[RunResult], baseline: Cell | None
+) -> tuple[Estimate | None, tuple[int, ...]]:
+    if baseline is None:
+        return None, ()
+    own = {run.seed: run for run in runs}
+    base = {run.seed: run for run in _finished(baseline)}
+    seeds = tuple(sorted(own.keys() & base.keys()))
+    if not seeds:
+        return None, ()
+    return difference([_final(own[s], cell) for s in seeds], [_final(base[s], baseline) for s in seeds]), seeds
+
+
+def _final(run: RunResult, cell: Cell) -> Outcomes:
+    outcomes = run.outcomes(cell.row.outcome)
+    return outcomes[max(outcomes)]
+
+
+def _peak(run: RunResult, cell: Cell) -> Outcomes:
+
+    return max(run.outcomes(cell.row.outcome).values(), key=attrgetter("rate"))
+
+
+def _at_first_step(run: RunResult, metric: str) -> float:
+    steps, values = run.series(metric)
+    return values[steps.index(1)]

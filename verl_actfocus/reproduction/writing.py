@@ -1,0 +1,269 @@
+"""Writes a table: Markdown, CSV and LaTeX, the evaluations of every run, and the learning curves."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+from tabulate import tabulate
+
+from verl_actfocus.envs import registry
+from verl_actfocus.experiment.results import RunResult
+from verl_actfocus.experiment.statistics import Estimate
+from verl_actfocus.reporting.plots import COLOURS, MARKERS, draw_success, finish, png
+from verl_actfocus.reporting.provenance import made_with
+from verl_actfocus.reporting.summary import points
+from verl_actfocus.reproduction.figures import Line, lines
+from verl_actfocus.reproduction.grid import Request, cells
+from verl_actfocus.reproduction.specification import Quantity, Table
+
+#: Quantity of a table → names of its two numbers.
+NUMBERS = {
+    Quantity.success: ("final", "peak"),
+    Quantity.action_tokens: ("tokens per trajectory", "share of action tokens"),
+}
+_COLUMNS_OF_PLOTS = 3
+
+
+def write_table(request: Request, folder: Path) -> list[Path]:
+    """Write a table from the runs that have finished; what has not stays blank.
+
+    Args:
+        request: the table, its profile and the runs.
+        folder: where the files go: ``<table>-<profile>.md``, ``.csv``, ``.tex``, ``-runs.csv`` and ``.png``.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ExperimentError: the files of a run contradict each other.
+    """
+    chosen = cells(request)
+    made = lines(request.table, chosen)
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = f"{request.table.name}-{request.profile_name}"
+    contents: dict[str, bytes] = {}
+    if request.table.quantity is Quantity.success and any(line.runs for line in made):
+        contents[f"{stem}.png"] = _curves(request.table, made)
+    header, body = _readable(request.table, made)
+    contents[f"{stem}.md"] = _markdown(request, made, header, body, f"{stem}.png" in contents).encode()
+    contents[f"{stem}.tex"] = _latex(request, header, body).encode()
+    contents[f"{stem}.csv"] = _csv(_numbers(request.table, made)).encode()
+    contents[f"{stem}-runs.csv"] = _csv(_evaluations(request.table, made)).encode()
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return [folder / name for name in contents]
+
+
+def command(request: Request) -> str:
+    """Return the command line that makes the table."""
+    words = ["actfocus", "reproduce", request.table.name, "--profile", request.profile_name]
+    words += ["--seeds", str(request.seeds), *(["--only", *request.only] if request.only else [])]
+    return shlex.join([*words, *(["--", *request.extra] if request.extra else [])])
+
+
+def _readable(table: Table, made: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
+    """Header and cells for people."""
+    base = table.variants[table.baseline].label
+    if table.quantity is Quantity.action_tokens:
+        header = ["environment", "model", "paper: tokens, action share", "tokens", "action share (%)", "seeds"]
+        rows = [
+            [*_place(line), _paper(line, "{}, {} %"), _plain(line.first), _percent(line.second), _seeds(line)]
+            for line in made
+        ]
+        return header, rows
+    header = ["environment", "model", "weighting", "paper: final (peak)", "final", "peak", f"final − {base}", "seeds"]
+    rows = [
+        [
+            *_place(line),
+            table.variants[line.cell.variant].label,
+            _paper(line, "{} ({})"),
+            _percent(line.first),
+            _percent(line.second),
+            _difference(line, table),
+            _seeds(line),
+        ]
+        for line in made
+    ]
+    return header, rows
+
+
+def _place(line: Line) -> list[str]:
+    row = line.cell.row
+    name = registry.spec(row.env).id.split("/")[1].rsplit("-", 1)[0]
+    return [f"{name}, {row.algorithm.upper()}{', ' + row.label if row.label else ''}", line.cell.size]
+
+
+def _paper(line: Line, form: str) -> str:
+    """The paper's numbers; with the size where they are not for the size of the line."""
+    parts = []
+    for size, pair in line.paper.items():
+        numbers = form.format(*("–" if value is None else f"{value:g}" for value in pair))
+        parts.append(numbers if size == line.cell.size else f"{size} {numbers}")
+    return "; ".join(parts)
+
+
+def _seeds(line: Line) -> str:
+    return str(len(line.runs)) if line.runs else ""
+
+
+def _percent(estimate: Estimate | None) -> str:
+    return "" if estimate is None else _with_ends(estimate, 100.0)
+
+
+def _plain(estimate: Estimate | None) -> str:
+    return "" if estimate is None else _with_ends(estimate, 1.0)
+
+
+def _with_ends(estimate: Estimate, factor: float) -> str:
+    value = f"{factor * estimate.value:.1f}"
+    if estimate.interval is None:
+        return value
+    low, high = estimate.interval
+    return f"{value} [{factor * low:.1f}, {factor * high:.1f}]"
+
+
+def _difference(line: Line, table: Table) -> str:
+    if line.difference is None:
+        return ""
+    return f"{points(line.difference)}: {verdict(line.difference)}"
+
+
+def verdict(difference: Estimate) -> str:
+    """Say what an interval around a difference allows to say."""
+    if difference.above_zero:
+        return "higher"
+    return "lower" if difference.below_zero else "not told apart"
+
+
+def _markdown(request: Request, made: Sequence[Line], header: list[str], body: list[list[str]], picture: bool) -> str:
+    environment = Environment(
+        loader=PackageLoader("verl_actfocus.reporting"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    runs = list({run.folder.path: run for line in made for run in line.runs}.values())
+    estimates = [part for line in made for part in (line.first, line.difference) if part is not None]
+    return environment.get_template("table.md").render(
+        table=request.table,
+        profile=request.profile,
+        profile_name=request.profile_name,
+        grid=tabulate(body, header, tablefmt="pipe", disable_numparse=True),
+        intervals=list(dict.fromkeys(estimate.covers for estimate in estimates)),
+        steps=sorted({run.identity["steps"] for run in runs}),
+        seeds=sorted({run.seed for run in runs}),
+        unfinished=sum(line.missing for line in _distinct(made)),
+        picture=f"{request.table.name}-{request.profile_name}.png" if picture else None,
+        made_with=made_with(runs) if runs else [],
+        hours=sum((run.folder.done or {})["seconds"] for run in runs) / 3600,
+        resumed=[f"{run.folder.path.parent.name}/{run.folder.path.name}" for run in runs if _attempts(run) > 1],
+        command=command(request),
+    )
+
+
+def _attempts(run: RunResult) -> int:
+    return int((run.folder.done or {})["attempts"])
+
+
+def _distinct(made: Sequence[Line]) -> list[Line]:
+    """One line for each set of runs: rows for two outcomes of the same episodes share theirs."""
+    return list({tuple(run.folder for run in line.cell.runs): line for line in made}.values())
+
+
+def _latex(request: Request, header: list[str], body: list[list[str]]) -> str:
+    lines_of_comment = [
+        f"% {request.table.title}; profile {request.profile_name}; success in %, 95 % confidence intervals in brackets",
+        f"% {command(request)}",
+    ]
+    table = tabulate(body, header, tablefmt="latex_booktabs", disable_numparse=True)
+    for symbol, macro in {"−": "$-$", "α": r"$\alpha$", "β": r"$\beta$", "Σ": r"$\Sigma$", "–": "--"}.items():
+        table = table.replace(symbol, macro)
+    return "\n".join([*lines_of_comment, table]) + "\n"
+
+
+def _numbers(table: Table, made: Sequence[Line]) -> list[dict[str, object]]:
+    """The table for machines: a row for each number."""
+    sizes = list(dict.fromkeys(size for row in table.rows for size in row.paper))
+    rows: list[dict[str, object]] = []
+    for line in made:
+        for position, (name, estimate) in enumerate(
+            zip((*NUMBERS[table.quantity], "difference"), (line.first, line.second, line.difference), strict=True)
+        ):
+            paper = {f"paper_{size}": line.paper[size][position] for size in line.paper} if position < 2 else {}
+            low, high = (estimate.interval or (None, None)) if estimate else (None, None)
+            rows.append(
+                {
+                    **_key(line),
+                    "number": name,
+                    "value": estimate.value if estimate else None,
+                    "low": low,
+                    "high": high,
+                    "seeds": len(line.paired_seeds) if name == "difference" else len(line.runs),
+                    "interval": estimate.covers if estimate else None,
+                    **{f"paper_{size}": paper.get(f"paper_{size}") for size in sizes},
+                }
+            )
+    return rows
+
+
+def _evaluations(table: Table, made: Sequence[Line]) -> list[dict[str, object]]:
+    """Every evaluation of every run."""
+    return [
+        {
+            **_key(line),
+            "seed": run.seed,
+            "step": step,
+            "rate": outcomes.rate,
+            "episodes": int(outcomes.episodes.sum()),
+            "commit": (run.folder.done or {})["commit"],
+        }
+        for line in made
+        for run in line.runs
+        for step, outcomes in run.outcomes(line.cell.row.outcome).items()
+    ]
+
+
+def _key(line: Line) -> dict[str, object]:
+    row = line.cell.row
+    return {
+        "environment": row.env,
+        "algorithm": row.algorithm,
+        "outcome": row.outcome,
+        "model": line.cell.size,
+        "variant": line.cell.variant,
+    }
+
+
+def _csv(rows: list[dict[str, object]]) -> str:
+    if not rows:
+        return ""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _curves(table: Table, made: Sequence[Line]) -> bytes:
+    """One plot for each row and model size with finished runs."""
+    panels: dict[tuple[int, str], list[Line]] = {}
+    for line in made:
+        if line.runs:
+            panels.setdefault((id(line.cell.row), line.cell.size), []).append(line)
+    columns = min(_COLUMNS_OF_PLOTS, len(panels))
+    height = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.6 * columns, 3.8 * height), layout="constrained")
+    for position, panel in enumerate(panels.values(), start=1):
+        axes = figure.add_subplot(height, columns, position)
+        for line in panel:
+            index = list(table.variants).index(line.cell.variant)
+            label = f"{table.variants[line.cell.variant].label} ({len(line.runs)} seeds)"
+            runs = [run.outcomes(line.cell.row.outcome) for run in line.runs]
+            draw_success(axes, runs, label, COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
+        finish(axes, ", ".join(_place(panel[0])), "success rate (%)")
+        axes.set_ylim(bottom=0)
+    figure.suptitle(f"{table.title} (bands: 95 % CI)")
+    return png(figure)
