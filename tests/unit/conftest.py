@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from verl_actfocus.experiment import execute as execution
+from verl_actfocus.experiment.runs import Run
 
 #: Settings that a report shows, as a complete configuration would hold them.
 SETTINGS: dict[str, Any] = {
@@ -31,6 +35,27 @@ SETTINGS: dict[str, Any] = {
     "algorithm.actfocus.other": None,
     "algorithm.actfocus.normalize_over": "mini_batch",
 }
+#: Leaves what a training leaves: one task with two episodes, solved from step 1 on; dies if told to.
+TRAINER = """
+import json, os, pathlib, sys
+steps, dies = int(sys.argv[1]), sys.argv[2]
+pathlib.Path("evaluations").mkdir(exist_ok=True)
+with open(os.environ["VERL_FILE_LOGGER_PATH"], "w") as file:
+    for step in range(steps + 1):
+        rate = float(step > 0)
+        data = {"rollout/success": 0.5, "rollout/response_length": 9.0, "actfocus/token_share/action": 0.1,
+                "actfocus/weight_share/action": 0.2, "timing_s/step": 1.0}
+        if step in (0, steps):
+            data |= {"val/success": rate, "val/success_standard_error": 0.0, "val/episodes": 4.0,
+                     "val/response_length": 9.0}
+            lines = [json.dumps({"seed": task, "success": rate}) for task in (0, 0, 1, 1)]
+            pathlib.Path(f"evaluations/{step}.jsonl").write_text("\\n".join(lines) + "\\n")
+        file.write(json.dumps({"step": step, "data": data}) + "\\n")
+        if dies == "dies" and step == 1:
+            raise MemoryError("the trainer dies")
+with open("trained", "a") as file:
+    file.write("once\\n")
+"""
 WEIGHTS = {"uniform": (1.0, 0.0), "actfocus": (0.1, 0.5)}
 #: One training step's timers, seconds.
 TIMERS = {"gen": 2.0, "ref": 0.5, "update_actor": 1.5, "step": 4.25}
@@ -152,3 +177,18 @@ def record_run() -> RecordRun:
         return folder
 
     return record
+
+
+@pytest.fixture
+def trainer(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """Put a quick stand-in in veRL's place; ``dies`` makes ActFocus runs fail."""
+    state = {"dies": False}
+
+    def command(run: Run) -> list[str]:
+        dies = "dies" if state["dies"] and run.method == "actfocus" else "lives"
+        return [sys.executable, "-c", TRAINER, str(run.steps), dies]
+
+    monkeypatch.setattr(Run, "command", command)
+    monkeypatch.setattr(Run, "shell_command", lambda run: f"train {run.name}")
+    monkeypatch.setattr(execution, "POLL_SECONDS", 0.02)
+    return state

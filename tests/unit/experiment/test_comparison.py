@@ -3,58 +3,20 @@
 from __future__ import annotations
 
 import io
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from verl_actfocus.experiment import execute as execution
 from verl_actfocus.experiment.comparison import Comparison, run_comparison
 from verl_actfocus.experiment.errors import ExperimentError, RunFailedError
-from verl_actfocus.experiment.runs import Run
 
-#: Leaves what a training leaves: one task with two episodes, solved from step 1 on; dies if told to.
-TRAINER = """
-import json, os, pathlib, sys
-steps, dies = int(sys.argv[1]), sys.argv[2]
-pathlib.Path("evaluations").mkdir(exist_ok=True)
-with open(os.environ["VERL_FILE_LOGGER_PATH"], "w") as file:
-    for step in range(steps + 1):
-        rate = float(step > 0)
-        data = {"rollout/success": 0.5, "rollout/response_length": 9.0, "actfocus/token_share/action": 0.1,
-                "actfocus/weight_share/action": 0.2, "timing_s/step": 1.0}
-        if step in (0, steps):
-            data |= {"val/success": rate, "val/success_standard_error": 0.0, "val/episodes": 4.0,
-                     "val/response_length": 9.0}
-            lines = [json.dumps({"seed": task, "success": rate}) for task in (0, 0, 1, 1)]
-            pathlib.Path(f"evaluations/{step}.jsonl").write_text("\\n".join(lines) + "\\n")
-        file.write(json.dumps({"step": step, "data": data}) + "\\n")
-        if dies == "dies" and step == 1:
-            raise MemoryError("the trainer dies")
-with open("trained", "a") as file:
-    file.write("once\\n")
-"""
+pytestmark = pytest.mark.usefixtures("trainer")
 
 
 def make(out: Path, **values: Any) -> Comparison:
     defaults: dict[str, Any] = {"algorithm": "grpo", "env": "frozenlake", "steps": 2, "seeds": 1}
     return Comparison(**{**defaults, "methods": ("uniform", "actfocus"), "out": out, **values})
-
-
-@pytest.fixture(autouse=True)
-def trainer(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
-    """Puts a quick stand-in in veRL's place; ``dies`` makes ActFocus runs fail."""
-    state = {"dies": False}
-
-    def command(run: Run) -> list[str]:
-        dies = "dies" if state["dies"] and run.method == "actfocus" else "lives"
-        return [sys.executable, "-c", TRAINER, str(run.steps), dies]
-
-    monkeypatch.setattr(Run, "command", command)
-    monkeypatch.setattr(Run, "shell_command", lambda run: f"train {run.name}")
-    monkeypatch.setattr(execution, "POLL_SECONDS", 0.02)
-    return state
 
 
 def times_trained(folder: Path) -> int:
