@@ -17,6 +17,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from verl_actfocus.config import resolvers
+
 
 @dataclass(frozen=True)
 class Step:
@@ -28,8 +30,10 @@ class Step:
     kept: int
     #: Trajectories of one optimizer step.
     mini_batch: int
-    #: GPUs of all nodes.
+    #: GPUs of all nodes; on a CPU training processes, which veRL counts as such.
     gpus: int
+    #: ``cuda`` or ``cpu``.
+    device: str
 
     @classmethod
     def of(cls, config: DictConfig) -> Step:
@@ -48,6 +52,7 @@ class Step:
             kept=math.ceil(share * prompts) * group,
             mini_batch=_count(config, "actor_rollout_ref.actor.ppo_mini_batch_size") * group,
             gpus=_count(config, "trainer.n_gpus_per_node") * _count(config, "trainer.nnodes"),
+            device=config.trainer.device,
         )
 
     @property
@@ -57,9 +62,10 @@ class Step:
 
     def __str__(self) -> str:
         fill = self.updates * self.mini_batch - self.kept
+        where = "CPU process(es)" if self.device == "cpu" else "GPU(s)"
         return (
             f"{self.played} trajectories played, {self.kept} trained on, {self.updates} optimizer step(s) of "
-            f"{self.mini_batch} trajectories, {self.mini_batch // self.gpus} on each of {self.gpus} GPU(s)"
+            f"{self.mini_batch} trajectories, {self.mini_batch // self.gpus} on each of {self.gpus} {where}"
             + (f"; veRL fills up with {fill} empty trajectories" if fill else "")
         )
 
@@ -122,7 +128,8 @@ def compose_recipe(overrides: list[str]) -> DictConfig:
     if verl is None or not verl.submodule_search_locations:
         raise ModuleNotFoundError('veRL is not installed in this Python; run: pip install -e ".[gpu]"')
     folder = Path(next(iter(verl.submodule_search_locations))) / "trainer" / "config"
-    # The plugin tells veRL's command where the groups are; here nothing has loaded it.
+    # The plugin tells veRL's command where the groups are and what they may look up; here nothing has loaded it.
+    resolvers.register()
     search = "hydra.searchpath=[pkg://verl_actfocus.config]"
     with initialize_config_dir(str(folder), version_base=None):
         config = compose("ppo_trainer", overrides=[*overrides, search], return_hydra_config=True)

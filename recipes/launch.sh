@@ -4,8 +4,8 @@
 # Usage: launch.sh RECIPE [--dry-run] [HYDRA_OVERRIDE...]
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-python="${PYTHON:-python}"
-recipe="$1"
+recipe="$1" weighting="${WEIGHTING:-default}" device="${DEVICE:-gpu}" model="${MODEL:-}" trial=""
+command=("${PYTHON:-python}" -m verl.trainer.main_ppo)
 shift
 
 dry_run=false extra=()
@@ -13,25 +13,24 @@ for argument in "$@"; do
     if [ "$argument" = --dry-run ]; then dry_run=true; else extra+=("$argument"); fi
 done
 
-weighting="${WEIGHTING:-default}"
-if [ "$weighting" != default ] && [ "$weighting" != uniform ]; then
-    echo "WEIGHTING=$weighting: choose default (ActFocus) or uniform (the baseline)" >&2
-    exit 2
-elif [ "$weighting" = uniform ] && [ -n "${ALPHA:-}${BETA:-}${SIGNAL:-}" ]; then
-    echo "WEIGHTING=uniform means alpha=1 and beta=0: unset ALPHA, BETA and SIGNAL, or choose WEIGHTING=default" >&2
-    exit 2
-fi
+refuse() { echo "$1" >&2 && exit 2; }
+if [ "$weighting" = uniform ] && [ -n "${ALPHA:-}${BETA:-}${SIGNAL:-}" ]; then
+    refuse "WEIGHTING=uniform means alpha=1 and beta=0: unset ALPHA, BETA and SIGNAL, or choose WEIGHTING=default"
+elif [ "$weighting" != default ] && [ "$weighting" != uniform ]; then
+    refuse "WEIGHTING=$weighting: choose default (ActFocus) or uniform (the baseline)"
+elif [ "$device" = cpu ] && [ -n "$model" ]; then refuse "DEVICE=cpu is a trial with a tiny model: unset MODEL"
+elif [ "$device" != cpu ] && [ "$device" != gpu ]; then refuse "DEVICE=$device: choose gpu or cpu (a trial)"; fi
 
-model="${MODEL:-}"
 name="$recipe-$weighting${model:+-${model##*/}}${ALPHA:+-alpha$ALPHA}${BETA:+-beta$BETA}${SIGNAL:+-$SIGNAL}-seed${SEED:-0}"
+if [ "$device" = cpu ]; then name+=-cpu trial=+actfocus/device=cpu_trial command=(env VERL_PLATFORM=cpu "${command[@]}"); fi
 out="$(realpath -m "${OUT:-outputs/$name}")"
-overrides=("+actfocus=$weighting" "+actfocus/recipe=$recipe" "data.seed=${SEED:-0}" "trainer.experiment_name='$name'"
-    "trainer.default_local_dir='$out'" "hydra.run.dir='$out/hydra'"
+overrides=("+actfocus=$weighting" "+actfocus/recipe=$recipe" ${trial:+"$trial"} "data.seed=${SEED:-0}"
+    "trainer.experiment_name='$name'" "trainer.default_local_dir='$out'" "hydra.run.dir='$out/hydra'"
     ${MODEL:+"actor_rollout_ref.model.path='$MODEL'"} ${ALPHA:+"algorithm.actfocus.alpha=$ALPHA"}
     ${BETA:+"algorithm.actfocus.beta=$BETA"} ${SIGNAL:+"algorithm.actfocus.signal=$SIGNAL"}
     ${GPUS:+"trainer.n_gpus_per_node=$GPUS"} ${NODES:+"trainer.nnodes=$NODES"} ${extra[@]+"${extra[@]}"})
 
-"$python" "$here/check.py" "${overrides[@]}"
-printf '%q ' "$python" -m verl.trainer.main_ppo "${overrides[@]}" && echo
+"${PYTHON:-python}" "$here/check.py" "${overrides[@]}"
+printf '%q ' "${command[@]}" "${overrides[@]}" && echo
 if [ "$dry_run" = true ]; then exit 0; fi
-exec "$python" -m verl.trainer.main_ppo "${overrides[@]}"
+exec "${command[@]}" "${overrides[@]}"

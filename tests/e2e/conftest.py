@@ -16,26 +16,22 @@ import pytest
 TIMEOUT_SECONDS = 900
 
 
-def main_ppo(folder: Path, *overrides: str) -> list[dict]:
-    """Run veRL's trainer and return its metrics: one dictionary per logged step, ``step`` included."""
-    metrics = folder / "metrics.jsonl"
+def run_training(folder: Path, command: list[str], **variables: str) -> list[dict]:
+    """Run a training command and return its metrics: one dictionary per logged step, ``step`` included.
+
+    Args:
+        folder: where metrics and output go.
+        command: the command, which logs into a file (``trainer.logger=[file]``).
+        variables: environment variables of its own.
+    """
+    metrics, log = folder / "metrics.jsonl", folder / "log.txt"
     environment = {
         **os.environ,
-        "VERL_PLATFORM": "cpu",
         "VERL_FILE_LOGGER_PATH": str(metrics),
         "HYDRA_FULL_ERROR": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
+        **variables,
     }
-    command = [
-        sys.executable,
-        "-m",
-        "verl.trainer.main_ppo",
-        "trainer.logger=[file]",
-        f"trainer.default_local_dir={folder}/checkpoints",
-        f"hydra.run.dir={folder}/hydra",
-        *overrides,
-    ]
-    log = folder / "log.txt"
     with log.open("w") as file:
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
@@ -48,6 +44,20 @@ def main_ppo(folder: Path, *overrides: str) -> list[dict]:
                 os.killpg(process.pid, signal.SIGTERM)
     assert code == 0, f"{' '.join(command)}\n{log.read_text()[-6000:]}"
     return [{"step": line["step"], **line["data"]} for line in map(json.loads, metrics.read_text().splitlines())]
+
+
+def main_ppo(folder: Path, *overrides: str) -> list[dict]:
+    """Run veRL's trainer on the CPU and return its metrics."""
+    command = [
+        sys.executable,
+        "-m",
+        "verl.trainer.main_ppo",
+        "trainer.logger=[file]",
+        f"trainer.default_local_dir={folder}/checkpoints",
+        f"hydra.run.dir={folder}/hydra",
+        *overrides,
+    ]
+    return run_training(folder, command, VERL_PLATFORM="cpu")
 
 
 @pytest.fixture

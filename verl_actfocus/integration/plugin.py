@@ -11,7 +11,6 @@ call to turn that into an error.
 from __future__ import annotations
 
 import sys
-from importlib.resources import files
 
 from verl_actfocus.integration.versions import require_supported_verl
 
@@ -30,7 +29,6 @@ assert PLATFORM_NAME
 from hydra.core.config_search_path import ConfigSearchPath  # noqa: E402  (the version is checked first)
 from hydra.core.plugins import Plugins  # noqa: E402
 from hydra.plugins.search_path_plugin import SearchPathPlugin  # noqa: E402
-from omegaconf import OmegaConf  # noqa: E402
 from verl.experimental.agent_loop.agent_loop import _agent_loop_registry  # noqa: E402
 from verl.plugin.platform.platform_manager import PlatformRegistry  # noqa: E402
 from verl.trainer.ppo import core_algos  # noqa: E402
@@ -39,6 +37,7 @@ from verl.workers.engine import EngineRegistry  # noqa: E402
 from verl.workers.rollout.base import _ROLLOUT_REGISTRY  # noqa: E402
 from verl.workers.rollout.replica import RolloutReplica, RolloutReplicaRegistry  # noqa: E402
 
+from verl_actfocus.config import resolvers  # noqa: E402
 from verl_actfocus.integration import estimators, policy_loss, trainer  # noqa: E402
 from verl_actfocus.integration.agent_loop import AGENT_NAME  # noqa: E402
 from verl_actfocus.integration.cpu import engines as _cpu_engines  # noqa: E402, F401  (registers on import)
@@ -58,19 +57,6 @@ class _ConfigSearchPath(SearchPathPlugin):
         search_path.append(provider="verl_actfocus", path="pkg://verl_actfocus.config")
 
 
-def _packaged_model(name: str) -> str:
-    """Resolve ``${actfocus.model:<name>}`` to the folder of a model that ships with the package.
-
-    Raises:
-        ValueError: no such model ships; the message lists those that do.
-    """
-    folder = files("verl_actfocus") / "models"
-    names = sorted(entry.name for entry in folder.iterdir() if (entry / "model").is_dir())
-    if name not in names:
-        raise ValueError(f"no packaged model {name!r}; there are {names}")
-    return str(folder / name)
-
-
 def _load_cpu_replica() -> type[RolloutReplica]:
     from verl_actfocus.integration.cpu.rollout import HFReplica
 
@@ -87,7 +73,7 @@ def _register() -> None:
     RolloutReplicaRegistry.register(CPU_ROLLOUT, _load_cpu_replica)
     _ROLLOUT_REGISTRY[(CPU_ROLLOUT, "async")] = "verl_actfocus.integration.cpu.rollout.HFServerAdapter"
     Plugins.instance().register(_ConfigSearchPath)
-    OmegaConf.register_new_resolver("actfocus.model", _packaged_model, replace=True)
+    resolvers.register()
 
 
 _register()

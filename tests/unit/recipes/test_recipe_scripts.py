@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3] / "recipes"
 SCRIPTS = sorted(ROOT.glob("*/run_*.sh"))
-PARAMETERS = ("MODEL", "WEIGHTING", "ALPHA", "BETA", "SIGNAL", "GPUS", "NODES", "SEED", "OUT")
+PARAMETERS = ("MODEL", "WEIGHTING", "ALPHA", "BETA", "SIGNAL", "GPUS", "NODES", "SEED", "OUT", "DEVICE")
 COMMAND = ["-m", "verl.trainer.main_ppo"]
 
 each_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: f"{path.parent.name}/{path.name}")
@@ -57,6 +57,18 @@ def test_a_dry_run_composes_and_prints_the_command_of_the_scripts_own_recipe(scr
         f"hydra.run.dir='{out}/hydra'",
     ]
     assert "128 trajectories played" in result.stdout
+
+
+@each_script
+def test_a_trial_on_a_cpu_is_the_same_command_with_one_more_group_and_a_folder_of_its_own(script):
+    result = run(script, "--dry-run", DEVICE="cpu")
+    assert result.returncode == 0, result.stderr
+    words = shlex.split(result.stdout.splitlines()[-1])
+    assert words[:5] == ["env", "VERL_PLATFORM=cpu", sys.executable, *COMMAND]
+    gpu, cpu = printed_overrides(run(script, "--dry-run")), words[5:]
+    assert cpu.pop(2) == "+actfocus/device=cpu_trial"
+    assert [item.replace("seed0-cpu", "seed0") for item in cpu] == gpu != cpu
+    assert "32 trajectories played" in result.stdout and "on each of 1 CPU process(es)" in result.stdout
 
 
 def test_every_parameter_reaches_the_configuration(compose_recipe, tmp_path):
@@ -117,6 +129,8 @@ def test_the_printed_command_is_the_one_that_is_started(tmp_path):
         ({"WEIGHTING": "uniform", "ALPHA": "0.5"}, "unset ALPHA"),
         ({"GPUS": "3"}, "32 trajectories cannot be shared equally by 3 GPUs"),
         ({"GPUS": "many"}, "trainer.n_gpus_per_node='many' must be an integer"),
+        ({"DEVICE": "tpu"}, "DEVICE=tpu: choose gpu or cpu"),
+        ({"DEVICE": "cpu", "MODEL": "Qwen/Qwen2.5-0.5B-Instruct"}, "unset MODEL"),
         ({"SEED": "-1"}, "data.seed=-1 must be an integer of at least 0"),
     ],
 )

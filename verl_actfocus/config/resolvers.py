@@ -1,0 +1,44 @@
+"""Values that the YAML files of this package look up: the tiny models that ship with it, and what they were made for.
+
+Free of veRL, so that a configuration can be composed and checked without importing it.
+"""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig, OmegaConf
+
+from verl_actfocus import models
+
+
+def register() -> None:
+    """Register the resolvers ``${actfocus.model:…}`` and ``${actfocus.options:…}`` with OmegaConf; may be repeated."""
+    OmegaConf.register_new_resolver("actfocus.model", packaged_model, replace=True)
+    OmegaConf.register_new_resolver("actfocus.options", task_options, replace=True)
+
+
+def packaged_model(*names: str) -> str:
+    """Return the folder of the first of these tiny models that ships with the package.
+
+    Raises:
+        ValueError: None of them ships; the message lists those that do.
+
+    Example:
+        >>> packaged_model("chess", "frozenlake").endswith("frozenlake")
+        True
+    """
+    shipped = models.available()
+    # The last name is looked up in any case, so that its error is raised.
+    return str(models.folder(next((name for name in names if name in shipped), names[-1])))
+
+
+def task_options(environment: str) -> DictConfig:
+    """Return the arguments of the environment's class with which its tiny model was made; none without such a model.
+
+    Example:
+        >>> task_options("frozenlake")
+        {'success_rate': 1.0}
+    """
+    from verl_actfocus.warmstart.tasks import TASKS  # every process of a run registers, few ask
+
+    # As a configuration: OmegaConf.resolve, which veRL calls, does not take a plain dictionary.
+    return OmegaConf.create(dict(TASKS[environment].env_options) if environment in TASKS else {})
