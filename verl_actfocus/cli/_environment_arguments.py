@@ -10,6 +10,8 @@ from typing import Any
 from verl_actfocus import envs
 from verl_actfocus.envs import TextEnv
 
+#: Budgets of an episode that can be given on the command line.
+LIMITS = ("turns", "actions_per_turn", "actions", "words", "response_tokens")
 #: The environments that a command takes unless others are named: the paper's, which need no extra package.
 DEFAULT_ENVIRONMENTS = ("sokoban", "frozenlake", "sudoku", "webshop")
 
@@ -24,6 +26,18 @@ def add_option_argument(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="argument of the environment's class, such as success_rate=0.8 or size=(7,7); may be repeated",
     )
+
+
+def add_limit_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds one argument for each budget of an episode."""
+    for name in LIMITS:
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=positive, metavar="N", help=f"budget '{name}' (default: the environment's)")
+
+
+def given_limits(args: argparse.Namespace) -> dict[str, int]:
+    """Returns the budgets that were given on the command line."""
+    return {name: vars(args)[name] for name in LIMITS if vars(args)[name] is not None}
 
 
 def parse_option(text: str) -> tuple[str, Any]:

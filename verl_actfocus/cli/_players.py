@@ -11,8 +11,7 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -25,6 +24,9 @@ from verl_actfocus.interaction.prompts import (
     THINK_CLOSE,
     THINK_OPEN,
 )
+
+if TYPE_CHECKING:
+    from verl_actfocus.evaluation.prompts import Transcript
 
 
 @dataclass(frozen=True)
@@ -136,77 +138,56 @@ def random_policy(seed: int) -> Callable[[TextEnv], str]:
 
 
 class LocalModel:
-    """Samples responses from a Hugging Face model on this computer.
+    """Samples responses from a Hugging Face model on this computer, as `actfocus eval` does.
 
-    The prompt is built by the encoder that the rollout's prompts are tested against, so the model sees the
-    same tokens here as in training: nothing is encoded twice, and what it sampled stays as it was sampled.
+    The model sees the tokens of the rollout: nothing is encoded twice, and what it sampled stays as it was sampled.
 
     Args:
-        path: Folder with the model and its tokenizer, or with `model/` and `tokenizer/` as `actfocus warmstart`
-            writes it.
+        path: The model, see `verl_actfocus.evaluation.checkpoints.find_model`.
         temperature: Of the sampling; 0 takes the most likely token.
         seed: Seeds the sampling.
+        most_tokens: Most tokens of an episode, where the model's context does not end before.
 
     Raises:
-        ValueError: The folder holds no model, or the tokenizer is not a ChatML one.
+        ValueError: There is no model, or one that cannot be played with.
     """
 
-    def __init__(self, path: str, temperature: float, seed: int) -> None:
-        model_folder, tokenizer_folder = model_folders(Path(path))
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-        from transformers.utils import logging
+    def __init__(self, path: str, temperature: float, seed: int, most_tokens: int) -> None:
+        from verl_actfocus.evaluation import local
+        from verl_actfocus.evaluation.checkpoints import find_model, merge
+        from verl_actfocus.evaluation.settings import Lengths
 
-        from verl_actfocus.warmstart.encoding import TurnEncoder
-
-        logging.disable_progress_bar()
-        torch.manual_seed(seed)
-        self._tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
-        self._model = AutoModelForCausalLM.from_pretrained(model_folder).eval()
-        self._encoder = TurnEncoder(self._tokenizer)
-        self._temperature = temperature
-        self._ids: list[int] = []
+        try:
+            self._policy = local.LocalModel(merge(find_model(path)))
+        except ValueError as error:
+            raise ValueError(f"--policy model:{path}: {error}") from error
+        most = min(most_tokens, self._policy.context or most_tokens)
+        self._lengths = Lengths(prompt=most, response=most, total=most)
+        self._policy.begin(self._lengths, at_once=1)
+        self._builder = self._policy.prompts(THINK_OPEN)
+        self._temperature, self._seed = temperature, seed
+        self._transcript: Transcript | None = None
 
     def respond(self, episode: Episode, messages: list[Message]) -> Response | None:
         """Samples until the end of the turn, the episode's limit of response tokens, or the end of the context."""
-        import torch
+        from verl_actfocus.evaluation.prompts import Transcript
+        from verl_actfocus.generation.sampling import SamplingParams, response_seed
 
-        if episode.turn == 0:
-            self._ids = self._encoder.initial(messages)
+        if self._transcript is None:
+            self._transcript = Transcript(self._builder, self._lengths, episode.limits.response_tokens)
+            fits = self._transcript.open(messages) is None
         else:
-            self._ids += self._encoder.next_turn(messages[-1])
-        room = self._model.config.max_position_embeddings - len(self._ids)
-        if room <= 0:
+            fits = self._transcript.add_message(messages[-1])
+        if not fits:
             episode.stop(StopReason.CONTEXT_FULL)
             return None
-        prompt = torch.tensor([self._ids], device=self._model.device)
-        sampling = {"temperature": self._temperature, "top_k": 0, "top_p": 1.0} if self._temperature else {}
-        output = self._model.generate(
-            prompt,
-            attention_mask=torch.ones_like(prompt),
-            max_new_tokens=min(episode.limits.response_tokens, room),
-            do_sample=self._temperature > 0,
-            eos_token_id=self._encoder.turn_end_id,
-            pad_token_id=self._encoder.turn_end_id,
-            **sampling,
+        sampling = SamplingParams(
+            max_tokens=self._transcript.max_tokens,
+            temperature=self._temperature,
+            seed=response_seed(self._seed, None, self._seed, None, episode.turn),
         )
-        sampled = output[0, prompt.shape[1] :].tolist()
-        self._ids += sampled
-        text = str(self._tokenizer.decode(sampled, skip_special_tokens=True))
-        return Response(text, cut_off=sampled[-1] != self._encoder.turn_end_id)
-
-
-def model_folders(folder: Path) -> tuple[Path, Path]:
-    """Where in a folder the model lies and where its tokenizer.
-
-    Raises:
-        ValueError: There is no model.
-    """
-    if (folder / "config.json").exists():
-        return folder, folder
-    if (folder / "model" / "config.json").exists():
-        return folder / "model", folder / "tokenizer"
-    raise ValueError(
-        f"--policy model:{folder}: neither {folder / 'config.json'} nor {folder / 'model' / 'config.json'} exists; "
-        "name the folder of a Hugging Face model or one that 'actfocus warmstart' wrote"
-    )
+        self._policy.ask("turn", self._transcript.ids, sampling)
+        answer = self._policy.answers()["turn"]
+        self._transcript.add_response(answer.ids)
+        text = str(self._policy.tokenizer.decode(list(answer.ids), skip_special_tokens=True))
+        return Response(text, cut_off=answer.cut_off)

@@ -6,12 +6,15 @@ import argparse
 import dataclasses
 
 from verl_actfocus import envs
-from verl_actfocus.cli._environment_arguments import add_option_argument, make_environment, positive
+from verl_actfocus.cli._environment_arguments import (
+    add_limit_arguments,
+    add_option_argument,
+    given_limits,
+    make_environment,
+)
 from verl_actfocus.cli._players import ActionPolicy, Human, LocalModel, Player, random_policy
 from verl_actfocus.envs import EpisodeLimits, TextEnv, experts
 from verl_actfocus.interaction import Episode, Message, TurnResult
-
-LIMITS = ("turns", "actions_per_turn", "actions", "words", "response_tokens")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,14 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy",
         default="human",
-        help="human (default), expert, random, or model:DIR for a Hugging Face model in a folder",
+        help="human (default), expert, random, or model:DIR for a model in a folder, as for 'actfocus eval --model'",
     )
     parser.add_argument("--temperature", type=float, default=0.5, help="sampling temperature of a model (default 0.5)")
     parser.add_argument("--task", help="take options and budgets from a miniature task of 'actfocus warmstart'")
     add_option_argument(parser)
-    for name in LIMITS:
-        flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, type=positive, help=f"budget '{name}' (default: the environment's)")
+    add_limit_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -100,7 +101,9 @@ def make_player(policy: str, env: str, seed: int, temperature: float) -> Player:
     """
     kind, _, folder = policy.partition(":")
     if kind == "model" and folder:
-        return LocalModel(folder, temperature, seed)
+        from verl_actfocus.evaluation.settings import paper_settings
+
+        return LocalModel(folder, temperature, seed, paper_settings(env).lengths.most)
     if policy == "human":
         return Human()
     if policy == "expert":
@@ -120,8 +123,7 @@ def _environment(args: argparse.Namespace) -> tuple[TextEnv, EpisodeLimits]:
         if miniature.environment != args.env:
             raise ValueError(f"--task {args.task}: is a miniature of {miniature.environment}, not of {args.env}")
         limits, options = miniature.limits, {**miniature.env_options, **options}
-    given = {name: vars(args)[name] for name in LIMITS if vars(args)[name] is not None}
-    return make_environment(args.env, options), dataclasses.replace(limits, **given)
+    return make_environment(args.env, options), dataclasses.replace(limits, **given_limits(args))
 
 
 def _show(message: Message) -> None:

@@ -174,19 +174,21 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_a_model_is_shown_the_tokens_of_the_rollout_and_keeps_what_it_sampled(model_folder: str) -> None:
     limits = envs.EpisodeLimits(turns=3, actions_per_turn=2, actions=6, words=40, response_tokens=6)
     episode = Episode(envs.make("frozenlake"), limits)
-    model = LocalModel(model_folder, temperature=1.0, seed=0)
-    encoder = TurnEncoder(model._tokenizer)
+    model = LocalModel(model_folder, temperature=1.0, seed=0, most_tokens=3600)
+    tokenizer = model._policy.tokenizer
+    encoder = TurnEncoder(tokenizer)
     expected = encoder.initial(messages := episode.reset(0))
     first = model.respond(episode, messages)
-    assert model._ids[: len(expected)] == expected
-    sampled = model._ids[len(expected) :]
+    assert model._transcript.ids[: len(expected)] == expected
+    sampled = model._transcript.ids[len(expected) :]
     assert first.cut_off and len(sampled) == 6
-    assert first.text == model._tokenizer.decode(sampled, skip_special_tokens=True)
+    assert first.text == tokenizer.decode(sampled, skip_special_tokens=True)
     following = episode.respond(first.text).next_message
     assert following is not None
-    expected += sampled + encoder.next_turn(following)
+    # veRL puts the line break after the end of a turn, which a cut-off response does not have
+    expected += sampled + encoder.next_turn(following)[1:]
     model.respond(episode, [following])
-    assert model._ids[: len(expected)] == expected
+    assert model._transcript.ids[: len(expected)] == expected
 
 
 def test_a_model_that_does_not_stop_is_cut_off_and_the_same_seed_samples_the_same(
@@ -203,11 +205,11 @@ def test_a_model_that_does_not_stop_is_cut_off_and_the_same_seed_samples_the_sam
 
 def test_an_episode_that_outgrows_the_models_context_ends_with_that_reason(model_folder: str) -> None:
     limits = envs.EpisodeLimits(turns=50, actions_per_turn=1, actions=50, words=9)
-    episode, model = Episode(envs.make("frozenlake"), limits), LocalModel(model_folder, temperature=1.0, seed=0)
+    episode, model = Episode(envs.make("frozenlake"), limits), LocalModel(model_folder, 1.0, 0, 3600)
     messages = episode.reset(0)
     lengths = []
     while (response := model.respond(episode, messages)) is not None:
-        lengths.append(len(model._ids))
+        lengths.append(len(model._transcript.ids))
         following = episode.respond("a response outside of the grammar").next_message
         assert following is not None and response.text
         messages = [following]
@@ -224,5 +226,5 @@ def test_a_model_that_ships_with_the_package_plays_its_miniature(capsys: pytest.
 
 
 def test_a_folder_without_a_model_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"--policy model:/nowhere: neither /nowhere/config\.json.*warmstart"):
+    with pytest.raises(ValueError, match=r"--policy model:/nowhere: /nowhere: there is no such folder"):
         play.run(arguments("frozenlake", "--policy", "model:/nowhere"))

@@ -1,0 +1,260 @@
+"""`actfocus eval`: how well a model plays, outside of training, with confidence intervals."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+import sys
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from verl_actfocus import envs
+from verl_actfocus.cli._environment_arguments import (
+    add_limit_arguments,
+    add_option_argument,
+    given_limits,
+    make_environment,
+    positive,
+)
+from verl_actfocus.evaluation import table
+from verl_actfocus.experiment.progress import Display, duration
+
+if TYPE_CHECKING:
+    from verl_actfocus.evaluation.policy import Policy
+    from verl_actfocus.evaluation.records import EvaluationFolder
+    from verl_actfocus.evaluation.runner import Attempt
+    from verl_actfocus.evaluation.settings import EvaluationSettings
+
+#: Exit code of an evaluation of which episodes are missing.
+INCOMPLETE = 1
+#: Share of the episodes between two lines of progress where the output is no terminal.
+_NEWS = 0.1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the subcommand."""
+    parser.description = (
+        "Let a model play the tasks of a training run's evaluation, with the prompts of training, and report success, "
+        "pass@k, valid turns and response length with 95 % confidence intervals. Without --profile the settings are "
+        "the paper's. The same command continues an evaluation that was interrupted."
+    )
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--model",
+        required=True,
+        metavar="PATH",
+        help="folder of a Hugging Face model or a name on its hub; a veRL checkpoint (global_step_N), or a run's "
+        "folder for its newest one; with --endpoint the server's name of the model",
+    )
+    model.add_argument("--endpoint", metavar="URL", help="OpenAI-compatible server that answers, such as vLLM's")
+    model.add_argument(
+        "--tokenizer",
+        metavar="PATH",
+        help="folder or hub name of tokenizer and configuration (default: the model's; with --endpoint --model)",
+    )
+    model.add_argument("--device", help="cpu or cuda (default: a GPU if there is one)")
+    model.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], help="number format (default: float32 on a CPU, bfloat16 on a GPU)"
+    )
+    tasks = parser.add_argument_group("tasks")
+    tasks.add_argument("--env", help=f"environment, with the paper's settings: {', '.join(envs.ENVIRONMENTS)}")
+    tasks.add_argument(
+        "--profile",
+        metavar="NAME",
+        help="settings of a packaged run's evaluation, e.g. cpu_frozenlake or sokoban_ppo",
+    )
+    tasks.add_argument("--episodes", type=positive, metavar="N", help="episodes in all (default: tasks × samples)")
+    tasks.add_argument("--samples-per-task", type=positive, metavar="K", help="episodes of each task (paper: 16)")
+    add_option_argument(parser)
+    add_limit_arguments(parser)
+    sampling = parser.add_argument_group("sampling")
+    sampling.add_argument("--temperature", type=float, help="0 takes the most likely token (default 0.5, the paper's)")
+    sampling.add_argument("--seed", type=int, help="seed of the sampling (default 0); the tasks do not depend on it")
+    sampling.add_argument("--prefill", metavar="TEXT", help="text that every response continues (default <think>)")
+    running = parser.add_argument_group("running")
+    running.add_argument("--batch-size", type=positive, default=64, metavar="N", help="episodes at a time (default 64)")
+    running.add_argument("--out", type=Path, metavar="DIR", help="folder of the results (default outputs/eval-…)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluates and prints.
+
+    Args:
+        args: The parsed arguments.
+
+    Returns:
+        0; 1 if episodes failed for a reason that is not the model's.
+
+    Raises:
+        ValueError: An argument names something that does not exist or does not fit.
+        ExperimentError: The folder holds another evaluation, or is in use.
+    """
+    settings = settings_from(args)
+    # An option that the class does not take is found before a model is loaded.
+    make_environment(settings.environment, settings.options).close()
+    from verl_actfocus.evaluation.records import EvaluationFolder
+    from verl_actfocus.evaluation.runner import run as play
+
+    folder = EvaluationFolder(args.out or Path("outputs") / f"eval-{args.profile or args.env}-{_short(args.model)}")
+    policy = _policy(args)
+    try:
+        _say_if_short(policy.context, settings)
+        with folder.claimed({"model": policy.identity(), "evaluation": settings.as_dict()}):
+            print(table.heading(args.model, settings), file=sys.stderr, flush=True)
+            progress = _Progress(settings.episodes)
+            attempt = play(policy, settings, folder, at_once=args.batch_size, watch=progress.show)
+            progress.close(attempt)
+            return _report(args.model, settings, policy, folder, attempt)
+    finally:
+        policy.close()
+
+
+def settings_from(args: argparse.Namespace) -> EvaluationSettings:
+    """Takes the settings of the profile, or the paper's for the environment, changed as the arguments say.
+
+    Raises:
+        ValueError: Neither or both do not fit, or a value is out of range.
+    """
+    from verl_actfocus.evaluation.settings import paper_settings, profile_settings
+
+    if args.profile is not None:
+        settings = profile_settings(args.profile)
+        if args.env not in (None, settings.environment):
+            raise ValueError(f"--profile {args.profile} is of {settings.environment}, not of --env {args.env}")
+    elif args.env is not None:
+        envs.spec(args.env)
+        settings = paper_settings(args.env)
+    else:
+        raise ValueError("name an environment with --env, or the settings of a training run with --profile")
+    given: dict[str, Any] = {
+        name: vars(args)[name] for name in ("temperature", "seed", "prefill") if vars(args)[name] is not None
+    }
+    changed = dataclasses.replace(
+        settings,
+        options={**settings.options, **dict(args.option)},
+        limits=dataclasses.replace(settings.limits, **given_limits(args)),
+        **given,
+    )
+    return changed.with_episodes(args.episodes, args.samples_per_task)
+
+
+def _policy(args: argparse.Namespace) -> Policy:
+    """Connects to the server, or loads the model, merged before if it is a checkpoint."""
+    if args.endpoint is not None:
+        if args.device or args.dtype:
+            raise ValueError("--device and --dtype are the server's with --endpoint; leave them out")
+        from verl_actfocus.evaluation.endpoint import EndpointModel
+
+        return EndpointModel(args.endpoint, args.model, args.tokenizer or args.model)
+    from verl_actfocus.evaluation.checkpoints import find_model, merge
+    from verl_actfocus.evaluation.local import LocalModel
+
+    source = find_model(args.model)
+    identity = source.fingerprint()
+    if source.shards is not None:
+        print(f"merging {source.shards} with veRL's model merger, unless that was done before", file=sys.stderr)
+        source = merge(source)
+        print(f"merged model (bfloat16): {source.model}", file=sys.stderr)
+    if args.tokenizer is not None:
+        source = dataclasses.replace(source, tokenizer=args.tokenizer)
+    return LocalModel(source, identity=identity, device=args.device, dtype=args.dtype)
+
+
+def _say_if_short(context: int | None, settings: EvaluationSettings) -> None:
+    """Says so if the model's context ends episodes that the settings would let go on."""
+    context, allowed = settings.context or context, settings.lengths.most
+    if context is not None and context < allowed:
+        print(
+            f"note: an episode may have {allowed} tokens, and the model's context holds {context}; longer episodes end "
+            "as context_full",
+            file=sys.stderr,
+        )
+
+
+def _report(
+    model: str, settings: EvaluationSettings, policy: Policy, folder: EvaluationFolder, attempt: Attempt
+) -> int:
+    """Writes the summary and prints it; returns the exit code."""
+    from verl_actfocus.evaluation import figures
+    from verl_actfocus.experiment import machine
+
+    found = figures.figures(attempt.finished) if attempt.finished else []
+    reasons = figures.stop_reasons(attempt.finished)
+    missing = settings.episodes - len(attempt.finished)
+    folder.finish(
+        {
+            "model": {"name": model, **policy.identity(), **policy.notes()},
+            "evaluation": settings.as_dict(),
+            "episodes": {
+                "asked": settings.episodes,
+                "finished": len(attempt.finished),
+                "failed": len(attempt.failures),
+                "not_played": missing - len(attempt.failures),
+            },
+            "figures": figures.summary_of(found),
+            "stop_reasons": reasons,
+            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "versions": machine.versions(),
+            "commit": machine.git_commit(),
+            "hardware": machine.hardware(),
+        }
+    )
+    if found:
+        print(table.table(found, reasons))
+    print(f"written: {folder.summary}, {folder.trajectories}")
+    if not missing:
+        return 0
+    print(
+        f"actfocus eval: {missing} of {settings.episodes} episodes are missing and in no figure: "
+        f"{len(attempt.failures)} failed for a reason that is not the model's ({folder.failures}), "
+        f"{missing - len(attempt.failures)} were not begun\n{table.failures(attempt.failures)}\n"
+        "once the cause is removed, the same command plays them",
+        file=sys.stderr,
+    )
+    return INCOMPLETE
+
+
+class _Progress:
+    """A line on the standard error: how far, how well so far, how much longer."""
+
+    def __init__(self, episodes: int) -> None:
+        self._episodes = episodes
+        self._display = Display("eval", sys.stderr)
+        self._began: tuple[float, int] | None = None
+        self._told = 0.0
+
+    def show(self, attempt: Attempt) -> None:
+        """Called after every episode."""
+        now, played = time.monotonic(), len(attempt.finished) + len(attempt.failures)
+        self._began = self._began or (now, played)
+        news = played / self._episodes >= self._told + _NEWS
+        if news:
+            self._told = played / self._episodes
+        self._display.show(self._line(attempt, now, played), news)
+
+    def close(self, attempt: Attempt) -> None:
+        """Writes the last line."""
+        began, _ = self._began or (time.monotonic(), 0)
+        played = len(attempt.finished) + len(attempt.failures)
+        self._display.close(f"{played}/{self._episodes} episodes | {duration(time.monotonic() - began)}")
+
+    def _line(self, attempt: Attempt, now: float, played: int) -> str:
+        began, before = self._began or (now, played)
+        parts = [f"{played}/{self._episodes} episodes"]
+        if attempt.finished:
+            parts.append(f"success {sum(one.success for one in attempt.finished) / len(attempt.finished):.1%}")
+        if attempt.failures:
+            parts.append(f"{len(attempt.failures)} failed")
+        if played > before:
+            left = (now - began) / (played - before) * (self._episodes - played)
+            parts.append(f"{duration(left)} left")
+        return " | ".join(parts)
+
+
+def _short(model: str) -> str:
+    """A model's name as part of a folder's: the last two parts of its path."""
+    parts = [part for part in Path(model).expanduser().parts if part.strip("/.")]
+    return re.sub(r"[^\w.-]+", "-", "-".join(parts[-2:])) or "model"

@@ -1,0 +1,152 @@
+"""What an evaluation found, as numbers with confidence intervals.
+
+Episodes of one task are alike, so intervals are bootstrapped over tasks with all their episodes, as in
+`verl_actfocus.experiment.statistics`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.special import comb
+
+from verl_actfocus.evaluation.records import EpisodeRecord, by_task
+from verl_actfocus.experiment.results import Outcomes
+from verl_actfocus.experiment.statistics import CONFIDENCE, RESAMPLES, Estimate, success_rate
+
+#: Seed of the bootstrap, fixed so that a summary can be made again.
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of an evaluation.
+
+    Attributes:
+        name: Its name in ``summary.json``.
+        label: Its name for people.
+        estimate: Value and interval.
+        share: Whether the value is a share between 0 and 1.
+    """
+
+    name: str
+    label: str
+    estimate: Estimate
+    share: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the value and its interval as plain values."""
+        low, high = self.estimate.interval or (None, None)
+        return {"value": self.estimate.value, "low": low, "high": high, "covers": self.estimate.covers}
+
+
+def pass_at_k(successes: NDArray[np.int64], episodes: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    """Estimate for each task the probability that at least one of `k` episodes succeeds.
+
+    The unbiased estimator of Chen et al. 2021 (arXiv 2107.03374, Eq. 1): ``1 - C(n - c, k) / C(n, k)``, the share of
+    the choices of `k` among the `n` episodes of a task in which a success is.
+
+    Args:
+        successes: successful episodes of each task, ``(tasks,)``.
+        episodes: episodes of each task, at least `k`.
+        k: how many tries.
+
+    Returns:
+        One probability for each task, ``(tasks,)``.
+
+    Raises:
+        ValueError: a task has fewer than `k` episodes.
+
+    Example:
+        >>> pass_at_k(np.array([0, 1, 4]), np.array([4, 4, 4]), 2)
+        array([0. , 0.5, 1. ])
+    """
+    if (episodes < k).any():
+        raise ValueError(f"pass@{k} needs at least {k} episodes of every task; one has {episodes.min()}")
+    return 1.0 - comb(episodes - successes, k) / comb(episodes, k)
+
+
+def figures(records: Sequence[EpisodeRecord]) -> list[Figure]:
+    """Summarise finished episodes.
+
+    Args:
+        records: the episodes, at least one.
+
+    Returns:
+        Success, pass@k for k = 1, 2, 4, … up to the episodes of a task, what the environment reports beyond success,
+        share of valid turns, reward, turns and response tokens.
+    """
+    groups = list(by_task(records).values())
+    outcomes = Outcomes.of((record.task, record.success) for record in records)
+    episodes = outcomes.episodes
+
+    def total(count: Callable[[EpisodeRecord], float]) -> NDArray[np.float64]:
+        """Sum over the episodes of each task."""
+        return np.array([sum(count(record) for record in group) for group in groups], dtype=float)
+
+    turns = total(lambda record: len(record.turns))
+    tokens = total(lambda record: record.tokens)
+    found = [Figure("success", "success", success_rate([outcomes]), share=True)]
+    k = 1
+    while k <= episodes.min():
+        rates = pass_at_k(outcomes.successes, episodes, k)
+        found.append(Figure(f"pass@{k}", f"pass@{k}", _ratio(rates, np.ones(len(rates)), 1.0), share=True))
+        k *= 2
+    for flag in sorted({name for record in records for name in record.flags}):
+        counted = np.array([sum(one.flags.get(flag, False) for one in group) for group in groups], dtype=float)
+        found.append(Figure(flag, flag.replace("_", " "), _ratio(counted, episodes, 1.0), share=True))
+    valid = total(lambda record: sum(turn.valid for turn in record.turns))
+    return [
+        *found,
+        Figure("valid_turn_rate", "valid turns", _ratio(valid, turns, 1.0), share=True),
+        Figure("reward", "reward", _ratio(total(lambda record: record.reward), episodes)),
+        Figure("turns", "turns per episode", _ratio(turns, episodes)),
+        Figure("response_tokens_per_turn", "response tokens per turn", _ratio(tokens, turns)),
+        Figure("response_tokens", "response tokens per episode", _ratio(tokens, episodes)),
+    ]
+
+
+def stop_reasons(records: Sequence[EpisodeRecord]) -> dict[str, int]:
+    """Count why the episodes ended, the most frequent reason first."""
+    return dict(Counter(record.stop_reason for record in records).most_common())
+
+
+def summary_of(found: Sequence[Figure]) -> dict[str, Any]:
+    """Return figures as plain values: name → value, low, high and what the interval covers."""
+    return {figure.name: figure.as_dict() for figure in found}
+
+
+def _ratio(amounts: NDArray, counts: NDArray, most: float | None = None) -> Estimate:
+    """Estimate the ratio of two sums over tasks, such as response tokens over turns.
+
+    Args:
+        amounts: numerator of each task, ``(tasks,)``.
+        counts: denominator of each task, positive.
+        most: the largest value that the ratio can have; None if there is none.
+    """
+    value = float(amounts.sum() / counts.sum())
+    if np.ptp(amounts / counts) == 0:
+        words = "the only task" if len(counts) == 1 else f"all {len(counts)} tasks"
+        return Estimate(value, None, f"no interval: {words} gave the same value")
+    result = stats.bootstrap(
+        (amounts, counts),
+        _ratio_of_sums,
+        paired=True,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="BCa",
+        rng=np.random.default_rng(_SEED),
+    )
+    low, high = (float(end) for end in result.confidence_interval)
+    return Estimate(value, (low, high if most is None else min(high, most)), f"bootstrap over the {len(counts)} tasks")
+
+
+def _ratio_of_sums(amounts: NDArray, counts: NDArray, axis: int = -1) -> NDArray:
+    return amounts.sum(axis=axis) / counts.sum(axis=axis)

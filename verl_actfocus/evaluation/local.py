@@ -1,0 +1,110 @@
+"""A Hugging Face model on this machine, CPU or GPU, with continuous batching."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from verl_actfocus.evaluation.checkpoints import ModelSource
+from verl_actfocus.evaluation.policy import Answer
+from verl_actfocus.evaluation.prompts import PromptBuilder, load_tokenizer, prompt_builder
+from verl_actfocus.evaluation.settings import Lengths
+from verl_actfocus.generation.batch import ContinuousBatch, end_tokens
+from verl_actfocus.generation.sampling import SamplingParams
+
+#: Number formats that a rollout computes in.
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class LocalModel:
+    """A model that is loaded here. It generates with the engine of the CPU rollout, on any device.
+
+    Args:
+        source: where it lies, merged.
+        identity: what tells it from another, see `ModelSource.fingerprint`.
+        device: ``cpu``, ``cuda`` or ``cuda:N``; None takes a GPU if there is one.
+        dtype: name in `DTYPES`; None takes float32 on a CPU and bfloat16 on a GPU, as rollouts in training do.
+
+    Raises:
+        ValueError: there is no model, or one that continuous batching does not serve.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        *,
+        identity: dict[str, Any] | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+    ) -> None:
+        logging.disable_progress_bar()
+        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._dtype = dtype or ("float32" if self._device == "cpu" else "bfloat16")
+        self._identity = identity or source.fingerprint()
+        self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(source.tokenizer)
+        try:
+            self.model = AutoModelForCausalLM.from_pretrained(
+                source.model, dtype=DTYPES[self._dtype], attn_implementation="sdpa", device_map=self._device
+            )
+        except OSError as error:
+            first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+            raise ValueError(f"no model could be read from {source.model}: {first}") from error
+        self.model.eval()
+        _check_architecture(self.model.config)
+        self.context: int | None = self.model.config.max_position_embeddings
+        self._batch: ContinuousBatch | None = None
+
+    def prompts(self, prefill: str) -> PromptBuilder:
+        """See `Policy`."""
+        return prompt_builder(self.tokenizer, self.model.config.model_type, prefill)
+
+    def identity(self) -> dict[str, Any]:
+        """See `Policy`."""
+        return {**self._identity, "dtype": self._dtype}
+
+    def notes(self) -> dict[str, Any]:
+        """See `Policy`."""
+        return {"device": self._device}
+
+    def begin(self, lengths: Lengths, at_once: int) -> None:
+        """See `Policy`; takes memory for the keys and values of `at_once` whole episodes."""
+        self._batch = ContinuousBatch(
+            self.model,
+            slots=at_once,
+            max_model_len=lengths.most,
+            eos_token_ids=end_tokens(self.model.generation_config, self.tokenizer),
+        )
+
+    def ask(self, key: str, prompt: Sequence[int], sampling: SamplingParams) -> None:
+        """See `Policy`."""
+        self._running.add(key, prompt, sampling)
+
+    def answers(self) -> dict[str, Answer]:
+        """See `Policy`."""
+        while not (finished := self._running.step()):
+            pass
+        return {key: Answer(one.token_ids, one.stop_reason == "length") for key, one in finished.items()}
+
+    def close(self) -> None:
+        """See `Policy`."""
+        self._batch = None
+
+    @property
+    def _running(self) -> ContinuousBatch:
+        if self._batch is None:
+            raise RuntimeError("LocalModel: begin() comes before the first prompt")
+        return self._batch
+
+
+def _check_architecture(config: Any) -> None:
+    """Refuse models whose layers the key/value cache cannot serve, instead of generating something else."""
+    layers = set(config.to_dict().get("layer_types") or ())
+    if layers - {"full_attention"}:
+        raise ValueError(
+            f"{config.name_or_path}: layers of the kinds {', '.join(sorted(layers))} are not generated with here; "
+            "serve the model with vLLM and name the server with --endpoint"
+        )

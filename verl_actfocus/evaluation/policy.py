@@ -1,0 +1,63 @@
+"""Who answers prompts in an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from transformers import PreTrainedTokenizerBase
+
+from verl_actfocus.evaluation.prompts import PromptBuilder
+from verl_actfocus.evaluation.settings import Lengths
+from verl_actfocus.generation.sampling import SamplingParams
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response, or why there is none.
+
+    Attributes:
+        ids: Sampled tokens, the end of turn included if it was reached.
+        cut_off: Whether the length limit came first.
+        error: What went wrong, in words; None if the response is one. It says nothing about the model.
+        lost: Whether no further prompt will be answered either.
+    """
+
+    ids: Sequence[int] = ()
+    cut_off: bool = False
+    error: str | None = None
+    lost: bool = False
+
+
+class Policy(Protocol):
+    """Answers many prompts at a time.
+
+    Attributes:
+        tokenizer: Encodes prompts and decodes responses.
+        context: Most tokens of prompt and response together; None if it is not known.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    context: int | None
+
+    def prompts(self, prefill: str) -> PromptBuilder:
+        """Return the builder of this model's prompts."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells this model from another, as plain values."""
+
+    def notes(self) -> dict[str, Any]:
+        """Return what else the summary should say of this model; it may differ when an evaluation is continued."""
+
+    def begin(self, lengths: Lengths, at_once: int) -> None:
+        """Get ready to answer up to `at_once` prompts at a time, of episodes of these lengths."""
+
+    def ask(self, key: str, prompt: Sequence[int], sampling: SamplingParams) -> None:
+        """Put a prompt to the model; the answer comes under its key."""
+
+    def answers(self) -> dict[str, Answer]:
+        """Wait until at least one prompt is answered; return all answers that are there. Something must be asked."""
+
+    def close(self) -> None:
+        """Let go of what was taken; prompts that are not answered yet are dropped."""

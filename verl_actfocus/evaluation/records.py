@@ -1,0 +1,190 @@
+"""What an evaluation keeps on disk, and which folder may be continued.
+
+=======================  ==============================================================================================
+``settings.json``        model and settings, written first; a folder with other ones is refused
+``trajectories.jsonl``   every finished episode, one a line, written as it ends
+``failures.jsonl``       episodes of the last attempt that failed for a reason that is not the model's
+``summary.json``         settings, figures, versions, hardware; written last
+=======================  ==============================================================================================
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from verl_actfocus.experiment.errors import ExperimentError
+from verl_actfocus.experiment.folder import write_json
+from verl_actfocus.experiment.settings import differences, flatten, in_words
+from verl_actfocus.interaction import Message
+
+
+@dataclass(kw_only=True)
+class TurnRecord:
+    """One response and what came of it."""
+
+    #: The response as it was decoded, without the prefill.
+    text: str
+    #: Actions that the response names; empty if it is outside the grammar.
+    parsed: list[str]
+    #: Actions that the environment executed.
+    executed: list[str]
+    #: Whether the response was well-formed and the environment refused nothing.
+    valid: bool
+    #: Why the turn is invalid; None if it is valid.
+    problem: str | None
+    #: Reward of the turn, format penalty included.
+    reward: float
+    #: Tokens that the model sampled, the end of turn included.
+    tokens: int
+    #: Executed actions that changed the state.
+    effective_actions: int
+
+
+@dataclass(kw_only=True)
+class EpisodeRecord:
+    """One episode as the model played it."""
+
+    #: Seed of the environment.
+    task: int
+    #: Number of the episode among those of its task, from 0.
+    sample: int
+    #: Whether the task was solved.
+    success: bool = False
+    #: Sum of the turn rewards.
+    reward: float = 0.0
+    #: Value of `verl_actfocus.interaction.StopReason`.
+    stop_reason: str = ""
+    #: What the environment's last step reported as true or false beyond the interface, such as WebShop's ``purchase``.
+    flags: dict[str, bool] = field(default_factory=dict)
+    #: What failed if the end is not the model's doing; None otherwise.
+    failure: str | None = None
+    #: The turns.
+    turns: list[TurnRecord] = field(default_factory=list)
+    #: The conversation as the model saw it, the prefill at the beginning of every response.
+    messages: list[Message] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the model sampled."""
+        return sum(turn.tokens for turn in self.turns)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> EpisodeRecord:
+        """Read a record back.
+
+        Raises:
+            TypeError: a field is missing or unknown.
+            KeyError: there are no turns.
+        """
+        return cls(**{**values, "turns": [TurnRecord(**turn) for turn in values["turns"]]})
+
+
+@dataclass(frozen=True)
+class EvaluationFolder:
+    """The files of one evaluation.
+
+    Args:
+        path: the folder; it need not exist yet.
+    """
+
+    path: Path
+
+    @property
+    def trajectories(self) -> Path:
+        """Finished episodes."""
+        return self.path / "trajectories.jsonl"
+
+    @property
+    def failures(self) -> Path:
+        """Failed episodes of the last attempt."""
+        return self.path / "failures.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        """Settings and figures."""
+        return self.path / "summary.json"
+
+    @contextmanager
+    def claimed(self, settings: dict[str, Any]) -> Iterator[None]:
+        """Claim the folder for an evaluation, or make sure that it was claimed for this one, while the block runs.
+
+        Args:
+            settings: model and settings, as plain values.
+
+        Raises:
+            ExperimentError: the folder holds another evaluation or other files, or is in use.
+        """
+        begun = self.path / "settings.json"
+        wanted = json.loads(json.dumps(settings))
+        if begun.exists():
+            changes = differences(flatten(json.loads(begun.read_text(encoding="utf-8"))), flatten(wanted))
+            if changes:
+                raise ExperimentError(
+                    f"{self.path} holds an evaluation with other settings ({in_words(changes)}); choose another --out "
+                    "or delete the folder"
+                )
+        elif self.path.exists() and any(self.path.iterdir()):
+            raise ExperimentError(f"{self.path} holds files but no evaluation; choose another --out")
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ExperimentError(f"{self.path} is in use by another evaluation; wait for it or end it") from error
+            write_json(begun, wanted)
+            yield
+
+    def episodes(self) -> list[EpisodeRecord]:
+        """Read the finished episodes. A last line that was cut off in the middle is removed from the file.
+
+        Raises:
+            ExperimentError: another line is not an episode.
+        """
+        if not self.trajectories.exists():
+            return []
+        text = self.trajectories.read_text(encoding="utf-8")
+        whole, _, rest = text.rpartition("\n")
+        if rest:
+            self.trajectories.write_text(whole + "\n" if whole else "", encoding="utf-8")
+        records = []
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                records.append(EpisodeRecord.from_dict(json.loads(line)))
+            except (ValueError, TypeError, KeyError) as error:
+                raise ExperimentError(f"{self.trajectories}, line {number}: not an episode: {line[:80]!r}") from error
+        return records
+
+    def add(self, record: EpisodeRecord) -> None:
+        """Write a finished episode."""
+        _append(self.trajectories, record)
+
+    def forget_failures(self) -> None:
+        """Begin a new attempt: what failed before is played again."""
+        self.failures.unlink(missing_ok=True)
+
+    def add_failure(self, record: EpisodeRecord) -> None:
+        """Write a failed episode."""
+        _append(self.failures, record)
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Write the summary."""
+        write_json(self.summary, summary)
+
+
+def by_task(records: Sequence[EpisodeRecord]) -> dict[int, list[EpisodeRecord]]:
+    """Group episodes by their task, tasks and samples ascending."""
+    groups: dict[int, list[EpisodeRecord]] = {}
+    for record in sorted(records, key=lambda one: (one.task, one.sample)):
+        groups.setdefault(record.task, []).append(record)
+    return groups
+
+
+def _append(path: Path, record: EpisodeRecord) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")

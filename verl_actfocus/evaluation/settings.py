@@ -1,0 +1,212 @@
+"""What an evaluation plays and how it samples: the paper's settings, a training run's, or changed ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from verl_actfocus.config import resolvers
+from verl_actfocus.config.environment import EnvironmentSettings
+from verl_actfocus.envs import EpisodeLimits
+from verl_actfocus.experiment.runs import packaged_groups
+from verl_actfocus.interaction.prompts import THINK_OPEN
+
+#: Evaluation of the paper where no packaged recipe says it (He et al. 2026, App. C): 16 episodes of a task at 0.5.
+PAPER_SAMPLES = 16
+PAPER_TEMPERATURE = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """Most tokens of an episode, as veRL counts them."""
+
+    #: The first prompt (``data.max_prompt_length``).
+    prompt: int
+    #: Everything after it, responses and later messages (``data.max_response_length``).
+    response: int
+    #: Both together (``rollout.max_model_len``); None sets no limit of its own.
+    total: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value is not None and value < 1:
+                raise ValueError(f"the most tokens of {name!r} is {value}: it must be at least 1")
+
+    @property
+    def most(self) -> int:
+        """Most tokens of an episode altogether."""
+        both = self.prompt + self.response
+        return both if self.total is None else min(both, self.total)
+
+    def within(self, context: int | None) -> Lengths:
+        """Return the lengths for a model whose context holds so many tokens; None for a context without a limit."""
+        limits = [limit for limit in (self.total, context) if limit is not None]
+        return dataclasses.replace(self, total=min(limits, default=None))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """Everything but the model that decides what an evaluation finds.
+
+    Raises:
+        ValueError: the environment is unknown, or a number is out of range.
+
+    Example:
+        >>> settings = profile_settings("cpu_frozenlake")
+        >>> settings.tasks, settings.samples, settings.temperature
+        (64, 4, 1.0)
+    """
+
+    #: Name in `verl_actfocus.envs.ENVIRONMENTS`.
+    environment: str
+    #: Arguments of the environment's class in evaluation.
+    options: Mapping[str, Any]
+    #: Budgets of an episode.
+    limits: EpisodeLimits
+    #: Most tokens of an episode.
+    lengths: Lengths
+    #: Distinct tasks: environment seeds from `first_task` on.
+    tasks: int
+    #: Episodes of each task.
+    samples: int
+    #: Sampling temperature; 0 takes the most likely token.
+    temperature: float
+    #: First environment seed.
+    first_task: int = 0
+    #: Nucleus of the sampling; 1 keeps all tokens.
+    top_p: float = 1.0
+    #: Most probable tokens kept; -1 keeps all.
+    top_k: int = -1
+    #: Seed of the sampling. The tasks do not depend on it.
+    seed: int = 0
+    #: Text that every response continues.
+    prefill: str = THINK_OPEN
+    #: Reward of a turn without a valid response.
+    format_penalty: float = -0.1
+    #: Context that the model is given instead of its own (``override_config.max_position_embeddings``).
+    context: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("tasks", "samples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: there must be at least 1")
+        if self.temperature < 0:
+            raise ValueError(f"the temperature is {self.temperature}: it must be 0 (greedy) or positive")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}: it must lie in (0, 1]")
+        # Refuses an unknown environment, and tasks that training would draw.
+        EnvironmentSettings(name=self.environment, val_seed=self.first_task, val_size=self.tasks)
+
+    @property
+    def episodes(self) -> int:
+        """Episodes of the whole evaluation."""
+        return self.tasks * self.samples
+
+    def schedule(self) -> list[tuple[int, int]]:
+        """Return (task, sample) of every episode; the episodes of a task stand together."""
+        tasks = range(self.first_task, self.first_task + self.tasks)
+        return [(task, sample) for task in tasks for sample in range(self.samples)]
+
+    def with_episodes(self, episodes: int | None, samples: int | None) -> EvaluationSettings:
+        """Return the settings for another number of episodes in all, or of each task.
+
+        Args:
+            episodes: episodes in all; None keeps the number of tasks.
+            samples: episodes of each task; None keeps it.
+
+        Raises:
+            ValueError: the episodes are no multiple of the samples.
+        """
+        samples = self.samples if samples is None else samples
+        tasks = self.tasks
+        if episodes is not None:
+            tasks, rest = divmod(episodes, samples)
+            if rest or not tasks:
+                raise ValueError(
+                    f"{episodes} episodes cannot be {samples} of each task: take a multiple of {samples}, or another "
+                    "number of samples per task"
+                )
+        return dataclasses.replace(self, tasks=tasks, samples=samples)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values."""
+        return asdict(self)
+
+
+def profiles() -> list[str]:
+    """Return the names of the packaged profiles: the miniature runs and the recipes."""
+    return [*packaged_groups("run"), *packaged_groups("recipe")]
+
+
+def profile_settings(profile: str) -> EvaluationSettings:
+    """Return the evaluation of a packaged training run.
+
+    Args:
+        profile: name of a configuration group under ``+actfocus/run`` or ``+actfocus/recipe``.
+
+    Raises:
+        ValueError: there is no such profile, or it holds no environment.
+    """
+    for folder in ("run", "recipe"):
+        if profile in packaged_groups(folder):
+            return _settings(_compose(f"+actfocus/{folder}={profile}"))
+    raise ValueError(f"unknown profile {profile!r}: choose one of {', '.join(profiles())}")
+
+
+def paper_settings(environment: str) -> EvaluationSettings:
+    """Return the paper's evaluation of an environment (He et al. 2026, App. C).
+
+    Args:
+        environment: name in `verl_actfocus.envs.ENVIRONMENTS`. One that the paper does not have takes its own budgets,
+            and the paper's numbers of tasks and samples and temperature.
+
+    Raises:
+        ValueError: the environment is unknown.
+    """
+    if f"{environment}_grpo" in packaged_groups("recipe"):  # PPO's recipe evaluates alike
+        return _settings(_compose(f"+actfocus/recipe={environment}_grpo"))
+    if environment in packaged_groups("env"):
+        return _settings(_compose(f"+actfocus/env={environment}"))
+    return _settings(_compose("+actfocus/env=_episodes", f"data.environment.name={environment}"))
+
+
+def _compose(*overrides: str) -> DictConfig:
+    """Compose packaged groups alone, without veRL's own configuration."""
+    resolvers.register()
+    with initialize_config_dir(str(files("verl_actfocus.config")), version_base=None):
+        return compose(overrides=list(overrides))
+
+
+def _settings(config: DictConfig) -> EvaluationSettings:
+    def value(name: str, default: Any) -> Any:
+        found = OmegaConf.select(config, name)
+        return default if found is None else found
+
+    environment = EnvironmentSettings.from_config(config.data)
+    rollout = "actor_rollout_ref.rollout"
+    return EvaluationSettings(
+        environment=environment.name,
+        options={**environment.kwargs, **environment.val_kwargs},
+        limits=environment.episode_limits(),
+        lengths=Lengths(
+            prompt=config.data.max_prompt_length,
+            response=config.data.max_response_length,
+            total=value(f"{rollout}.max_model_len", None),
+        ),
+        tasks=environment.val_size,
+        first_task=environment.val_seed,
+        samples=value(f"{rollout}.val_kwargs.n", PAPER_SAMPLES),
+        temperature=float(value(f"{rollout}.val_kwargs.temperature", PAPER_TEMPERATURE)),
+        # veRL's own values where a profile has none (verl/trainer/config/rollout/rollout.yaml).
+        top_p=float(value(f"{rollout}.val_kwargs.top_p", 1.0)),
+        top_k=value(f"{rollout}.val_kwargs.top_k", -1),
+        prefill=value("algorithm.actfocus.tags.prefill", THINK_OPEN),
+        format_penalty=environment.format_penalty,
+        context=value("actor_rollout_ref.model.override_config.max_position_embeddings", None),
+    )
