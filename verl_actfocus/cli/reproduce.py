@@ -8,7 +8,7 @@ from pathlib import Path
 
 from verl_actfocus.cli._environment_arguments import positive
 from verl_actfocus.cli._training import INTERRUPTED, RUN_FAILED, end_cleanly, warn_about_memory
-from verl_actfocus.experiment.requirements import require_verl
+from verl_actfocus.experiment.requirements import require_gpu, require_verl
 from verl_actfocus.reproduction.grid import Request, cells, distinct_runs
 from verl_actfocus.reproduction.specification import find_table, read_profile, read_table, tables_folder
 from verl_actfocus.reproduction.training import state, title, train
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     requests = [_request(args, name) for name in args.tables]
     if args.dry_run:
         return _list(requests)
-    failed, interrupted = (0, False) if args.no_training else _train(requests, args.profile)
+    failed, interrupted = (0, False) if args.no_training else _train(requests)
     from verl_actfocus.reproduction.writing import write_table
 
     for request in requests:
@@ -96,13 +96,16 @@ def _list(requests: list[Request]) -> int:
     return 0
 
 
-def _train(requests: list[Request], profile: str) -> tuple[int, bool]:
+def _train(requests: list[Request]) -> tuple[int, bool]:
     """Train; returns the number of failed runs, and whether Ctrl-C was pressed."""
-    if profile == "cpu":
+    runs = distinct_runs([cell for request in requests for cell in cells(request)])
+    if any(not run.on_cpu for run in runs):
+        require_gpu()
+    else:
         warn_about_memory()
     end_cleanly()
     try:
-        failures = train(distinct_runs([cell for request in requests for cell in cells(request)]))
+        failures = train(runs)
     except KeyboardInterrupt:
         return 0, True
     for failure in failures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import PackageNotFoundError, requires, version
 
 from packaging.requirements import Requirement
@@ -49,3 +50,18 @@ def require_verl() -> None:
         if requirement.name == "verl" and how is not None:
             found = installed_version(requirement) or "none"
             raise ExperimentError(f"training needs {requirement}, found {found}; {how}")
+
+
+def require_gpu() -> None:
+    """Make sure that a run on GPUs has some: on this machine, or in the Ray cluster that RAY_ADDRESS names.
+
+    Raises:
+        ExperimentError: there are none; the message holds the remedy.
+    """
+    import torch
+
+    if not torch.cuda.is_available() and not os.environ.get("RAY_ADDRESS"):
+        raise ExperimentError(
+            "torch finds no GPU here; run this on a GPU node, name a Ray cluster with RAY_ADDRESS, or train the "
+            "miniature with --profile cpu"
+        )

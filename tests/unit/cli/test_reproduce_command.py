@@ -1,0 +1,76 @@
+"""``actfocus reproduce`` turns its arguments into a grid, and ends as shells expect."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from verl_actfocus.cli.main import main
+
+WORDS = ["reproduce", "table6", "--profile", "cpu", "--seeds", "1", "--only", "frozenlake"]
+pytestmark = pytest.mark.usefixtures("trainer")
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_one_command_trains_the_runs_and_writes_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*WORDS, "--out", str(tmp_path)]) == 0
+    runs = {str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("done.json")}
+    assert runs == {"cpu/frozenlake-grpo/uniform-seed1", "cpu/frozenlake-grpo/actfocus-seed1"}
+    assert "| FrozenLake, GRPO | tiny" in (tmp_path / "cpu/table6-cpu.md").read_text()
+    assert str(tmp_path / "cpu/table6-cpu.tex") in capsys.readouterr().out
+
+
+def test_a_failed_run_ends_with_1_and_the_table_is_written_without_it(
+    tmp_path: Path, trainer: dict[str, bool], capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer["dies"] = True
+    assert main([*WORDS, "--out", str(tmp_path)]) == 1
+    assert "frozenlake-grpo/actfocus-seed1: grpo actfocus seed 1 failed with exit code 1" in capsys.readouterr().err
+    assert "1 of the runs asked for are not finished" in (tmp_path / "cpu/table6-cpu.md").read_text()
+
+
+def test_a_dry_run_lists_the_runs_and_their_commands_and_trains_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*WORDS, "--out", str(tmp_path), "--dry-run", "--", "trainer.test_freq=2"]) == 0
+    output = capsys.readouterr().out
+    assert "frozenlake-grpo/actfocus-seed1: to do" in output
+    assert "2 runs, 0 done" in output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_training_the_table_shows_what_is_there(tmp_path: Path) -> None:
+    main([*WORDS, "uniform", "--out", str(tmp_path)])
+    assert main([*WORDS, "--out", str(tmp_path), "--no-training", "--write-to", str(tmp_path / "tables")]) == 0
+    text = (tmp_path / "tables/table6-cpu.md").read_text()
+    assert "1 of the runs asked for are not finished" in text
+
+
+def test_a_gpu_table_is_refused_where_there_is_no_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    words = ["reproduce", "table6", "--seeds", "1", "--only", "sokoban", "small", "--out", str(tmp_path)]
+    assert main(words) == 2
+    assert "torch finds no GPU here; run this on a GPU node" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_words_after_two_dashes_are_refused_by_commands_that_have_no_use_for_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["doctor", "--", "trainer.test_freq=2"])
+    assert end.value.code == 2
+    assert "doctor takes no words after --" in capsys.readouterr().err
