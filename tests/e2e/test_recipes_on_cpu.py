@@ -65,6 +65,9 @@ def test_two_steps_are_made_with_an_evaluation_before_and_after(trial):
         check_training_step(step)
         assert math.isfinite(step["actor/loss"]) and step["actor/entropy"] > 0
         assert step["rollout/stop/context_full"] < 1
+        # Success and purchase are two rows of the paper's tables.
+        assert ("rollout/purchase" in step) == (trial.env == "webshop")
+    assert ("val/purchase" in trial.metrics[0]) == (trial.env == "webshop")
 
 
 def test_the_groups_with_the_largest_reward_spread_are_trained_on(trial):

@@ -106,6 +106,9 @@ class TextEnv(gymnasium.Env[str, str]):
     """
 
     metadata = ANSI_ONLY
+    #: Keys beyond `StepInfo` that every `step` adds to its info as true or false, and whose last value says something
+    #: about the whole episode, as WebShop's `purchase`. Training and evaluation average them under these names.
+    outcomes: tuple[str, ...] = ()
 
     def __init__(self, render_mode: str = "ansi") -> None:
         modes = self.metadata["render_modes"]

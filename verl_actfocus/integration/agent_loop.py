@@ -275,6 +275,7 @@ class _Play:
             effective_actions=self._effective,
             response_tokens=sum(tokens.mask),
             seed=seed,
+            outcomes=episode.outcomes,
         )
         steps = [step for step in self._steps if step is not None]
         return EpisodeOutput(

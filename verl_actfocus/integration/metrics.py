@@ -7,8 +7,8 @@ for it. Training and evaluation summarise the same records.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,17 @@ from verl_actfocus.interaction import StopReason
 _STATE_FILE = "actfocus.json"
 
 
+#: Metrics that every environment has, beside the share of every stop reason.
+_SUMMARY = ("success", "valid_turn_rate", "effective_action_rate", "turns", "response_length")
+
+
 @dataclass(frozen=True, kw_only=True)
 class EpisodeRecord:
-    """What became of one episode."""
+    """What became of one episode.
+
+    Raises:
+        ValueError: an outcome has the name of a field or of another metric.
+    """
 
     #: 1.0 if the environment reported the task solved.
     success: float
@@ -40,39 +48,55 @@ class EpisodeRecord:
     response_tokens: int
     #: Seed of the environment.
     seed: int
+    #: What the environment declares beyond success (`verl_actfocus.envs.TextEnv.outcomes`).
+    outcomes: Mapping[str, bool] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        taken = {"reward", *(f.name for f in fields(self)), *_SUMMARY} & self.outcomes.keys()
+        if taken:
+            raise ValueError(f"an environment declares the outcomes {sorted(taken)}: another metric has that name")
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the record as veRL stores it."""
-        return asdict(self)
+        """Return the record as veRL stores it: outcomes beside the fields, with ``outcomes`` naming them."""
+        outcomes = {name: float(value) for name, value in self.outcomes.items()}
+        return {**asdict(self), **outcomes, "outcomes": list(outcomes)}
 
 
 def summarise(records: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Summarise episode records.
 
     Args:
-        records: dictionaries with the fields of `EpisodeRecord`, at least one.
+        records: what `EpisodeRecord.as_dict` returned, at least one.
 
     Returns:
         ``success``, ``valid_turn_rate`` (share of turns), ``effective_action_rate`` (share of executed actions),
-        ``turns``, ``response_length`` (generated tokens of an episode) as means, and the share of every stop reason as
-        ``stop/<reason>``.
+        ``turns``, ``response_length`` (generated tokens of an episode) as means, the share of every stop reason as
+        ``stop/<reason>``, and every outcome that the environment declares under its name, the mean over the episodes
+        that have it.
     """
     total = {name: float(sum(record[name] for record in records)) for name in _numeric_fields()}
     count = len(records)
-    summary = {
-        "success": total["success"] / count,
-        "valid_turn_rate": total["valid_turns"] / total["turns"] if total["turns"] else 0.0,
-        "effective_action_rate": total["effective_actions"] / total["actions"] if total["actions"] else 0.0,
-        "turns": total["turns"] / count,
-        "response_length": total["response_tokens"] / count,
-    }
+    values = (
+        total["success"] / count,
+        total["valid_turns"] / total["turns"] if total["turns"] else 0.0,
+        total["effective_actions"] / total["actions"] if total["actions"] else 0.0,
+        total["turns"] / count,
+        total["response_tokens"] / count,
+    )
+    summary = dict(zip(_SUMMARY, values, strict=True))
     for reason in StopReason:
         summary[f"stop/{reason.value}"] = float(np.mean([record["stop_reason"] == reason.value for record in records]))
+    for name in _outcome_names(record["outcomes"] for record in records):
+        summary[name] = float(np.mean([record[name] for record in records if name in record["outcomes"]]))
     return summary
 
 
 def _numeric_fields() -> list[str]:
-    return [f.name for f in fields(EpisodeRecord) if f.name != "stop_reason"]
+    return [f.name for f in fields(EpisodeRecord) if f.name not in ("stop_reason", "outcomes")]
+
+
+def _outcome_names(declared: Iterable[Sequence[str]]) -> list[str]:
+    return sorted({name for names in declared for name in names})
 
 
 def rollout_metrics(extra_fields: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -90,7 +114,7 @@ def validation_metrics(infos: dict[str, list[Any]]) -> dict[str, float]:
     """
     if "stop_reason" not in infos:
         return {}
-    names = [*_numeric_fields(), "stop_reason"]
+    names = [*_numeric_fields(), "stop_reason", "outcomes", *_outcome_names(infos["outcomes"])]
     records = [dict(zip(names, values, strict=True)) for values in zip(*(infos[name] for name in names), strict=True)]
     metrics = {f"val/{name}": value for name, value in summarise(records).items()}
     metrics["val/reward"] = float(np.mean(infos["reward"]))

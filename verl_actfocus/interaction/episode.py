@@ -165,6 +165,11 @@ class Episode:
         """Whether the environment reported the task solved."""
         return self.stop_reason is StopReason.SUCCESS
 
+    @property
+    def outcomes(self) -> dict[str, bool]:
+        """What the environment declares beyond success (``TextEnv.outcomes``), as of the last accepted action."""
+        return {name: bool(self.info.get(name, False)) for name in self.env.outcomes}
+
     def reset(self, seed: int | None) -> list[Message]:
         """Begin a new episode.
 
@@ -271,7 +276,7 @@ class Episode:
     def _checked_step(self, action: str) -> tuple[float, bool, Mapping[str, Any]]:
         """Step the environment; return reward, whether the task is over, and info, or raise if one is unusable."""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        missing = StepInfo.__required_keys__ - info.keys()
+        missing = {*StepInfo.__required_keys__, *self.env.outcomes} - info.keys()
         if missing:
             raise KeyError(f"{type(self.env).__name__}.step: info lacks {sorted(missing)}")
         if not math.isfinite(reward):

@@ -11,7 +11,13 @@ from transformers import AutoTokenizer
 
 from verl_actfocus.integration.dataset import EnvironmentDataset, EnvironmentSettings
 from verl_actfocus.integration.exclusions import exclusion_metrics
-from verl_actfocus.integration.metrics import SuccessTracker, summarise, validation_metrics
+from verl_actfocus.integration.metrics import (
+    EpisodeRecord,
+    SuccessTracker,
+    rollout_metrics,
+    summarise,
+    validation_metrics,
+)
 from verl_actfocus.integration.selection import groups_to_keep
 from verl_actfocus.integration.settings import ActFocusSettings, TagSettings
 from verl_actfocus.integration.weighting import ResponseTagger, compute_weights, weight_metrics
@@ -111,7 +117,7 @@ def record(**changes):
         "response_tokens": 50,
         "seed": 0,
     }
-    return {**base, **changes}
+    return EpisodeRecord(**{**base, **changes}).as_dict()
 
 
 def test_episode_summaries_weigh_turns_and_actions_not_episodes():
@@ -131,6 +137,22 @@ def test_validation_metrics_are_left_to_verl_for_other_agent_loops():
     metrics = validation_metrics({**infos, "reward": [1.0, 0.0]})
     assert metrics["val/success"] == 0.5 and metrics["val/episodes"] == 2
     assert metrics["val/success_standard_error"] == pytest.approx((0.25 / 2) ** 0.5)
+
+
+def test_outcomes_that_an_environment_declares_are_averaged_in_training_and_evaluation():
+    episodes = [record(outcomes={"purchase": bought}) for bought in (True, True, False)]
+    assert [one["purchase"] for one in episodes] == [1.0, 1.0, 0.0]
+    assert rollout_metrics([{"reward_extra_info": one} for one in episodes])["rollout/purchase"] == pytest.approx(2 / 3)
+    # veRL's validation: one list per name, None where an episode has no such value.
+    infos = {name: [one.get(name) for one in [*episodes, record()]] for name in episodes[0]}
+    assert validation_metrics({**infos, "reward": [1.0] * 4})["val/purchase"] == pytest.approx(2 / 3)
+    assert not any("purchase" in name for name in summarise([record()]))
+
+
+@pytest.mark.parametrize("name", ["success", "seed", "valid_turn_rate", "reward", "outcomes"])
+def test_an_outcome_cannot_take_the_name_of_another_metric(name):
+    with pytest.raises(ValueError, match=rf"outcomes \['{name}'\]: another metric has that name"):
+        record(outcomes={name: True})
 
 
 def test_the_peak_survives_a_restart(tmp_path):

@@ -66,6 +66,18 @@ def begin(env: TextEnv | None = None, limits: EpisodeLimits = LIMITS) -> Episode
     return episode
 
 
+class BuyingEnv(ScriptedEnv):
+    """Declares an outcome, which ``lose`` brings about and ``win`` forgets to report."""
+
+    outcomes = ("bought",)
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = super().step(action)
+        if action != "win":
+            info["bought"] = action == "lose"
+        return observation, reward, terminated, truncated, info
+
+
 def executed(episode: Episode) -> list[str]:
     assert isinstance(episode.env, ScriptedEnv)
     return episode.env.steps
@@ -264,6 +276,34 @@ def test_what_the_environment_reports_stays_readable_after_the_end() -> None:
     episode.respond(answer("lose 2"))
     assert episode.info["note"] == "lose 2"
     assert episode.observation == "state 2"
+
+
+def test_an_outcome_is_what_the_last_accepted_action_reports() -> None:
+    episode = begin(BuyingEnv())
+    assert episode.outcomes == {"bought": False}
+    episode.respond(answer("go 1"))
+    assert episode.outcomes == {"bought": False}
+    episode.respond(answer("lose"))
+    assert episode.outcomes == {"bought": True}
+    assert begin().outcomes == {}
+
+
+def test_an_outcome_that_is_declared_and_not_reported_is_a_failure_of_the_environment() -> None:
+    episode = begin(BuyingEnv())
+    episode.respond(answer("win"))
+    assert episode.stop_reason is StopReason.ENVIRONMENT_ERROR
+    assert episode.error is not None and "info lacks ['bought']" in episode.error.message
+
+
+def test_a_purchase_is_an_outcome_of_webshop_whatever_it_earns() -> None:
+    episode = Episode(registry.make("webshop"), registry.spec("webshop").limits)
+    episode.reset(seed=0)
+    for action in ("search[shirt]", episode.env.legal_actions, "click[buy now]"):
+        if callable(action):
+            action = next(link for link in action() if link.startswith("click[af"))
+        assert episode.outcomes == {"purchase": False}
+        episode.respond(answer(action))
+    assert episode.outcomes == {"purchase": True}
 
 
 def test_frozenlake_is_won_by_walking_to_the_goal_and_lost_in_a_hole() -> None:

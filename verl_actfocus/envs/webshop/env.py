@@ -63,6 +63,8 @@ class WebShopEnv(TextEnv):
         (0.0, False, True)
     """
 
+    outcomes = ("purchase",)
+
     def __init__(
         self,
         items_path: str | Path | None = None,
@@ -153,7 +155,7 @@ class WebShopEnv(TextEnv):
 
         Returns:
             The page, the reward (0 until "buy now"), whether the product was bought, False, and an info
-            that adds to `StepInfo`: `purchase` (the episode ended in a purchase at this step) and
+            that adds to `StepInfo`: `purchase` (the episode ended in a purchase at this step), an outcome, and
             `strict_success` (the purchase's reward is 1), which is WebShop's `success`.
 
         Raises:
