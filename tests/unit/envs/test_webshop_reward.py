@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from fractions import Fraction
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from verl_actfocus.envs.webshop.catalogue import Product
 from verl_actfocus.envs.webshop.goals import Goal
+from verl_actfocus.envs.webshop.measure_nouns import mixture_bounds, narrow
 from verl_actfocus.envs.webshop.reward import (
     has_attribute,
     matches,
@@ -186,3 +188,16 @@ def test_the_reward_is_the_type_factor_times_the_share_of_met_conditions(
     reward = purchase_reward(asked, wanted, bought, price, chosen).total
     assert reward == pytest.approx(float(expected), abs=1e-12)
     assert (reward >= 1) == (expected == 1)
+
+
+def test_the_bounds_of_the_noun_approximation_hold_for_every_reading() -> None:
+    """Brute force: each doubtful word is a noun or not, in each title on its own."""
+    wanted = ("oak", "red", "washable", "lamp")
+    for bought in (("oak", "red"), ("red", "soft"), ("washable", "red", "lamp"), ("sofa",)):
+        scores = []
+        for keep_wanted in itertools.product((True, False), repeat=len(wanted)):
+            for keep_bought in itertools.product((True, False), repeat=len(bought)):
+                w = tuple(x for x, keep in zip(wanted, keep_wanted, strict=True) if keep or narrow([x]))
+                b = tuple(x for x, keep in zip(bought, keep_bought, strict=True) if keep or narrow([x]))
+                scores.append(title_score(w, b))
+        assert mixture_bounds(wanted, bought) == (min(scores), max(scores))
