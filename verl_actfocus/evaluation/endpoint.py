@@ -102,13 +102,16 @@ class EndpointModel:
 
     def close(self) -> None:
         """See `Policy`."""
+        self._loop.run_until_complete(self._drop())
+        self._loop.close()
+
+    async def _drop(self) -> None:
         for task in self._asked:
             task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*self._asked, return_exceptions=True))
+        await asyncio.gather(*self._asked, return_exceptions=True)
         self._asked.clear()
         if self._client is not None:
-            self._loop.run_until_complete(self._client.aclose())
-        self._loop.close()
+            await self._client.aclose()
 
     async def _request(self, client: httpx.AsyncClient, prompt: list[int], sampling: SamplingParams) -> Answer:
         """Send one prompt, again if the server is away for a moment."""

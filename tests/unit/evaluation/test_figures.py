@@ -1,0 +1,94 @@
+"""Figures of an evaluation, against brute force and against other libraries."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from verl_actfocus.evaluation.figures import figures, pass_at_k, stop_reasons
+from verl_actfocus.evaluation.records import EpisodeRecord, TurnRecord
+
+
+def turn(tokens: int, valid: bool = True) -> TurnRecord:
+    return TurnRecord(
+        text="", parsed=[], executed=[], valid=valid, problem=None, reward=0.0, tokens=tokens, effective_actions=0
+    )
+
+
+def episode(task: int, sample: int, success: bool, *turns: TurnRecord, reward: float = 0.0, **flags: bool):
+    reason = "success" if success else "turn_limit"
+    return EpisodeRecord(
+        task=task, sample=sample, success=success, reward=reward, stop_reason=reason, flags=flags, turns=list(turns)
+    )
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 8])
+def test_pass_at_k_is_the_share_of_choices_that_hold_a_success(n: int) -> None:
+    for k in range(1, n + 1):
+        for solved in range(n + 1):
+            outcomes = [1] * solved + [0] * (n - solved)
+            choices = list(combinations(outcomes, k))
+            expected = sum(map(any, choices)) / len(choices)
+            (found,) = pass_at_k(np.array([solved]), np.array([n]), k)
+            assert found == pytest.approx(expected)
+
+
+def test_pass_at_k_is_refused_for_more_tries_than_a_task_has_episodes() -> None:
+    with pytest.raises(ValueError, match=r"pass@4 needs at least 4 episodes of every task; one has 3"):
+        pass_at_k(np.array([1, 1]), np.array([3, 4]), 4)
+
+
+def test_every_figure_is_what_counting_by_hand_gives() -> None:
+    records = [
+        episode(0, 0, True, turn(10), turn(20, valid=False), reward=0.9, purchase=True),
+        episode(0, 1, False, turn(30), reward=0.0, purchase=True),
+        episode(1, 0, False, turn(40, valid=False), reward=-0.1),
+        episode(1, 1, False, turn(10), turn(10), turn(60), reward=0.0, purchase=False),
+    ]
+    values = {figure.name: figure.estimate.value for figure in figures(records)}
+    assert values == pytest.approx(
+        {
+            "success": 1 / 4,
+            "pass@1": 1 / 4,
+            "pass@2": 1 / 2,
+            "purchase": 2 / 4,  # an episode in which nothing was bought does not report it
+            "valid_turn_rate": 5 / 7,
+            "reward": 0.8 / 4,
+            "turns": 7 / 4,
+            "response_tokens_per_turn": 180 / 7,
+            "response_tokens": 180 / 4,
+        }
+    )
+    assert stop_reasons(records) == {"turn_limit": 3, "success": 1}
+
+
+def test_pass_at_k_goes_up_to_the_fewest_episodes_of_a_task() -> None:
+    records = [episode(task, sample, False, turn(1)) for task in range(3) for sample in range(9)][:-4]
+    names = [figure.name for figure in figures(records) if figure.name.startswith("pass@")]
+    assert names == ["pass@1", "pass@2", "pass@4"]
+
+
+def test_intervals_are_those_of_a_mean_over_tasks_and_not_over_episodes() -> None:
+    rng = np.random.default_rng(1)
+    # episodes of a task are all alike: 8 of them say no more than one
+    level = {task: float(rng.normal(50, 10)) for task in range(60)}
+    records = [episode(task, n, task % 2 == 0, turn(round(level[task]))) for task in level for n in range(8)]
+    found = {figure.name: figure.estimate for figure in figures(records)}
+    means = np.array([round(value) for value in level.values()])
+    expected = stats.t.interval(0.95, len(means) - 1, means.mean(), stats.sem(means))
+    assert found["response_tokens"].value == pytest.approx(means.mean())
+    assert found["response_tokens"].interval == pytest.approx(expected, abs=0.5)
+    exact = stats.binomtest(30, 60).proportion_ci(0.95, method="wilson")
+    assert found["pass@8"].interval == pytest.approx((exact.low, exact.high), abs=0.02)
+
+
+def test_where_all_tasks_agree_there_is_no_interval_but_the_exact_one_of_success() -> None:
+    records = [episode(task, 0, True, turn(7)) for task in range(20)]
+    found = {figure.name: figure.estimate for figure in figures(records)}
+    assert found["response_tokens"].interval is None
+    assert found["response_tokens"].covers == "no interval: all 20 tasks gave the same value"
+    exact = stats.binomtest(20, 20).proportion_ci(0.95, method="exact")
+    assert found["success"].interval == pytest.approx((exact.low, exact.high))

@@ -1,0 +1,235 @@
+"""Playing an evaluation: what is kept, what is continued, and what counts against nobody."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from verl_actfocus.envs import ENVIRONMENTS, TextEnv
+from verl_actfocus.evaluation.policy import Answer
+from verl_actfocus.evaluation.prompts import Transcript
+from verl_actfocus.evaluation.records import EvaluationFolder
+from verl_actfocus.evaluation.runner import run
+from verl_actfocus.evaluation.settings import EvaluationSettings, Lengths
+from verl_actfocus.experiment.errors import ExperimentError
+from verl_actfocus.interaction import Episode
+
+from .conftest import RIGHT, ScriptedPolicy
+
+PROSE = "Hm.</think>I go <answer>Right</answer>"
+
+
+def played_by_hand(settings: EvaluationSettings, task: int, text: str) -> tuple[Episode, list[dict[str, str]]]:
+    """The same episode through the turn protocol alone, and its conversation."""
+    from verl_actfocus.envs import make
+
+    episode = Episode(make(settings.environment, **settings.options), settings.limits)
+    messages = episode.reset(task)
+    while not episode.done:
+        result = episode.respond(text)
+        messages.append({"role": "assistant", "content": f"<think>{text}"})
+        if result.next_message is not None:
+            messages.append(result.next_message)
+    return episode, messages
+
+
+def test_every_task_is_played_as_often_as_asked_and_recorded_as_the_model_saw_it(
+    tokenizer: PreTrainedTokenizerBase, settings: EvaluationSettings, tmp_path: Path
+) -> None:
+    policy = ScriptedPolicy(tokenizer, lambda prompt, number: RIGHT)
+    attempt = run(policy, settings, EvaluationFolder(tmp_path), at_once=3)
+    assert not attempt.failures and attempt.lost is None
+    assert policy.most_at_once == 3
+    records = [json.loads(line) for line in (tmp_path / "trajectories.jsonl").read_text().splitlines()]
+    assert sorted((one["task"], one["sample"]) for one in records) == settings.schedule()
+    for one in records:
+        episode, messages = played_by_hand(settings, one["task"], RIGHT)
+        assert one["messages"] == messages
+        assert [turn["reward"] for turn in one["turns"]] == episode.turn_rewards
+        assert (one["success"], one["stop_reason"]) == (episode.success, episode.stop_reason.value)
+        for turn in one["turns"]:
+            assert turn["text"] == RIGHT and turn["valid"]
+            assert turn["parsed"] == turn["executed"] == ["Right"]
+            assert turn["tokens"] == len(tokenizer.encode(RIGHT, add_special_tokens=False)) + 1
+
+
+def test_an_invalid_turn_says_what_is_wrong_with_it(
+    tokenizer: PreTrainedTokenizerBase, settings: EvaluationSettings, tmp_path: Path
+) -> None:
+    attempt = run(ScriptedPolicy(tokenizer, lambda *_: PROSE), settings, EvaluationFolder(tmp_path), at_once=4)
+    for record in attempt.finished:
+        assert [turn.valid for turn in record.turns] == [False] * 3
+        assert record.turns[0].problem == "text between </think> and <answer>" and record.turns[0].parsed == []
+        assert record.stop_reason == "turn_limit" and record.reward == pytest.approx(-0.3)
+
+
+def test_responses_are_seeded_by_what_they_are_and_not_by_when_they_are_asked_for(
+    tokenizer: PreTrainedTokenizerBase, settings: EvaluationSettings, tmp_path: Path
+) -> None:
+    seeds = []
+    for at_once in (1, 4):
+        policy = ScriptedPolicy(tokenizer, lambda *_: PROSE)
+        (tmp_path / str(at_once)).mkdir()
+        run(policy, settings, EvaluationFolder(tmp_path / str(at_once)), at_once=at_once)
+        seeds.append({(key, len(prompt)): params.seed for key, prompt, params in policy.asked})
+    assert seeds[0] == seeds[1]
+    assert len(set(seeds[0].values())) == len(seeds[0]) == 12
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_stopped(
+    tokenizer: PreTrainedTokenizerBase, settings: EvaluationSettings, tmp_path: Path
+) -> None:
+    folder = EvaluationFolder(tmp_path)
+
+    def interrupt(prompt: str, number: int) -> str:
+        if number == 7:
+            raise KeyboardInterrupt
+        return PROSE
+
+    with pytest.raises(KeyboardInterrupt):
+        run(ScriptedPolicy(tokenizer, interrupt), settings, folder, at_once=1)
+    assert len(folder.episodes()) == 2  # 7 of 12 responses: two whole episodes of three turns
+    with folder.trajectories.open("a") as file:
+        file.write('{"task": 1, "sam')  # the machine went off while a line was written
+    policy = ScriptedPolicy(tokenizer, lambda *_: PROSE)
+    attempt = run(policy, settings, folder, at_once=1)
+    assert {key for key, _, _ in policy.asked} == {"1-0", "1-1"}
+    assert sorted((one.task, one.sample) for one in attempt.finished) == settings.schedule()
+    assert len(folder.episodes()) == 4
+    again = ScriptedPolicy(tokenizer, lambda *_: PROSE)
+    assert len(run(again, settings, folder, at_once=1).finished) == 4 and again.asked == []
+
+
+def test_a_folder_of_another_evaluation_is_refused_with_the_difference(tmp_path: Path) -> None:
+    folder = EvaluationFolder(tmp_path / "out")
+    settings = {"evaluation": {"temperature": 0.5, "options": {"size": (4, 4)}}}
+    with (
+        folder.claimed(settings),
+        pytest.raises(ExperimentError, match="in use"),
+        folder.claimed(settings),
+    ):
+        pass
+    with folder.claimed(settings):  # the same one may go on
+        pass
+    other = {"evaluation": {**settings["evaluation"], "temperature": 1.0}}
+    with pytest.raises(ExperimentError, match=r"evaluation\.temperature was 0\.5, is 1\.0"), folder.claimed(other):
+        pass
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ExperimentError, match="holds files but no eval"), EvaluationFolder(tmp_path).claimed({}):
+        pass
+
+
+def test_a_line_that_is_no_episode_is_named(tmp_path: Path) -> None:
+    (tmp_path / "trajectories.jsonl").write_text('{"task": 1}\n')
+    with pytest.raises(ExperimentError, match=r"trajectories\.jsonl, line 1: not an episode"):
+        EvaluationFolder(tmp_path).episodes()
+
+
+def test_failures_that_are_not_the_models_are_kept_apart_and_played_again(
+    tokenizer: PreTrainedTokenizerBase,
+    settings: EvaluationSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = EvaluationFolder(tmp_path)
+    from verl_actfocus.envs.frozenlake import FrozenLakeEnv
+
+    reset = FrozenLakeEnv.reset
+
+    def broken(self: TextEnv, *, seed: int | None = None, options: object = None) -> object:
+        if seed == 1:
+            raise OSError("the disk is full")
+        return reset(self, seed=seed)
+
+    monkeypatch.setattr(FrozenLakeEnv, "reset", broken)
+    refused = Answer(error="the server refuses a prompt")
+    policy = ScriptedPolicy(tokenizer, lambda prompt, number: refused if number == 0 else RIGHT)
+    attempt = run(policy, settings, folder, at_once=1)
+    assert [(one.task, one.sample) for one in attempt.finished] == [(0, 1)]
+    failed = [json.loads(line) for line in folder.failures.read_text().splitlines()]
+    assert [(one["task"], one["sample"], one["stop_reason"], one["failure"]) for one in failed] == [
+        (0, 0, "rollout_aborted", "the server refuses a prompt"),
+        (1, 0, "environment_error", "the environment failed on reset with OSError: the disk is full"),
+        (1, 1, "environment_error", "the environment failed on reset with OSError: the disk is full"),
+    ]
+    monkeypatch.undo()
+    attempt = run(ScriptedPolicy(tokenizer, lambda *_: RIGHT), settings, folder, at_once=2)
+    assert len(attempt.finished) == 4 and attempt.failures == []
+    assert not folder.failures.exists()
+
+
+def test_when_the_policy_is_lost_nothing_more_is_begun(
+    tokenizer: PreTrainedTokenizerBase, settings: EvaluationSettings, tmp_path: Path
+) -> None:
+    gone = Answer(error="the server is gone", lost=True)
+    policy = ScriptedPolicy(tokenizer, lambda prompt, number: gone if number >= 3 else PROSE)
+    attempt = run(policy, settings, EvaluationFolder(tmp_path), at_once=1)
+    assert attempt.lost == "the server is gone"
+    assert (len(attempt.finished), len(attempt.failures)) == (1, 1)
+    assert len(policy.asked) == 4
+
+
+@pytest.mark.parametrize(
+    ("lengths", "reason", "failed"),
+    [
+        (Lengths(prompt=20, response=384), "prompt_too_long", True),
+        (Lengths(prompt=128, response=384, total=40), "prompt_too_long", True),
+        (Lengths(prompt=128, response=30), "context_full", False),
+    ],
+)
+def test_episodes_end_at_the_lengths_for_the_reasons_that_training_gives(
+    tokenizer: PreTrainedTokenizerBase,
+    settings: EvaluationSettings,
+    tmp_path: Path,
+    lengths: Lengths,
+    reason: str,
+    failed: bool,
+) -> None:
+    settings = dataclasses.replace(settings, lengths=lengths, tasks=1, samples=1)
+    attempt = run(ScriptedPolicy(tokenizer, lambda *_: PROSE), settings, EvaluationFolder(tmp_path), at_once=1)
+    (record,) = attempt.failures if failed else attempt.finished
+    assert record.stop_reason == reason
+    assert (record.failure is not None) == failed
+
+
+def test_the_budget_of_a_turn_is_what_is_left_of_the_episode(tokenizer: PreTrainedTokenizerBase) -> None:
+    policy = ScriptedPolicy(tokenizer, lambda *_: RIGHT)
+    transcript = Transcript(policy.prompts("<think>"), Lengths(prompt=200, response=100), turn_tokens=64)
+    messages = [{"role": "system", "content": "Rules."}, {"role": "user", "content": "State."}]
+    assert transcript.open(messages) is None
+    assert transcript.max_tokens == 64
+    transcript.add_response([5] * 60)
+    assert transcript.add_message({"role": "user", "content": "x"})
+    first_prompt = len(policy.prompts("<think>").first(messages))
+    assert transcript.max_tokens == 100 - (len(transcript.ids) - first_prompt)
+    before = list(transcript.ids)
+    transcript.add_response([5] * transcript.max_tokens)
+    assert not transcript.add_message({"role": "user", "content": "x"})
+    assert transcript.ids[: len(before)] == before
+
+
+def test_webshop_reports_purchases(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    assert "webshop" in ENVIRONMENTS
+    from verl_actfocus.evaluation.settings import profile_settings
+
+    settings = dataclasses.replace(profile_settings("cpu_webshop"), tasks=1, samples=1)
+
+    def shop(prompt: str, number: int) -> str:
+        page = prompt.rsplit("Turn ", 1)[1]
+        choices = [word for word in page.split("click[")[1:]]
+        names = [choice.split("]")[0] for choice in choices]
+        if number == 0:
+            return "</think><answer>search[shirt]</answer>"
+        buy = next((name for name in names if name.casefold() == "buy now"), None)
+        first = next((name for name in names if name.startswith("B0")), None)
+        return f"</think><answer>click[{buy or first or names[0]}]</answer>"
+
+    attempt = run(ScriptedPolicy(tokenizer, shop), settings, EvaluationFolder(tmp_path), at_once=1)
+    (record,) = attempt.finished
+    assert record.flags.keys() == {"purchase", "strict_success"}
+    assert record.flags["purchase"] is True, record.messages[-1]
+    assert record.flags["strict_success"] is record.success
