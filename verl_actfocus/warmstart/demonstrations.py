@@ -1,9 +1,10 @@
-"""The noisy experts whose play the tiny models imitate: one function per environment.
+"""The noisy experts of the grids, whose play the tiny models imitate: one function per environment.
 
 What a demonstration says and what it does differ on purpose. The reasoning states facts of the map and a shortest
-way, both true; each action then follows that way only with probability ``FOLLOW`` and is otherwise one of the
-other directions. A model that imitates this knows the map better than it acts: the best action is its clear mode,
-and reinforcement learning, which sharpens actions, has room to improve.
+way, or a number that fits, all true; each action then follows that only with probability ``FOLLOW`` and is otherwise
+another direction, number or cell. A model that imitates this knows the map better than it acts: the best action is
+its clear mode, and reinforcement learning, which sharpens actions, has room to improve. An expert knows nothing that
+is not on the page.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from verl_actfocus.envs._sudoku_grid import legal_numbers
 from verl_actfocus.envs.base import TextEnv
 from verl_actfocus.envs.experts.sokoban import solve
 from verl_actfocus.envs.frozenlake import FrozenLakeEnv
 from verl_actfocus.envs.sokoban import ACTIONS as SOKOBAN_ACTIONS
 from verl_actfocus.envs.sokoban import SokobanEnv
+from verl_actfocus.envs.sudoku import SudokuEnv
 from verl_actfocus.interaction.prompts import ACTION_SEPARATOR, ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE
 
 FOLLOW = 0.6
-"""Probability that an action follows the way that the reasoning states."""
+"""Probability that an action follows what the reasoning states."""
 
 SINGLE = 0.1
 """Probability that a turn plans one action although two are allowed and needed."""
@@ -57,7 +60,7 @@ def demonstrate_frozenlake(env: TextEnv, rng: np.random.Generator, max_actions: 
         way = way[:1]
     near = [hole for hole in holes if abs(hole[0] - here[0]) + abs(hole[1] - here[1]) == 1]
     sentences = [
-        _pick(rng, f"I am at {here}, the goal is at {goal}.", f"From {here} to {goal}.", f"Me {here}, goal {goal}."),
+        pick(rng, f"I am at {here}, the goal is at {goal}.", f"From {here} to {goal}.", f"Me {here}, goal {goal}."),
         _offset_sentence(here, goal, rng),
         _holes_sentence(near, rng),
         _way_sentence(way, rng),
@@ -90,8 +93,8 @@ def demonstrate_sokoban(env: TextEnv, rng: np.random.Generator, max_actions: int
     here, box, target = (divmod(cell, room.columns) for cell in (room.player, min(room.boxes), min(room.targets)))
     solution = solve(room)
     if solution is None:
-        way = [_pick(rng, *STEPS) for _ in range(max_actions)]
-        plan = _pick(rng, "It is stuck.", "It cannot get there any more.")
+        way = [pick(rng, *STEPS) for _ in range(max_actions)]
+        plan = pick(rng, "It is stuck.", "It cannot get there any more.")
         actions = way
     else:
         way = [SOKOBAN_ACTIONS[move] for move in solution[:max_actions]]
@@ -99,13 +102,82 @@ def demonstrate_sokoban(env: TextEnv, rng: np.random.Generator, max_actions: int
             way = way[:1]
         plan = f"{_offset_sentence(box, target, rng)} {_way_sentence(way, rng)}"
         actions = [_noisy(action, rng) for action in way]
-    facts = _pick(
+    facts = pick(
         rng,
         f"I am at {here}, the box is at {box} and the target at {target}.",
         f"Me {here}, box {box}, target {target}.",
         f"From {here} I push the box {box} to {target}.",
     )
     return response_text(f"{facts} {plan}", actions)
+
+
+def demonstrate_sudoku(env: TextEnv, rng: np.random.Generator, max_actions: int) -> str:
+    """Write one response to the present state of a Sudoku: one number, wherever one is certain.
+
+    It reads the numbers that fit an empty cell, as the page lists them, and never the reference solution. Half of its
+    slips are another number in the stated cell, half the stated number in another cell; most are refused.
+
+    Args:
+        env: A ``SudokuEnv`` with an episode under way.
+        rng: Draws the wording, the choice between equally certain cells, and the noise of the action.
+        max_actions: Unused; a response has one action.
+
+    Returns:
+        The response without the prefill ``<think>``. Where no number fits some cell any more, it changes one of the
+        entries made before, or says that it is stuck and tries any number.
+
+    Raises:
+        TypeError: If ``env`` is not a ``SudokuEnv``.
+    """
+    if not isinstance(env, SudokuEnv):
+        raise TypeError(f"demonstrate_sudoku needs a SudokuEnv, not {type(env).__name__}")
+    cells = range(env.size**2)
+    fitting = {cell: legal_numbers(env.grid, env.size, cell) for cell in cells if env.grid[cell] == 0}
+    cell, number, plan = _sudoku_move(env, fitting, rng)
+    places = [_place(empty, env.size) for empty in fitting]
+    listing = " and ".join([", ".join(places[:-1]), places[-1]] if len(places) > 1 else places)
+    sentences = [
+        pick(rng, "That was refused.", "My last one is not allowed.")
+        if "\nLast action: invalid" in env.render()
+        else "",
+        pick(rng, f"Empty: {listing}.", f"I need {listing}.", f"Still open: {listing}."),
+        plan,
+    ]
+    if rng.random() >= FOLLOW:
+        if rng.random() < 0.5:
+            number = int(rng.choice([other for other in range(1, env.size + 1) if other != number]))
+        else:
+            cell = int(rng.choice([other for other in cells if other != cell]))
+    reasoning = " ".join(sentence for sentence in sentences if sentence)
+    return response_text(reasoning, [f"place {number} at {_place(cell, env.size)}"])
+
+
+def _sudoku_move(env: SudokuEnv, fitting: dict[int, list[int]], rng: np.random.Generator) -> tuple[int, int, str]:
+    """A cell, a number for it, and the sentence that says why."""
+    blocked = [cell for cell, numbers in fitting.items() if not numbers]
+    if not blocked:
+        fewest = min(len(numbers) for numbers in fitting.values())
+        cell = int(rng.choice([cell for cell, numbers in fitting.items() if len(numbers) == fewest]))
+        number = int(rng.choice(fitting[cell]))
+        place = _place(cell, env.size)
+        if fewest > 1:
+            return cell, number, f"At {place} it is {' or '.join(map(str, fitting[cell]))}. I try {number}."
+        others = [str(other) for other in range(1, env.size + 1) if other != number]
+        taken = f"{', '.join(others[:-1])} and {others[-1]} are taken"
+        return cell, number, pick(rng, f"{number} fits {place}, as {taken}.", f"At {place}, {taken}: it is {number}.")
+    entries = [cell for cell, clue in enumerate(env.puzzle) if clue == 0 and env.grid[cell]]
+    changes = [
+        (cell, number)
+        for cell in entries
+        for number in legal_numbers(env.grid, env.size, cell)
+        if number != env.grid[cell]
+    ]
+    why = f"Nothing fits at {_place(blocked[0], env.size)}."
+    if changes:
+        cell, number = changes[rng.integers(len(changes))]
+        return cell, number, f"{why} I change {_place(cell, env.size)} to {number}."
+    cell, number = blocked[0], int(rng.integers(1, env.size + 1))
+    return cell, number, f"{why} I am stuck and try {number}."
 
 
 def response_text(reasoning: str, actions: Sequence[str]) -> str:
@@ -116,11 +188,16 @@ def response_text(reasoning: str, actions: Sequence[str]) -> str:
 
 
 def _noisy(action: str, rng: np.random.Generator) -> str:
-    return action if rng.random() < FOLLOW else _pick(rng, *(other for other in STEPS if other != action))
+    return action if rng.random() < FOLLOW else pick(rng, *(other for other in STEPS if other != action))
 
 
-def _pick(rng: np.random.Generator, *texts: str) -> str:
+def pick(rng: np.random.Generator, *texts: str) -> str:
+    """Draw one of the texts."""
     return texts[rng.integers(len(texts))]
+
+
+def _place(cell: int, size: int) -> str:
+    return f"row {cell // size + 1} col {cell % size + 1}"
 
 
 def _move(cell: Cell, action: str) -> Cell:
@@ -142,7 +219,7 @@ def _shortest_way(here: Cell, goal: Cell, holes: list[Cell], size: int, rng: np.
     way = []
     while here != goal:
         best = [action for action in STEPS if distance.get(_move(here, action)) == distance[here] - 1]
-        way.append(_pick(rng, *best))
+        way.append(pick(rng, *best))
         here = _move(here, way[-1])
     return way
 
@@ -152,19 +229,19 @@ def _offset_sentence(here: Cell, goal: Cell, rng: np.random.Generator) -> str:
     parts = [f"{abs(rows)} {'down' if rows > 0 else 'up'}"] if rows else []
     parts += [f"{abs(columns)} {'right' if columns > 0 else 'left'}"] if columns else []
     offset = " and ".join(parts)
-    return _pick(rng, f"That is {offset}.", f"So the way is {offset}.", f"It lies {offset} from there.")
+    return pick(rng, f"That is {offset}.", f"So the way is {offset}.", f"It lies {offset} from there.")
 
 
 def _holes_sentence(near: list[Cell], rng: np.random.Generator) -> str:
     """A remark on the holes beside the player; always made if there are any, else about half of the time."""
     if near:
         cells = " ".join(str(hole) for hole in near)
-        return _pick(rng, f"Next to me is a hole: {cells}.", f"I avoid {cells}.")
-    return _pick(rng, "No hole is next to me.", "All safe here.", "", "")
+        return pick(rng, f"Next to me is a hole: {cells}.", f"I avoid {cells}.")
+    return pick(rng, "No hole is next to me.", "All safe here.", "", "")
 
 
 def _way_sentence(way: list[str], rng: np.random.Generator) -> str:
     if len(way) == 1:
-        return _pick(rng, f"The best step is {way[0]}.", f"I go {way[0]} now.")
+        return pick(rng, f"The best step is {way[0]}.", f"I go {way[0]} now.")
     first, second = way
-    return _pick(rng, f"The best way is {first} and then {second}.", f"I go {first} and {second}.")
+    return pick(rng, f"The best way is {first} and then {second}.", f"I go {first} and {second}.")

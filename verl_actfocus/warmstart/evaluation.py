@@ -25,7 +25,8 @@ class Evaluation:
         episodes: Number of episodes.
         success: Share of episodes solved.
         success_error: Standard error of ``success`` over the episodes.
-        valid: Share of turns that were valid.
+        well_formed: Share of turns whose response kept to the format.
+        valid: Share of turns that were well-formed and whose actions the environment accepted.
         turns: Mean turns per episode.
         response_tokens: Mean sampled tokens per turn.
         stop_reasons: Number of episodes that ended for each reason.
@@ -36,6 +37,7 @@ class Evaluation:
     episodes: int
     success: float
     success_error: float
+    well_formed: float
     valid: float
     turns: float
     response_tokens: float
@@ -56,7 +58,7 @@ def evaluate(
     Args:
         model: The model.
         tokenizer: Its tokenizer.
-        task: The task; its demonstrations come from other seeds.
+        task: The task; its demonstrations come from other seeds, and from other goals where it says so.
         episodes: Number of episodes; seeds 0, 1, … are used.
         temperatures: Sampling temperatures.
 
@@ -71,7 +73,9 @@ def evaluate(
     evaluations = []
     for temperature in temperatures:
         began = time.perf_counter()
-        played = play_episodes(model, tokenizer, task.make_env, task.limits, range(episodes), temperature=temperature)
+        played = play_episodes(
+            model, tokenizer, task.make_evaluation_env, task.limits, range(episodes), temperature=temperature
+        )
         evaluations.append(_summary(played, temperature, time.perf_counter() - began))
     return evaluations
 
@@ -85,6 +89,7 @@ def _summary(played: Sequence[PlayedEpisode], temperature: float, seconds: float
         episodes=count,
         success=success,
         success_error=math.sqrt(success * (1 - success) / count),
+        well_formed=sum(one.well_formed_turns for one in played) / turns,
         valid=sum(one.valid_turns for one in played) / turns,
         turns=turns / count,
         response_tokens=sum(one.response_tokens for one in played) / turns,

@@ -54,7 +54,7 @@ def warm_start(
     )
     env = task.make_env()
     samples = [demonstrate(task, env, seed=seed, index=index) for index in range(TOKENIZER_EPISODES)]
-    tokenizer = build_tokenizer([sample.messages for sample in samples])
+    tokenizer = build_tokenizer([sample.messages for sample in samples], bpe_size=task.vocabulary)
     print(f"{task.name}: tokenizer of {len(tokenizer)} entries; training", flush=True)
     checkpoint = folder / "checkpoint.pt"
     model, losses = train(task, tokenizer, settings, checkpoint=checkpoint)
@@ -78,7 +78,8 @@ def warm_start(
     for one in evaluations:
         print(
             f"temperature {one.temperature:g}: success {one.success:.1%} ± {one.success_error:.1%}, "
-            f"valid turns {one.valid:.1%}, {one.response_tokens:.1f} tokens per response ({one.seconds:.0f} s)"
+            f"well-formed turns {one.well_formed:.1%}, valid turns {one.valid:.1%}, "
+            f"{one.response_tokens:.1f} tokens per response ({one.seconds:.0f} s)"
         )
     print(f"written to {folder}")
     return evaluations

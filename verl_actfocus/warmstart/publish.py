@@ -52,19 +52,20 @@ def model_card(
         final_loss: Loss per response token at the end of training, in nats.
     """
     limits = task.limits
+    per_turn = "one action" if limits.actions_per_turn == 1 else f"{limits.actions_per_turn} actions"
     options = ", ".join(f"{name}={value}" for name, value in task.env_options.items()) or "defaults"
     rows = "\n".join(
-        f"| {one.temperature:g} | {one.success:.1%} ± {one.success_error:.1%} | {one.valid:.1%} | {one.turns:.2f} "
-        f"| {one.response_tokens:.1f} |"
+        f"| {one.temperature:g} | {one.success:.1%} ± {one.success_error:.1%} | {one.well_formed:.1%} "
+        f"| {one.valid:.1%} | {one.turns:.2f} | {one.response_tokens:.1f} |"
         for one in evaluations
     )
     return f"""# Tiny model: {task.name}
 
 A Qwen2-architecture model with {parameters:,} parameters and a vocabulary of {vocabulary} tokens, warm-started by
 imitating a noisy expert. It is a starting point for reinforcement learning on a CPU, not a player: its reasoning
-states the shortest way, its actions follow that way only part of the time.
+{task.knows}.
 
-**Task.** `{task.environment}` ({options}); at most {limits.turns} turns, {limits.actions_per_turn} actions a turn,
+**Task.** `{task.environment}` ({options}); at most {limits.turns} turns, {per_turn} a turn,
 {limits.actions} actions, {limits.response_tokens} tokens a response.
 
 **Training.** {settings.iterations} iterations of {settings.episodes_per_batch} demonstrations (every episode is
@@ -73,10 +74,10 @@ used once), peak learning rate {settings.learning_rate:g}, seed {settings.seed}.
 last iterations: {final_loss:.4f} nats per response token.
 
 **Measured** on the environment seeds 0 to {evaluations[0].episodes - 1}, which no demonstration uses (± is the
-standard error over episodes):
+standard error over episodes; a turn is valid if its response is well-formed and its actions are accepted):
 
-| temperature | success | valid turns | turns per episode | tokens per response |
-|---|---|---|---|---|
+| temperature | success | well-formed turns | valid turns | turns per episode | tokens per response |
+|---|---|---|---|---|---|
 {rows}
 
 Made, measured and written by

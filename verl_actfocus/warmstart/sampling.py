@@ -13,7 +13,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from verl_actfocus.envs.base import EpisodeLimits, TextEnv
-from verl_actfocus.interaction import Episode, StopReason
+from verl_actfocus.interaction import Episode, StopReason, parse_response
 from verl_actfocus.warmstart.encoding import TurnEncoder
 
 
@@ -38,7 +38,8 @@ class PlayedEpisode:
         seed: Seed of the environment.
         responses: Decoded responses, turn by turn, without the prefill.
         response_tokens: Sampled tokens of all responses.
-        valid_turns: Number of turns that were valid.
+        well_formed_turns: Number of turns whose response kept to the format.
+        valid_turns: Number of turns that were well-formed and whose actions the environment accepted.
         success: Whether the task was solved.
         total_reward: Sum of the turn rewards.
         stop_reason: Why the episode ended.
@@ -47,6 +48,7 @@ class PlayedEpisode:
     seed: int
     responses: list[str] = field(default_factory=list)
     response_tokens: int = 0
+    well_formed_turns: int = 0
     valid_turns: int = 0
     success: bool = False
     total_reward: float = 0.0
@@ -202,6 +204,7 @@ def _play_batch(
             result = episodes[index].respond(text, cut_off=sample.cut_off)
             records[index].responses.append(text)
             records[index].response_tokens += len(sample.ids)
+            records[index].well_formed_turns += not sample.cut_off and parse_response(text).valid
             records[index].valid_turns += result.valid
             if result.next_message is not None:
                 prompts[index] += sample.ids + encoder.next_turn(result.next_message)

@@ -10,8 +10,8 @@ import numpy as np
 
 from verl_actfocus.envs import registry
 from verl_actfocus.envs.base import EpisodeLimits, TextEnv
-from verl_actfocus.interaction import Episode, Message
-from verl_actfocus.warmstart.demonstrations import demonstrate_frozenlake, demonstrate_sokoban
+from verl_actfocus.interaction import Episode, Message, parse_response
+from verl_actfocus.warmstart.demonstrations import demonstrate_frozenlake, demonstrate_sokoban, demonstrate_sudoku
 
 FIRST_TRAINING_SEED = 1_000_000
 """Demonstrations are played on environment seeds from here on; evaluation uses the seeds below."""
@@ -29,6 +29,11 @@ class Task:
         demonstrate: Writes the expert's response to the present state; takes the environment, a generator and
             the most actions of a turn.
         iterations: Optimizer steps of a full warm start.
+        knows: What a model says right and does wrong, for its card: the end of "its reasoning …".
+        refusals: Whether the expert's slips may be actions that the environment refuses.
+        evaluation_options: Keyword arguments that differ in evaluation, where other seeds alone do not keep the tasks
+            apart.
+        vocabulary: Entries of the tokenizer's BPE vocabulary.
     """
 
     name: str
@@ -37,10 +42,18 @@ class Task:
     demonstrate: Callable[[TextEnv, np.random.Generator, int], str]
     iterations: int
     env_options: Mapping[str, Any] = field(default_factory=dict)
+    knows: str = "states the shortest way, its actions follow that way only part of the time"
+    refusals: bool = False
+    evaluation_options: Mapping[str, Any] = field(default_factory=dict)
+    vocabulary: int = 512
 
     def make_env(self) -> TextEnv:
         """Construct the task's environment."""
         return registry.make(self.environment, **self.env_options)
+
+    def make_evaluation_env(self) -> TextEnv:
+        """Construct the environment that a model is measured in."""
+        return registry.make(self.environment, **{**self.env_options, **self.evaluation_options})
 
 
 TASKS: dict[str, Task] = {
@@ -59,6 +72,16 @@ TASKS: dict[str, Task] = {
         limits=EpisodeLimits(turns=3, actions_per_turn=2, actions=6, words=40, response_tokens=64),
         demonstrate=demonstrate_sokoban,
         iterations=1000,
+    ),
+    "sudoku": Task(
+        name="sudoku",
+        environment="sudoku",
+        env_options={"empty_cells": 3},
+        limits=EpisodeLimits(turns=4, actions_per_turn=1, actions=4, words=40, response_tokens=64),
+        demonstrate=demonstrate_sudoku,
+        iterations=500,
+        knows="states a number that fits, its action is another number or another cell part of the time",
+        refusals=True,
     ),
 }
 
@@ -95,7 +118,8 @@ def demonstrate(task: Task, env: TextEnv, *, seed: int, index: int) -> Demonstra
         The conversation, assistant texts without the prefill, and whether the expert succeeded.
 
     Raises:
-        RuntimeError: If the environment failed or refused what the expert wrote.
+        RuntimeError: If the environment failed, the expert broke the response format, or its action was refused and
+            the task has no ``refusals``.
     """
     rng = np.random.default_rng([seed, index])
     episode = Episode(env, task.limits)
@@ -104,7 +128,7 @@ def demonstrate(task: Task, env: TextEnv, *, seed: int, index: int) -> Demonstra
     while not episode.done:
         text = task.demonstrate(env, rng, max_actions)
         result = episode.respond(text)
-        if not result.valid:
+        if not (result.valid or (task.refusals and parse_response(text).valid)):
             raise RuntimeError(f"task {task.name}: {text!r} is refused: {result.problem or episode.error}")
         messages.append({"role": "assistant", "content": text})
         if result.next_message is not None:

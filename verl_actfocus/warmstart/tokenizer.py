@@ -31,12 +31,22 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
-# A piece of text is a coordinate, a word, a number or one other character; each may carry the space before it. Two
-# capitals in a row are two pieces, since the symbols of a grid are capitals.
-_PIECE = r" ?\(\d+, \d+\)| ?[A-Za-z]?[a-z]+| ?\d+\.\d+| ?\|\|| ?[^\s]|\s"
+# A piece of text is a coordinate, a click, the head of a search, a product id, a word, a number or one other character;
+# each may carry the space before it. Two capitals in a row are two pieces: the symbols of a grid are capitals.
+_PIECE = (
+    r" ?\(\d+, \d+\)| ?row \d+ col \d+| ?click\[[^\]\n]*\]| ?search\[| ?[a-z]{2}\d+"
+    r"| ?[A-Za-z]?[a-z]+| ?\d+\.\d+| ?\|\|| ?[^\s]|\s"
+)
 
-# What changes from prompt to prompt: coordinates, numbers after a colon, tags, and lines made of grid symbols alone.
-_VARIABLE = re.compile(r"( \(\d+, \d+\)|(?<=:) -?\d+(?:\.\d+)?(?![\dx])|</?(?:think|answer)>|(?m:^[^a-z:\n]+$))")
+# What changes from prompt to prompt: coordinates, numbers after a colon, tags, lines made of grid symbols alone (ruled
+# lines apart), and what a shop's pages say of options, the wish and products.
+_VARIABLE = re.compile(
+    r"((?<= \(chosen:) [^)\n]+\): .*$"
+    r"| \(\d+, \d+\)| ?row \d+ col \d+|(?<=:) -?\d+(?:\.\d+)?(?![\dx])|</?(?:think|answer)>|^(?!-+$)[^a-z:\n]+$"
+    r"|(?<=^Instruction: ).*?(?=, and price lower than |$)|(?<=, and price lower than) [\d.]+"
+    r"|^click\[\w+\] .*\$[\d.]+$|(?<=^Page: product )\w+\n.*$|\$\d+\.\d\d(?:, rating [\d.]+)?$)",
+    re.MULTILINE,
+)
 _SHORTEST_PHRASE = 4
 _RAREST_PHRASE = 0.005  # share of the messages that hold it
 

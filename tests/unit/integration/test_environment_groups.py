@@ -11,6 +11,7 @@ from verl_actfocus.experiment.runs import environments, packaged_groups
 from verl_actfocus.integration.dataset import EnvironmentDataset, EnvironmentSettings
 from verl_actfocus.interaction import Episode
 from verl_actfocus.warmstart.encoding import TurnEncoder
+from verl_actfocus.warmstart.tasks import TASKS, demonstrate
 
 from . import gradients
 
@@ -23,8 +24,8 @@ def test_every_environment_of_the_package_has_a_group() -> None:
 
 
 def test_methods_are_compared_only_where_a_model_of_the_task_ships() -> None:
-    assert {"cpu_sudoku", "cpu_webshop"} < set(packaged_groups("run"))
-    assert environments() == models.available() == ["frozenlake", "sokoban"]
+    assert "cpu_webshop" in packaged_groups("run")
+    assert environments() == models.available() == ["frozenlake", "sokoban", "sudoku"]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,23 @@ def test_webshop_and_textworld_are_evaluated_on_tasks_that_training_never_draws(
     assert not games[0] & games[1]
 
 
-@pytest.mark.parametrize("name", ["sudoku", "webshop"])
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_a_miniature_is_the_task_that_its_model_was_made_for_and_has_room_for_the_longest_episodes(name: str) -> None:
+    config = gradients.compose([*BASE, f"+actfocus/run=cpu_{name}", "+actfocus/device=cpu"])
+    settings, task = EnvironmentSettings.from_config(config.data), TASKS[name]
+    assert (settings.name, settings.kwargs) == (task.environment, dict(task.env_options))
+    assert settings.episode_limits() == task.limits
+    assert config.actor_rollout_ref.model.path == str(models.folder(name) / "model")
+    encoder = TurnEncoder(AutoTokenizer.from_pretrained(config.actor_rollout_ref.model.tokenizer_path))
+    env = task.make_env()
+    played = [demonstrate(task, env, seed=2, index=index).messages for index in range(100)]
+    pages = [len(encoder.next_turn(message)) for messages in played for message in messages[3::2]]
+    assert max(len(encoder.initial(messages[:2])) for messages in played) <= config.data.max_prompt_length
+    longest = task.limits.turns * task.limits.response_tokens + (task.limits.turns - 1) * max(pages)
+    assert longest <= config.data.max_response_length
+
+
+@pytest.mark.parametrize("name", ["webshop"])
 def test_first_prompts_fit_a_stand_in_profile_and_only_tokens_are_scarcer_than_in_the_paper(name: str) -> None:
     config = gradients.compose([*BASE, f"+actfocus/run=cpu_{name}", "+actfocus/device=cpu"])
     limits = EnvironmentSettings.from_config(config.data).episode_limits()

@@ -110,6 +110,21 @@ def test_played_turns_follow_the_episode_and_prompts_are_only_ever_appended_to(
     assert third[: len(second) + len(scripted.ids)] == second + scripted.ids
 
 
+def test_a_turn_that_the_environment_refuses_is_well_formed_and_not_valid(
+    model: Qwen2ForCausalLM, small_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    scripted = Scripted(model, TurnEncoder(small_tokenizer).response(" I fly.</think><answer> Fly</answer>"))
+    (played,) = play_episodes(
+        scripted,  # type: ignore[arg-type]  # a stand-in for a model
+        small_tokenizer,
+        FROZENLAKE.make_env,
+        FROZENLAKE.limits,
+        [0],
+        temperature=0,
+    )
+    assert (len(played.responses), played.well_formed_turns, played.valid_turns) == (3, 3, 0)
+
+
 def _respond_until_over(seed: int, text: str) -> list[float]:
     episode = Episode(FROZENLAKE.make_env(), FROZENLAKE.limits)
     episode.reset(seed)
@@ -141,7 +156,8 @@ def test_an_evaluation_reports_what_was_played(
     model: Qwen2ForCausalLM, small_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     (greedy,) = evaluate(model, small_tokenizer, FROZENLAKE, episodes=2, temperatures=[0.0])
-    assert (greedy.episodes, greedy.success, greedy.valid, greedy.turns) == (2, 0.0, 0.0, 1.0)
+    assert (greedy.episodes, greedy.success, greedy.turns) == (2, 0.0, 1.0)
+    assert (greedy.well_formed, greedy.valid) == (0.0, 0.0)
     assert greedy.stop_reasons == {"response_cut": 2}
     assert greedy.response_tokens == FROZENLAKE.limits.response_tokens
     with pytest.raises(ValueError, match="episodes"):

@@ -89,9 +89,10 @@ def test_a_shipped_model_answers_in_the_format_and_succeeds_as_its_card_says(nam
     written = re.search(r"\| 1 \| ([\d.]+)% ± ", _card(folder))
     assert written is not None
     success = float(written.group(1)) / 100
-    assert measured.valid > 0.95
+    assert measured.well_formed > 0.95
+    assert TASKS[name].refusals or measured.valid > 0.95
     assert abs(measured.success - success) < 4 * (success * (1 - success) / 48) ** 0.5
-    assert 0.15 <= success <= 0.5, "room for reinforcement learning on both sides"
+    assert 0.15 <= success <= 0.6, "room for reinforcement learning on both sides"
 
 
 def _card(folder: Path) -> str:

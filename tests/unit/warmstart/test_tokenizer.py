@@ -53,6 +53,7 @@ def test_every_grid_symbol_and_every_line_break_between_rows_is_one_token(
         assert len(tokenizer.encode(grid, add_special_tokens=False)) == len(grid)
 
 
+@pytest.mark.parametrize("task", ["frozenlake", "sokoban"], indirect=True)
 def test_coordinates_and_directions_are_one_token_in_reasoning_and_answer_alike(
     tokenizer: PreTrainedTokenizerFast, demonstrations: list[Demonstration]
 ) -> None:
@@ -62,8 +63,22 @@ def test_coordinates_and_directions_are_one_token_in_reasoning_and_answer_alike(
     assert len({right, separator, down}) == 3
     texts = [message["content"] for one in demonstrations for message in one.messages[2::2]]
     coordinates = set(re.findall(r" \(\d, \d\)", "".join(texts)))
-    assert len(coordinates) == 16, "four by four cells are in play in every task"
+    assert len(coordinates) == 16, "four by four cells are in play in both tasks"
     assert all(len(tokenizer.encode(cell, add_special_tokens=False)) == 1 for cell in coordinates)
+
+
+@pytest.mark.parametrize("task", ["sudoku"], indirect=True)
+def test_a_place_of_a_sudoku_is_one_token_in_hints_reasoning_and_answer(
+    task: Task, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    ids = set()
+    for place in (f"row {row} col {column}" for row in range(1, 5) for column in range(1, 5)):
+        (hint, _, _) = tokenizer.encode(f"{place}: 3", add_special_tokens=False)
+        (spoken,) = tokenizer.encode(f" {place}", add_special_tokens=False)
+        assert tokenizer.encode(f" place 3 at {place}", add_special_tokens=False)[-1] == spoken
+        ids |= {hint, spoken}
+    assert len(ids) == 32
+    assert len(tokenizer.encode(" place 3 at row 1 col 2", add_special_tokens=False)) == 4
 
 
 def test_prompts_and_responses_are_short(
