@@ -73,7 +73,7 @@ def _readable(table: Table, made: Sequence[Line]) -> tuple[list[str], list[list[
     if table.quantity is Quantity.action_tokens:
         header = ["environment", "model", "paper: tokens, action share", "tokens", "action share (%)", "seeds"]
         rows = [
-            [*_place(line), _paper(line, "{}, {} %"), _plain(line.first), _percent(line.second), _seeds(line)]
+            [*_place(line), _paper(line, "{:.0f}, {:.1f} %"), _plain(line.first), _percent(line.second), _seeds(line)]
             for line in made
         ]
         return header, rows
@@ -82,7 +82,7 @@ def _readable(table: Table, made: Sequence[Line]) -> tuple[list[str], list[list[
         [
             *_place(line),
             table.variants[line.cell.variant].label,
-            _paper(line, "{} ({})"),
+            _paper(line, "{:.1f} ({:.1f})"),
             _percent(line.first),
             _percent(line.second),
             _difference(line, table),
@@ -103,9 +103,16 @@ def _paper(line: Line, form: str) -> str:
     """The paper's numbers; with the size where they are not for the size of the line."""
     parts = []
     for size, pair in line.paper.items():
-        numbers = form.format(*("–" if value is None else f"{value:g}" for value in pair))
+        numbers = form.format(*(_NotGiven() if value is None else value for value in pair))
         parts.append(numbers if size == line.cell.size else f"{size} {numbers}")
     return "; ".join(parts)
+
+
+class _NotGiven:
+    """A number that the paper does not give, whatever the format."""
+
+    def __format__(self, form: str) -> str:
+        return "–"
 
 
 def _seeds(line: Line) -> str:
@@ -255,7 +262,8 @@ def _curves(table: Table, made: Sequence[Line]) -> bytes:
             panels.setdefault((id(line.cell.row), line.cell.size), []).append(line)
     columns = min(_COLUMNS_OF_PLOTS, len(panels))
     height = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.6 * columns, 3.8 * height), layout="constrained")
+    # Wide enough for the title, however few the plots.
+    figure = Figure(figsize=(max(6.4, 4.6 * columns), 3.8 * height), layout="constrained")
     for position, panel in enumerate(panels.values(), start=1):
         axes = figure.add_subplot(height, columns, position)
         for line in panel:
