@@ -19,6 +19,7 @@ COMMANDS = {
     "doctor": ("doctor", "check the installation and this machine"),
     "play": ("play", "play one episode of an environment on the terminal"),
     "experts": ("experts", "measure how often the solvers of the environments win"),
+    "prompt-lengths": ("prompt_lengths", "count the tokens of the environments' prompts for a model"),
     "bench-envs": ("benchmark_envs", "measure the speed of the environments"),
     "warmstart": ("warmstart", "train a tiny model from demonstrations"),
 }

@@ -1,0 +1,155 @@
+"""`actfocus prompt-lengths`: how many tokens the prompts of the environments have for a model, to choose lengths by."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import TYPE_CHECKING
+
+from verl_actfocus import envs
+from verl_actfocus.cli._environment_arguments import (
+    DEFAULT_ENVIRONMENTS,
+    add_limit_arguments,
+    add_option_argument,
+    given_limits,
+    make_environment,
+    positive,
+)
+from verl_actfocus.cli._players import ActionPolicy, random_policy
+from verl_actfocus.envs import EpisodeLimits, TextEnv, experts
+from verl_actfocus.interaction import Episode
+from verl_actfocus.interaction.prompts import THINK_OPEN
+
+if TYPE_CHECKING:
+    from verl_actfocus.evaluation.prompts import PromptBuilder
+
+
+@dataclass
+class Lengths:
+    """Tokens of some episodes' prompts.
+
+    Attributes:
+        first: First prompt of each episode.
+        later: Every later message, all episodes together, with what stands around it.
+        together: Sum of the later messages of each episode.
+    """
+
+    first: list[int] = field(default_factory=list)
+    later: list[int] = field(default_factory=list)
+    together: list[int] = field(default_factory=list)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the subcommand."""
+    parser.description = (
+        "Play episodes and count the tokens of what a model would be shown, prefill and chat template included: the "
+        "first prompt, every later message, and all later messages of an episode together. Episode i has seed i. "
+        "data.max_prompt_length must hold the first prompt; data.max_response_length holds the later messages and the "
+        "responses."
+    )
+    parser.add_argument("--tokenizer", required=True, metavar="NAME", help="folder or hub name of the model")
+    parser.add_argument(
+        "--env", action="append", help=f"environment; may be repeated (default: {', '.join(DEFAULT_ENVIRONMENTS)})"
+    )
+    parser.add_argument("--episodes", type=positive, default=50, help="episodes per environment (default 50)")
+    parser.add_argument("--policy", default="random", choices=["random", "expert"], help="who plays (default random)")
+    add_option_argument(parser)
+    add_limit_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Plays, counts and prints three rows per environment.
+
+    Args:
+        args: The parsed arguments.
+
+    Returns:
+        0.
+
+    Raises:
+        ValueError: Environment, expert or tokenizer do not exist, an environment failed, or options are given for
+            several environments.
+    """
+    names: Sequence[str] = args.env or DEFAULT_ENVIRONMENTS
+    if len(names) > 1 and (args.option or given_limits(args)):
+        raise ValueError("options and budgets belong to one environment: name it with --env")
+    limits = {name: dataclasses.replace(envs.spec(name).limits, **given_limits(args)) for name in names}
+    builder, end = _prompts(args.tokenizer)
+    print(f"{'environment':<12} {'tokens of':<32} {'least':>6} {'median':>7} {'most':>6}")
+    for name in names:
+        env = make_environment(name, dict(args.option))
+        found = measure(name, env, limits[name], builder, end, args.episodes, args.policy)
+        _show(name, "the first prompt", found.first)
+        _show(name, "a later message", found.later)
+        _show(name, "an episode's later messages", found.together)
+    return 0
+
+
+def measure(
+    name: str, env: TextEnv, limits: EpisodeLimits, builder: PromptBuilder, end: int, episodes: int, policy: str
+) -> Lengths:
+    """Plays episodes with seeds 0, 1, and so on.
+
+    Args:
+        name: Name of the environment, for its expert.
+        env: The environment.
+        limits: Budgets of an episode.
+        builder: Makes the prompts.
+        end: Token that ends a response.
+        episodes: How many.
+        policy: "random" or "expert".
+
+    Returns:
+        The lengths.
+
+    Raises:
+        ValueError: There is no expert, or the environment failed.
+    """
+    lengths = Lengths()
+    for seed in range(episodes):
+        player = ActionPolicy(experts.policy(name) if policy == "expert" else random_policy(seed), seed)
+        episode = Episode(env, limits)
+        messages = episode.reset(seed)
+        ids = builder.first(messages) if messages else []
+        lengths.first.append(len(ids))
+        added: list[int] = []
+        while not episode.done:
+            message = episode.respond(player.respond(episode, messages).text).next_message
+            if message is not None:
+                # What the response says is irrelevant, only that it has ended.
+                added.append(len(builder.following([*ids, end], messages, message)))
+        if episode.error is not None:
+            raise ValueError(f"{name}, seed {seed}: the environment failed: {episode.error}")
+        lengths.later += added
+        lengths.together.append(sum(added))
+    return lengths
+
+
+def _prompts(name: str) -> tuple[PromptBuilder, int]:
+    """What makes a model's prompts, and the token that ends its responses; ChatML without a model beside the tokenizer.
+
+    Raises:
+        ValueError: There is no tokenizer, it names no end of turn, or it is not a ChatML one and there is no model
+            beside it.
+    """
+    from transformers import AutoConfig
+
+    from verl_actfocus.evaluation.prompts import load_tokenizer, prompt_builder
+
+    tokenizer = load_tokenizer(name)
+    try:
+        model_type = AutoConfig.from_pretrained(name).model_type
+    except (OSError, ValueError):
+        model_type = "qwen2"
+    end = tokenizer.eos_token_id
+    if not isinstance(end, int):
+        raise ValueError(f"--tokenizer {name}: it has no single eos_token, which ends a turn")
+    return prompt_builder(tokenizer, model_type, THINK_OPEN), end
+
+
+def _show(name: str, what: str, tokens: Sequence[int]) -> None:
+    if tokens:
+        print(f"{name:<12} {what:<32} {min(tokens):>6} {median(tokens):>7.0f} {max(tokens):>6}", flush=True)
