@@ -4,6 +4,8 @@ An environment is one class with five members: `rules`, `legal_actions`, `reset`
 is the puzzle of the two jugs: measure a number of litres with a 3-litre jug, a 5-litre jug and a tap.
 
     python examples/new_environment.py
+
+How to train on it: docs/environments.md, "An environment of your own".
 """
 
 from __future__ import annotations
@@ -75,7 +77,8 @@ class JugsEnv(TextEnv):
             self.litres[1 - jug] += poured
 
 
-# One call makes it known, to `envs.make` and to gymnasium, wherever this module is imported.
+# One call makes it known, to `envs.make` and to gymnasium, in every process that imports this module. A training run
+# has several; VERL_USE_EXTERNAL_MODULES=new_environment makes veRL import it in all of them.
 envs.register_environment(
     "jugs",
     envs.EnvironmentSpec(
