@@ -45,6 +45,7 @@ setup(
         "gymnasium>=1.2",
         "matplotlib>=3.8",
         "scipy>=1.15",
+        "httpx>=0.27",
         "jinja2>=3.1",
         "tabulate>=0.9",
         "psutil",

@@ -79,7 +79,7 @@ def figures(records: Sequence[EpisodeRecord]) -> list[Figure]:
         records: the episodes, at least one.
 
     Returns:
-        Success, pass@k for k = 1, 2, 4, … up to the episodes of a task, what the environment reports beyond success,
+        Success, pass@k for k = 1, 2, 4, … up to the episodes of a task, what the environment declares beyond success,
         share of valid turns, reward, turns and response tokens.
     """
     groups = list(by_task(records).values())
@@ -98,9 +98,9 @@ def figures(records: Sequence[EpisodeRecord]) -> list[Figure]:
         rates = pass_at_k(outcomes.successes, episodes, k)
         found.append(Figure(f"pass@{k}", f"pass@{k}", _ratio(rates, np.ones(len(rates)), 1.0), share=True))
         k *= 2
-    for flag in sorted({name for record in records for name in record.flags}):
-        counted = np.array([sum(one.flags.get(flag, False) for one in group) for group in groups], dtype=float)
-        found.append(Figure(flag, flag.replace("_", " "), _ratio(counted, episodes, 1.0), share=True))
+    for name in sorted({name for record in records for name in record.outcomes}):
+        counted = np.array([sum(one.outcomes.get(name, False) for one in group) for group in groups], dtype=float)
+        found.append(Figure(name, name.replace("_", " "), _ratio(counted, episodes, 1.0), share=True))
     valid = total(lambda record: sum(turn.valid for turn in record.turns))
     return [
         *found,

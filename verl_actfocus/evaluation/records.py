@@ -60,8 +60,8 @@ class EpisodeRecord:
     reward: float = 0.0
     #: Value of `verl_actfocus.interaction.StopReason`.
     stop_reason: str = ""
-    #: What the environment's last step reported as true or false beyond the interface, such as WebShop's ``purchase``.
-    flags: dict[str, bool] = field(default_factory=dict)
+    #: What the environment declares beyond success (`verl_actfocus.envs.TextEnv.outcomes`), such as WebShop's purchase.
+    outcomes: dict[str, bool] = field(default_factory=dict)
     #: What failed if the end is not the model's doing; None otherwise.
     failure: str | None = None
     #: The turns.

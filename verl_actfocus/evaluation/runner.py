@@ -218,7 +218,6 @@ class _Play:
             doing = "reset" if error.action is None else f"action {error.action!r}"
             failure = f"the environment failed on {doing} with {error.type}: {error.message}"
         record.success, record.reward, record.stop_reason = episode.success, episode.total_reward, reason.value
-        own = {name: value for name, value in episode.info.items() if isinstance(value, bool)}
-        record.flags = {name: value for name, value in own.items() if name not in ("valid", "effective", "success")}
+        record.outcomes = episode.outcomes
         record.failure = failure if reason.excluded_from_training else None
         return False

@@ -18,10 +18,16 @@ def turn(tokens: int, valid: bool = True) -> TurnRecord:
     )
 
 
-def episode(task: int, sample: int, success: bool, *turns: TurnRecord, reward: float = 0.0, **flags: bool):
+def episode(task: int, sample: int, success: bool, *turns: TurnRecord, reward: float = 0.0, **outcomes: bool):
     reason = "success" if success else "turn_limit"
     return EpisodeRecord(
-        task=task, sample=sample, success=success, reward=reward, stop_reason=reason, flags=flags, turns=list(turns)
+        task=task,
+        sample=sample,
+        success=success,
+        reward=reward,
+        stop_reason=reason,
+        outcomes=outcomes,
+        turns=list(turns),
     )
 
 
@@ -45,7 +51,7 @@ def test_every_figure_is_what_counting_by_hand_gives() -> None:
     records = [
         episode(0, 0, True, turn(10), turn(20, valid=False), reward=0.9, purchase=True),
         episode(0, 1, False, turn(30), reward=0.0, purchase=True),
-        episode(1, 0, False, turn(40, valid=False), reward=-0.1),
+        episode(1, 0, False, turn(40, valid=False), reward=-0.1, purchase=False),
         episode(1, 1, False, turn(10), turn(10), turn(60), reward=0.0, purchase=False),
     ]
     values = {figure.name: figure.estimate.value for figure in figures(records)}
@@ -54,7 +60,7 @@ def test_every_figure_is_what_counting_by_hand_gives() -> None:
             "success": 1 / 4,
             "pass@1": 1 / 4,
             "pass@2": 1 / 2,
-            "purchase": 2 / 4,  # an episode in which nothing was bought does not report it
+            "purchase": 2 / 4,
             "valid_turn_rate": 5 / 7,
             "reward": 0.8 / 4,
             "turns": 7 / 4,

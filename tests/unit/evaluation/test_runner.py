@@ -230,6 +230,5 @@ def test_webshop_reports_purchases(tmp_path: Path, tokenizer: PreTrainedTokenize
 
     attempt = run(ScriptedPolicy(tokenizer, shop), settings, EvaluationFolder(tmp_path), at_once=1)
     (record,) = attempt.finished
-    assert record.flags.keys() == {"purchase", "strict_success"}
-    assert record.flags["purchase"] is True, record.messages[-1]
-    assert record.flags["strict_success"] is record.success
+    assert record.outcomes == {"purchase": True}, record.messages[-1]
+    assert not record.success and record.stop_reason == "terminated"  # bought without regard to the goal
