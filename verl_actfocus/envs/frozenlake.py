@@ -6,6 +6,7 @@ the transition table that it builds. What is ours is the random start and goal a
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ PALETTE = {
 }
 
 Cell = tuple[int, int]
+#: (probability, next state, reward, terminated), as in gymnasium's table.
+Outcome = tuple[float, int, float, bool]
 
 
 class FrozenLakeEnv(TextEnv):
@@ -75,7 +78,7 @@ class FrozenLakeEnv(TextEnv):
         self.frozen_probability = frozen_probability
         self.success_rate = success_rate
         self.position = 0
-        self.transitions: dict[int, dict[int, list[tuple[float, int, float, bool]]]] = {}
+        self.transitions: dict[int, dict[int, list[Outcome]]] = {}
 
     @property
     def rules(self) -> str:
@@ -156,7 +159,10 @@ class FrozenLakeEnv(TextEnv):
                 break
         self.start, self.goal, self.position = start, goal, start
         self.holes = [int(cell) for cell in np.flatnonzero(tiles == "H")]
-        self.transitions = GymnasiumFrozenLake(desc=board, is_slippery=True, success_rate=self.success_rate).P
+        table = GymnasiumFrozenLake(desc=board, is_slippery=True, success_rate=self.success_rate).P
+        self.transitions = {
+            cell: _shared_moves(tuple(tuple(outcomes) for outcomes in moves.values())) for cell, moves in table.items()
+        }
         self._texts: dict[int, str] = {}
 
     def _observation(self) -> str:
@@ -185,6 +191,12 @@ class FrozenLakeEnv(TextEnv):
     def _coordinates(self, cell: int) -> str:
         row, column = divmod(cell, self.size)
         return f"({row}, {column})"
+
+
+@lru_cache(maxsize=10_000)
+def _shared_moves(outcomes: tuple[tuple[Outcome, ...], ...]) -> dict[int, list[Outcome]]:
+    """One object for the equal cells of all maps: the tables of many environments do not fit a processor's cache."""
+    return {move: list(one) for move, one in enumerate(outcomes)}
 
 
 def _is_reachable(board: list[str], start: Cell, goal: Cell) -> bool:
