@@ -5,15 +5,18 @@ Free of veRL, so that a configuration can be composed and checked without import
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from omegaconf import DictConfig, OmegaConf
 
 from verl_actfocus import models
 
 
 def register() -> None:
-    """Register the resolvers ``${actfocus.model:…}`` and ``${actfocus.options:…}`` with OmegaConf; may be repeated."""
+    """Register ``${actfocus.model:…}``, ``${actfocus.options:…}`` and ``${actfocus.limit:…}``; may be repeated."""
     OmegaConf.register_new_resolver("actfocus.model", packaged_model, replace=True)
     OmegaConf.register_new_resolver("actfocus.options", task_options, replace=True)
+    OmegaConf.register_new_resolver("actfocus.limit", task_limit, replace=True)
 
 
 def packaged_model(*names: str) -> str:
@@ -42,3 +45,17 @@ def task_options(environment: str) -> DictConfig:
 
     # As a configuration: OmegaConf.resolve, which veRL calls, does not take a plain dictionary.
     return OmegaConf.create(dict(TASKS[environment].env_options) if environment in TASKS else {})
+
+
+def task_limit(environment: str, budget: str) -> int | None:
+    """Return a budget of the task that the environment's tiny model was made for; the environment's own without one.
+
+    Example:
+        >>> task_limit("frozenlake", "actions_per_turn")
+        2
+    """
+    from verl_actfocus.envs import spec
+    from verl_actfocus.warmstart.tasks import TASKS
+
+    limits = TASKS[environment].limits if environment in TASKS else spec(environment).limits
+    return asdict(limits)[budget]
