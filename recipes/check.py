@@ -7,8 +7,10 @@ veRL, so it answers in about a second; ranges of values are checked by the train
 from __future__ import annotations
 
 import math
+import os
 import sys
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -120,7 +122,7 @@ def compose_recipe(overrides: list[str]) -> DictConfig:
         overrides: Hydra overrides of the training command.
 
     Raises:
-        ModuleNotFoundError: veRL is not installed.
+        ModuleNotFoundError: veRL is not installed, or a module of ``VERL_USE_EXTERNAL_MODULES`` is not found.
         HydraException: a group or a key does not exist, or an override cannot be parsed.
         OmegaConfBaseException: a value refers to nothing or is of the wrong type.
     """
@@ -130,6 +132,9 @@ def compose_recipe(overrides: list[str]) -> DictConfig:
     folder = Path(next(iter(verl.submodule_search_locations))) / "trainer" / "config"
     # The plugin tells veRL's command where the groups are and what they may look up; here nothing has loaded it.
     resolvers.register()
+    # As veRL does: a user's environment is registered by a module that this variable names.
+    for module in filter(None, os.environ.get("VERL_USE_EXTERNAL_MODULES", "").split(",")):
+        import_module(module)
     search = "hydra.searchpath=[pkg://verl_actfocus.config]"
     with initialize_config_dir(str(folder), version_base=None):
         config = compose("ppo_trainer", overrides=[*overrides, search], return_hydra_config=True)

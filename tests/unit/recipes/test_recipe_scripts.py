@@ -157,6 +157,15 @@ def test_a_wrong_override_is_named_and_nothing_starts(override, message):
     assert "Traceback" not in result.stderr and result.stdout == ""
 
 
+def test_an_environment_of_the_users_own_is_found_where_verl_is_told_to_look_for_it():
+    words = ["--dry-run", "data.environment.name=jugs"]
+    told = {"VERL_USE_EXTERNAL_MODULES": "new_environment", "PYTHONPATH": str(ROOT.parent / "examples")}
+    result = run(script("frozenlake/run_grpo.sh"), *words, DEVICE="cpu", **told)
+    assert result.returncode == 0, result.stderr
+    assert "data.environment.name=jugs" in result.stdout
+    assert "unknown environment 'jugs'" in run(script("frozenlake/run_grpo.sh"), *words, DEVICE="cpu").stderr
+
+
 def test_a_step_is_described_in_trajectories():
     """8 prompts × 16, a quarter of the groups kept: 2 × 16 = 32; 0.3 keeps 3 groups: 48, filled up to 2 × 32."""
     quarter = run(script("sokoban/run_ppo.sh"), "--dry-run", "data.seed=1").stdout
