@@ -8,20 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 from scipy.special import comb
 
 from verl_actfocus.evaluation.records import EpisodeRecord, by_task
 from verl_actfocus.experiment.results import Outcomes
-from verl_actfocus.experiment.statistics import CONFIDENCE, RESAMPLES, Estimate, success_rate
-
-#: Seed of the bootstrap, fixed so that a summary can be made again.
-_SEED = 0
+from verl_actfocus.experiment.statistics import Estimate, over_tasks, success_rate
 
 
 @dataclass(frozen=True)
@@ -134,18 +130,11 @@ def _ratio(amounts: NDArray, counts: NDArray, most: float | None = None) -> Esti
     if np.ptp(amounts / counts) == 0:
         words = "the only task" if len(counts) == 1 else f"all {len(counts)} tasks"
         return Estimate(value, None, f"no interval: {words} gave the same value")
-    result = stats.bootstrap(
-        (amounts, counts),
-        _ratio_of_sums,
-        paired=True,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        confidence_level=CONFIDENCE,
-        method="BCa",
-        rng=np.random.default_rng(_SEED),
-    )
-    low, high = (float(end) for end in result.confidence_interval)
-    return Estimate(value, (low, high if most is None else min(high, most)), f"bootstrap over the {len(counts)} tasks")
+    estimate = over_tasks(value, (amounts, counts), _ratio_of_sums)
+    if most is None or estimate.interval is None:
+        return estimate
+    low, high = estimate.interval
+    return replace(estimate, interval=(low, min(high, most)))
 
 
 def _ratio_of_sums(amounts: NDArray, counts: NDArray, axis: int = -1) -> NDArray:

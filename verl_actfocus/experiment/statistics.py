@@ -70,7 +70,7 @@ def success_rate(evaluations: Sequence[Outcomes]) -> Estimate:
     rates = outcomes.successes / outcomes.episodes
     if np.ptp(rates) == 0:
         return Estimate(outcomes.rate, _exact(outcomes), "exact binomial interval with every task as one trial")
-    return _over_tasks(outcomes.rate, (outcomes.successes, outcomes.episodes), _rate)
+    return over_tasks(outcomes.rate, (outcomes.successes, outcomes.episodes), _rate)
 
 
 def difference(second: Sequence[Outcomes], first: Sequence[Outcomes]) -> Estimate:
@@ -117,10 +117,17 @@ def _paired_over_tasks(second: Outcomes, first: Outcomes) -> Estimate:
     counts = (second.successes, second.episodes, first.successes, first.episodes)
     if np.ptp(second.successes / second.episodes - first.successes / first.episodes) == 0:
         return Estimate(value, None, "no interval: the difference is the same on every task")
-    return _over_tasks(value, counts, _rate_difference)
+    return over_tasks(value, counts, _rate_difference)
 
 
-def _over_tasks(value: float, counts: tuple[NDArray[np.int64], ...], statistic: Callable[..., NDArray]) -> Estimate:
+def over_tasks(value: float, counts: tuple[NDArray, ...], statistic: Callable[..., NDArray]) -> Estimate:
+    """Estimate a statistic of sums over tasks, resampling the tasks with all their episodes.
+
+    Args:
+        value: the statistic of all tasks.
+        counts: what the statistic is computed from, arrays ``(tasks,)``.
+        statistic: takes these arrays and ``axis``, as `scipy.stats.bootstrap` calls it.
+    """
     result = stats.bootstrap(
         counts,
         statistic,
