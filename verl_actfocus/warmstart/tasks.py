@@ -13,6 +13,14 @@ from verl_actfocus.envs.base import EpisodeLimits, TextEnv
 from verl_actfocus.interaction import Episode, Message, parse_response
 from verl_actfocus.warmstart.demonstrations import demonstrate_frozenlake, demonstrate_sokoban, demonstrate_sudoku
 
+
+def _demonstrate_webshop(env: TextEnv, rng: np.random.Generator, max_actions: int) -> str:
+    # Imported here so that whoever lists the tasks need not wait for the shop's search engine.
+    from verl_actfocus.warmstart.shopping import demonstrate_webshop
+
+    return demonstrate_webshop(env, rng, max_actions)
+
+
 FIRST_TRAINING_SEED = 1_000_000
 """Demonstrations are played on environment seeds from here on; evaluation uses the seeds below."""
 
@@ -82,6 +90,18 @@ TASKS: dict[str, Task] = {
         iterations=500,
         knows="states a number that fits, its action is another number or another cell part of the time",
         refusals=True,
+    ),
+    "webshop": Task(
+        name="webshop",
+        environment="webshop",
+        env_options={"split": "train", "hits_per_page": 4},
+        evaluation_options={"split": "validation"},
+        limits=EpisodeLimits(turns=5, actions_per_turn=1, actions=5, words=40, response_tokens=64),
+        demonstrate=_demonstrate_webshop,
+        iterations=600,
+        vocabulary=2400,
+        knows="says what to look for, which product is cheap enough and which option is missing;\n"
+        "its searches and clicks are something else part of the time",
     ),
 }
 

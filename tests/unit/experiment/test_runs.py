@@ -92,7 +92,7 @@ def test_any_folder_name_survives_hydra(tmp_path: Path, name: str) -> None:
     [
         ({"algorithm": "dpo"}, ["'dpo'", "grpo", "ppo"]),
         ({"method": "focus"}, ["'focus'", "actfocus", "uniform"]),
-        ({"env": "webshop"}, ["'webshop'", "frozenlake", "sokoban"]),
+        ({"env": "textworld"}, ["'textworld'", "frozenlake", "webshop"]),
         ({"profile": "gpu_huge"}, ["'gpu_huge'", "cpu_frozenlake"]),
         ({"steps": 0}, ["0 training steps"]),
         ({"seed": -1}, ["seed -1"]),

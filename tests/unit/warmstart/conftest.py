@@ -22,8 +22,8 @@ def demonstrations(task: Task) -> list[Demonstration]:
 
 
 @pytest.fixture(scope="session")
-def tokenizer(demonstrations: list[Demonstration]) -> PreTrainedTokenizerFast:
-    return build_tokenizer([one.messages for one in demonstrations])
+def tokenizer(task: Task, demonstrations: list[Demonstration]) -> PreTrainedTokenizerFast:
+    return build_tokenizer([one.messages for one in demonstrations], bpe_size=task.vocabulary)
 
 
 @pytest.fixture(scope="session")

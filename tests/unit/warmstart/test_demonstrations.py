@@ -54,11 +54,11 @@ def test_seed_and_index_alone_fix_a_demonstration(task: Task, demonstrations: li
 
 
 # He et al. 2026, Table 1, small models: 4.1% of the tokens are actions in FrozenLake, 9.5% in Sokoban, 15.3% in Sudoku.
-@pytest.mark.parametrize("task", ["frozenlake", "sokoban", "sudoku"], indirect=True)
+# 10.8% in WebShop, where a product's id or an option is one or two tokens here.
 def test_reasoning_tokens_outnumber_action_tokens_about_as_much_as_in_the_paper(
     task: Task, demonstrations: list[Demonstration], tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    low, high = {"frozenlake": (6, 14), "sokoban": (6, 14), "sudoku": (4, 7)}[task.name]
+    low, high = {"frozenlake": (6, 14), "sokoban": (6, 14), "sudoku": (4, 7), "webshop": (4, 9)}[task.name]
     assert low <= token_ratio(demonstrations, tokenizer) <= high
 
 

@@ -81,6 +81,7 @@ def test_a_place_of_a_sudoku_is_one_token_in_hints_reasoning_and_answer(
     assert len(tokenizer.encode(" place 3 at row 1 col 2", add_special_tokens=False)) == 4
 
 
+@pytest.mark.parametrize("task", ["frozenlake", "sokoban", "sudoku"], indirect=True)
 def test_prompts_and_responses_are_short(
     task: Task, tokenizer: PreTrainedTokenizerFast, demonstrations: list[Demonstration]
 ) -> None:
@@ -96,6 +97,37 @@ def test_prompts_and_responses_are_short(
     assert max(response) <= task.limits.response_tokens
 
 
+@pytest.mark.parametrize("task", ["webshop"], indirect=True)
+def test_a_shopping_episode_is_short_although_every_page_repeats_the_instruction(
+    task: Task, tokenizer: PreTrainedTokenizerFast, demonstrations: list[Demonstration]
+) -> None:
+    encoder = TurnEncoder(tokenizer)
+    lengths = [len(encoder.conversation(one.messages)[0]) for one in demonstrations]
+    assert sum(lengths) / len(lengths) <= 550 and max(lengths) <= 750
+    responses = [message["content"] for one in demonstrations for message in one.messages[2::2]]
+    tokens = [len(encoder.response(text)) for text in responses]
+    assert 20 <= sum(tokens) / len(tokens) <= 30 and max(tokens) <= task.limits.response_tokens
+
+
+@pytest.mark.parametrize("task", ["webshop"], indirect=True)
+def test_a_product_or_an_option_is_the_same_tokens_on_the_page_and_in_the_answer(
+    tokenizer: PreTrainedTokenizerFast, demonstrations: list[Demonstration]
+) -> None:
+    copied = 0
+    for one in demonstrations:
+        for page, answer in zip(one.messages[1::2], one.messages[2::2], strict=True):
+            text = answer["content"].partition("<answer>")[2].removesuffix("</answer>")
+            # Buttons stand in a line of their own, which is one token.
+            lines = [line for line in page["content"].splitlines() if "click[back to search]" not in line]
+            if "click[" in text and text in "\n".join(lines):
+                ids = tokenizer.encode(text, add_special_tokens=False)
+                on_page = tokenizer.encode(page["content"], add_special_tokens=False)
+                assert any(on_page[at : at + len(ids)] == ids for at in range(len(on_page)))
+                assert len(ids) <= 4
+                copied += 1
+    assert copied > 100
+
+
 def test_fixed_phrases_are_the_rules_and_the_unchanging_parts_of_the_user_messages(
     demonstrations: list[Demonstration],
 ) -> None:
@@ -103,16 +135,16 @@ def test_fixed_phrases_are_the_rules_and_the_unchanging_parts_of_the_user_messag
     assert phrases[0] == demonstrations[0].messages[0]["content"]
     users = [message["content"] for one in demonstrations for message in one.messages if message["role"] == "user"]
     for phrase in phrases[1:]:
-        assert not re.search(r"\(\d, \d\)|[<>]|: \d+$", phrase)
+        assert not re.search(r"\(\d, \d\)|</?(think|answer)>|: \d+$", phrase)
         assert any(phrase in user for user in users)
     assert any("Actions left:" in phrase for phrase in phrases)
     assert any("words." in phrase for phrase in phrases)
 
 
 def test_building_twice_gives_the_same_tokenizer(
-    tokenizer: PreTrainedTokenizerFast, demonstrations: list[Demonstration]
+    task: Task, tokenizer: PreTrainedTokenizerFast, demonstrations: list[Demonstration]
 ) -> None:
-    again = build_tokenizer([one.messages for one in demonstrations])
+    again = build_tokenizer([one.messages for one in demonstrations], bpe_size=task.vocabulary)
     assert again.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
 
 
