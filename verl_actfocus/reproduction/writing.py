@@ -268,7 +268,9 @@ def _curves(table: Table, made: Sequence[Line]) -> bytes:
         axes = figure.add_subplot(height, columns, position)
         for line in panel:
             index = list(table.variants).index(line.cell.variant)
-            label = f"{table.variants[line.cell.variant].label} ({len(line.runs)} seed{'s' if len(line.runs) > 1 else ''})"
+            label = (
+                f"{table.variants[line.cell.variant].label} ({len(line.runs)} seed{'s' if len(line.runs) > 1 else ''})"
+            )
             runs = [run.outcomes(line.cell.row.outcome) for run in line.runs]
             draw_success(axes, runs, label, COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
         finish(axes, ", ".join(_place(panel[0])), "success rate (%)")
