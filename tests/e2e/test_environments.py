@@ -1,8 +1,8 @@
 """Every environment of the paper through the whole trainer, with the paper's budgets of turns, actions and words.
 
 The models that ship know their tasks in miniature alone: the prompts of the paper make them ramble until they are cut
-off. So that actions reach the environment, each test first teaches a tiny model the form of a response in under a minute.
-It knows how to ask for an action and not which.
+off. So that actions reach the environment, each test first teaches a tiny model the form of a response in under a
+minute. It knows how to ask for an action and not which.
 """
 
 from __future__ import annotations
