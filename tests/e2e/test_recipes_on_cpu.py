@@ -73,10 +73,11 @@ def test_two_steps_are_made_with_an_evaluation_before_and_after(trial):
 def test_the_groups_with_the_largest_reward_spread_are_trained_on(trial):
     for step in trial.training:
         assert step["selection/kept_share"] == KEPT[trial.env]
-        assert step["selection/spread_kept"] >= step["selection/spread_all"]
+        # Means of the same numbers in another order may differ in the last digit.
+        assert step["selection/spread_kept"] >= step["selection/spread_all"] - 1e-9
     if KEPT[trial.env] < 1:
         # Otherwise every choice of groups would pass.
-        assert max(step["selection/spread_kept"] - step["selection/spread_all"] for step in trial.training) > 0
+        assert max(step["selection/spread_kept"] - step["selection/spread_all"] for step in trial.training) > 1e-3
 
 
 def test_the_trained_model_has_moved_by_no_more_than_its_learning_rate_allows(trial):
