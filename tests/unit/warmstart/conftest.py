@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -38,3 +40,8 @@ def small_tokenizer() -> PreTrainedTokenizerFast:
 def one_thread() -> None:
     """Tiny models gain nothing from more threads, and lose much where cores are shared."""
     torch.set_num_threads(1)
+
+
+def stated_way(reasoning: str) -> list[str]:
+    """The directions that a reasoning names, in its order."""
+    return re.findall(r"\b(Up|Down|Left|Right)\b", reasoning)
