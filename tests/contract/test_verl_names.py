@@ -147,8 +147,9 @@ def test_stock_estimators_losses_and_trainers_are_untouched():
     from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
     from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
-    import verl_actfocus.integration.plugin  # noqa: F401  (registers)
+    from verl_actfocus.integration import plugin
 
+    plugin.verify()  # this package's own names are registered beside them
     assert TRAINER_REGISTRY["sync"] is PPOTrainerSync
     assert core_algos.POLICY_LOSS_REGISTRY["vanilla"] is core_algos.compute_policy_loss_vanilla
     assert core_algos.ADV_ESTIMATOR_REGISTRY["grpo"] is core_algos.compute_grpo_outcome_advantage

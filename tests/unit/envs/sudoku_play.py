@@ -9,6 +9,6 @@ AMBIGUOUS = [".2.4", ".4.2", "2143", "4321"]
 
 
 def started(puzzle: list[str] | None = None, seed: int = 0, **arguments: object) -> SudokuEnv:
-    env = SudokuEnv(**arguments)  # type: ignore[arg-type]  # keyword arguments of several types
+    env = SudokuEnv(**arguments)
     env.reset(seed=seed, options=None if puzzle is None else {"puzzle": puzzle})
     return env

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any, ClassVar
 
 import gymnasium
 import pytest
@@ -38,7 +39,7 @@ def test_words_do_what_the_numbers_do() -> None:
     env.reset(seed=4)
     bare.reset(seed=4)
     for number in (0, 1, 2, 3, 4, 5, 0, 0, 2):
-        before = bare.unwrapped.s  # type: ignore[attr-defined]  # Taxi's state number
+        before = bare.unwrapped.s  # Taxi's state number
         state, reward, terminated, truncated, _ = bare.step(number)
         result = env.step(TAXI[number].lower())
         assert result[1:4] == (reward, terminated, truncated)
@@ -128,16 +129,16 @@ class Snowman(gymnasium.Env[int, int]):
 
     action_space = gymnasium.spaces.Discrete(1, start=5)
     observation_space = gymnasium.spaces.Discrete(8)
-    metadata = {"render_modes": ["ansi"]}  # noqa: RUF012  # as gymnasium declares it
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"]}
     render_mode = "ansi"
 
-    def reset(self, *, seed=None, options=None):  # type: ignore[no-untyped-def]  # a stand-in
+    def reset(self, *, seed=None, options=None):
         return 0, {}
 
-    def step(self, action):  # type: ignore[no-untyped-def]  # a stand-in
+    def step(self, action):
         return action, 0.0, False, False, {}
 
-    def render(self) -> str:  # type: ignore[override]  # a stand-in
+    def render(self) -> str:
         return "☃"
 
 

@@ -38,10 +38,10 @@ def test_the_expert_command_counts_wins_actions_and_rewards() -> None:
         def render(self) -> str:
             return ""
 
-        def reset(self, *, seed=None, options=None):  # type: ignore[no-untyped-def]  # a stand-in
+        def reset(self, *, seed=None, options=None):
             return "", {}
 
-        def step(self, action: str):  # type: ignore[no-untyped-def]  # a stand-in
+        def step(self, action: str):
             won = action == "Right"
             return "", 2.0 * won, True, False, {"valid": True, "effective": True, "success": won}
 

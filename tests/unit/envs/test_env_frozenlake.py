@@ -167,7 +167,7 @@ def test_the_goal_pays_one_and_a_hole_nothing_and_both_end_the_episode_with_thei
 )
 def test_a_bad_argument_is_refused_by_name_and_value(argument: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{argument} {value}"):
-        FrozenLakeEnv(**{argument: value})  # type: ignore[arg-type]  # int and float by turns
+        FrozenLakeEnv(**{argument: value})
 
 
 def test_the_rules_state_the_slip_probability_that_is_in_force() -> None:

@@ -244,13 +244,13 @@ def test_an_unknown_environment_is_named_with_the_known_ones() -> None:
 def test_a_budget_that_is_no_positive_integer_is_refused_by_name(field: str, value: object) -> None:
     good = {"turns": 1, "actions_per_turn": 1, "actions": 1, "words": 1, "response_tokens": 1}
     with pytest.raises(ValueError, match=f"{field} = {value}"):
-        EpisodeLimits(**(good | {field: value}))  # type: ignore[arg-type]  # wrong on purpose
+        EpisodeLimits(**(good | {field: value}))
 
 
 def test_only_actions_per_turn_may_be_unlimited() -> None:
     assert EpisodeLimits(turns=1, actions_per_turn=None, actions=1, words=1).actions_per_turn is None
     with pytest.raises(ValueError, match="turns = None"):
-        EpisodeLimits(turns=None, actions_per_turn=1, actions=1, words=1)  # type: ignore[arg-type]  # wrong on purpose
+        EpisodeLimits(turns=None, actions_per_turn=1, actions=1, words=1)
 
 
 def test_an_argument_that_an_environment_does_not_have_is_named_with_those_it_has() -> None:

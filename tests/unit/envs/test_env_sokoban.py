@@ -116,7 +116,7 @@ def test_solving_on_the_last_step_is_success_and_not_truncation() -> None:
 def test_300_rooms_are_unsolved_and_solvable_within_the_search_depth(
     arguments: dict[str, object], most_actions: int
 ) -> None:
-    env = SokobanEnv(**arguments)  # type: ignore[arg-type]  # keyword arguments of several types
+    env = SokobanEnv(**arguments)
     lengths = []
     for seed in range(300):
         length = shortest_solution(env.reset(seed=seed)[0])
@@ -162,7 +162,7 @@ def test_128_rooms_are_generated_in_less_than_a_second() -> None:
 )
 def test_bad_arguments_are_refused_by_name_and_value(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        SokobanEnv(**arguments)  # type: ignore[arg-type]  # wrong on purpose
+        SokobanEnv(**arguments)
 
 
 @pytest.mark.parametrize(

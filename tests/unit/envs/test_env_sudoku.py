@@ -194,7 +194,7 @@ def test_there_is_a_legal_action_even_in_a_dead_end() -> None:
 )
 def test_bad_arguments_are_refused_by_name_and_value(arguments: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        SudokuEnv(**arguments)  # type: ignore[arg-type]  # wrong on purpose
+        SudokuEnv(**arguments)
 
 
 @pytest.mark.parametrize(

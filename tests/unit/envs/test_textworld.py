@@ -159,7 +159,7 @@ def test_the_seeds_of_the_games_are_the_ones_asked_for(cache: Path) -> None:
 def test_a_wrong_number_is_refused_by_name(cache: Path, wrong: dict[str, object]) -> None:
     ((name, value),) = wrong.items()
     with pytest.raises(ValueError, match=f"{name} = {value}"):
-        TextWorldEnv(cache_dir=cache, **wrong)  # type: ignore[arg-type]  # the point of the test
+        TextWorldEnv(cache_dir=cache, **wrong)
 
 
 def test_the_cache_lies_in_the_users_cache_directory(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:

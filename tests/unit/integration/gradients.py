@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -107,10 +108,10 @@ def as_tensordict(rows: dict[str, list[torch.Tensor]], chosen: list[int], settin
 
 def compose(overrides: list[str]):
     """Compose a complete veRL configuration with this package's groups."""
-    import verl  # noqa: F401  (loads the plugin, which tells Hydra where the groups are)
     from hydra import compose as hydra_compose
     from hydra import initialize_config_module
 
+    import_module("verl")  # loads the plugin, which tells Hydra where the groups are
     with initialize_config_module("verl.trainer.config", version_base=None):
         return hydra_compose("ppo_trainer", overrides=overrides)
 

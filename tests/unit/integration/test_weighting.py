@@ -61,7 +61,10 @@ def test_nothing_to_weigh_gives_zeros_not_nan():
 
 def test_each_turn_of_an_untagged_response_is_tagged_on_its_own():
     tokenizer = AutoTokenizer.from_pretrained(str(files("verl_actfocus") / "models/frozenlake/tokenizer"))
-    encode = lambda text: tokenizer.encode(text, add_special_tokens=False)  # noqa: E731  (a name for one line)
+
+    def encode(text):
+        return tokenizer.encode(text, add_special_tokens=False)
+
     first, second = encode("Go.</think><answer>Right"), encode("So")
     environment = encode("<answer>Up</answer><think>")
     ids = torch.tensor(first + environment + second)
@@ -76,7 +79,10 @@ def test_each_turn_of_an_untagged_response_is_tagged_on_its_own():
 
 def test_a_turn_that_no_prefill_precedes_is_tagged_without_it():
     tokenizer = AutoTokenizer.from_pretrained(str(files("verl_actfocus") / "models/frozenlake/tokenizer"))
-    encode = lambda text: torch.tensor(tokenizer.encode(text, add_special_tokens=False))  # noqa: E731  (as above)
+
+    def encode(text):
+        return torch.tensor(tokenizer.encode(text, add_special_tokens=False))
+
     response = encode("So <answer>Right</answer>")
     spans = ResponseTagger(tokenizer, TagSettings()).tag(encode("Play."), response, torch.ones(len(response)))
     assert (spans == Span.ACTION).sum() >= 1

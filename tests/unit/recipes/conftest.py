@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from functools import lru_cache
+from importlib import import_module
 from importlib.resources import files
 from typing import Any
 
@@ -14,9 +15,9 @@ os.environ.setdefault("VERL_PLATFORM", "cpu")
 
 @lru_cache(maxsize=64)
 def _composed(overrides: tuple[str, ...]) -> Any:
-    import verl  # noqa: F401  (loads the plugin, which tells Hydra where the groups are)
     from hydra import compose, initialize_config_module
 
+    import_module("verl")  # loads the plugin, which tells Hydra where the groups are
     with initialize_config_module("verl.trainer.config", version_base=None):
         config = compose("ppo_trainer", overrides=list(overrides))
     # Shared by the tests of a session.

@@ -93,7 +93,7 @@ def test_played_turns_follow_the_episode_and_prompts_are_only_ever_appended_to(
     scripted = Scripted(model, encoder.response(text))
     seed = next(s for s in range(50) if len(_respond_until_over(s, text)) == 3)
     (played,) = play_episodes(
-        scripted,  # type: ignore[arg-type]  # a stand-in for a model
+        scripted,
         small_tokenizer,
         FROZENLAKE.make_env,
         FROZENLAKE.limits,
@@ -115,7 +115,7 @@ def test_a_turn_that_the_environment_refuses_is_well_formed_and_not_valid(
 ) -> None:
     scripted = Scripted(model, TurnEncoder(small_tokenizer).response(" I fly.</think><answer> Fly</answer>"))
     (played,) = play_episodes(
-        scripted,  # type: ignore[arg-type]  # a stand-in for a model
+        scripted,
         small_tokenizer,
         FROZENLAKE.make_env,
         FROZENLAKE.limits,
