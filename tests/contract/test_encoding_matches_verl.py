@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
-pytest.importorskip("verl", reason="the contract with veRL can only be checked where veRL is installed")
-
 from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
 
 from verl_actfocus.interaction import Episode

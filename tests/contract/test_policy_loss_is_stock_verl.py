@@ -2,11 +2,10 @@
 
 import pytest
 import torch
+from verl.trainer.ppo import core_algos
+from verl.workers.config import ActorConfig
 
 from verl_actfocus import Span, token_weights, weighted_policy_loss
-
-core_algos = pytest.importorskip("verl.trainer.ppo.core_algos")
-ActorConfig = pytest.importorskip("verl.workers.config").ActorConfig
 
 SHAPE = (6, 37)
 

@@ -9,8 +9,7 @@ import importlib
 import inspect
 
 import pytest
-
-verl = pytest.importorskip("verl")
+import verl
 
 #: ``module:attribute`` → parameters that are passed by name or position.
 CALLED = {
