@@ -4,12 +4,15 @@ Read in this order:
 
 - `plugin`: the one module that registers into veRL, loaded through the ``verl.plugins`` entry point.
 - `settings`: what a user can set, and what cannot work.
-- `trainer`: the V1 trainer with one step more, spans and reference signal to token weights (`weighting`).
+- `trainer`: the V1 trainer with one step more, spans and reference signal to token weights (`weighting`). Its bases:
+  `episode_trainer` counts and selects what was played (`exclusions`, `metrics`, `selection`), `sync_trainer` is veRL's.
 - `engine`, `policy_loss`: how the signal leaves the model and the weights reach the loss.
-- `agent_loop`, `dataset`: episodes of an environment as veRL rollouts.
+- `agent_loop`, `episode_tokens`, `dataset`: episodes of an environment as veRL rollouts.
 - `cpu`: platform, engines and rollout backend that make the same run work without an accelerator.
 """
 
+from importlib import import_module
+
 # veRL first: it loads `plugin`, which imports the modules of this package. Entered the other way round, by importing
 # one of them before veRL, the plugin would find that module half-initialised, and veRL would swallow the error.
-import verl  # noqa: F401
+import_module("verl")

@@ -12,21 +12,16 @@ import logging
 from functools import lru_cache
 from typing import Any
 
-import torch
 from transformers import PreTrainedTokenizerBase
-from verl.experimental.agent_loop.agent_loop import (
-    AgentLoopBase,
-    AgentLoopMetrics,
-    AgentLoopOutput,
-    register,
-)
+from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, register
 from verl.utils.profiler import simple_timer
 from verl.workers.rollout.replica import TokenOutput
 
 from verl_actfocus.envs import EpisodeLimits, make
 from verl_actfocus.generation.sampling import response_seed
-from verl_actfocus.integration import exclusions, fields
+from verl_actfocus.integration import exclusions
 from verl_actfocus.integration.dataset import AGENT_NAME
+from verl_actfocus.integration.episode_tokens import EpisodeOutput, EpisodeTokens
 from verl_actfocus.integration.metrics import EpisodeRecord
 from verl_actfocus.integration.settings import ActFocusSettings, TagSettings
 from verl_actfocus.interaction import Episode, StopReason
@@ -34,59 +29,6 @@ from verl_actfocus.method import Span
 from verl_actfocus.tagging import SpanTagger
 
 logger = logging.getLogger(__name__)
-
-
-class EpisodeOutput(AgentLoopOutput):
-    """An episode with its per-token fields."""
-
-    spans: list[int]
-    """`Span` of each response token."""
-    turn_rewards: list[float]
-    """Reward of each turn on the turn's last token, 0 elsewhere."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return what veRL stores per trajectory, the per-token fields as tensors."""
-        output = super().as_dict()
-        output[fields.SPANS] = torch.tensor(output.pop("spans"), dtype=torch.int64)
-        output[fields.TURN_REWARDS] = torch.tensor(output.pop("turn_rewards"), dtype=torch.float32)
-        return output
-
-
-class _Tokens:
-    """The growing token sequence of an episode, with mask, spans, log-probabilities and turn rewards in step."""
-
-    def __init__(self, prompt_ids: list[int]) -> None:
-        self.prompt_length = len(prompt_ids)
-        self.ids = list(prompt_ids)
-        self.mask: list[int] = []
-        self.spans: list[int] = []
-        self.log_probs: list[float] = []
-        self.turn_rewards: list[float] = []
-
-    @property
-    def response_length(self) -> int:
-        return len(self.ids) - self.prompt_length
-
-    def add_response(self, ids: list[int], log_probs: list[float], spans: list[Span]) -> None:
-        """Append what the model sampled."""
-        self._append(ids, 1, log_probs, [int(span) for span in spans])
-
-    def add_context(self, ids: list[int]) -> None:
-        """Append what the environment said."""
-        self._append(ids, 0, [0.0] * len(ids), [int(Span.NONE)] * len(ids))
-
-    def reward_turn(self, reward: float) -> None:
-        """Put the reward of the turn on its last token."""
-        self.turn_rewards[-1] = reward
-
-    def _append(self, ids: list[int], mask: int, log_probs: list[float], spans: list[int]) -> None:
-        if not len(ids) == len(log_probs) == len(spans):
-            raise ValueError(f"{len(ids)} tokens came with {len(log_probs)} log-probabilities and {len(spans)} spans")
-        self.ids.extend(ids)
-        self.mask.extend([mask] * len(ids))
-        self.log_probs.extend(log_probs)
-        self.spans.extend(spans)
-        self.turn_rewards.extend([0.0] * len(ids))
 
 
 @register(AGENT_NAME)
@@ -160,7 +102,7 @@ class _Play:
         #: Why the trajectory cannot be used although the environment is fine.
         self.failure: str | None = None
 
-    async def run(self, seed: int) -> _Tokens | None:
+    async def run(self, seed: int) -> EpisodeTokens | None:
         """Play until the episode ends; None if there is nothing that the model did."""
         messages = self._episode.reset(seed)
         if not messages:
@@ -168,7 +110,7 @@ class _Play:
         prompt_ids = await self._first_prompt(messages)
         if prompt_ids is None:
             return None
-        tokens = _Tokens(prompt_ids)
+        tokens = EpisodeTokens(prompt_ids)
         while not self._episode.done:
             message = await self._turn(tokens)
             if self.failure is not None:
@@ -188,7 +130,7 @@ class _Play:
             return None
         return ids
 
-    async def _turn(self, tokens: _Tokens) -> dict[str, str] | None:
+    async def _turn(self, tokens: EpisodeTokens) -> dict[str, str] | None:
         """Generate one response and let the environment answer; returns the next user message."""
         max_tokens = min(self._limits.response_tokens, self._room(tokens))
         with simple_timer("generate_sequences", self._metrics):
@@ -237,7 +179,7 @@ class _Play:
             stream.feed(token)
         return stream.finish()
 
-    def _room(self, tokens: _Tokens) -> int:
+    def _room(self, tokens: EpisodeTokens) -> int:
         """Tokens that the trajectory may still grow by."""
         rollout = self._loop.rollout_config
         room = rollout.response_length - tokens.response_length
@@ -245,7 +187,9 @@ class _Play:
             room = min(room, rollout.max_model_len - len(tokens.ids))
         return room
 
-    async def _next_prompt(self, tokens: _Tokens, messages: list[dict[str, str]], message: dict[str, str]) -> None:
+    async def _next_prompt(
+        self, tokens: EpisodeTokens, messages: list[dict[str, str]], message: dict[str, str]
+    ) -> None:
         """Append the user message and the prefill, or end the episode if they do not fit."""
         # The assistant's text is irrelevant: the builder appends to the runtime tokens and renders only the new
         # message.
@@ -263,7 +207,7 @@ class _Play:
         tokens.add_context(added)
         messages[:] = updated
 
-    def output(self, tokens: _Tokens, seed: int) -> EpisodeOutput:
+    def output(self, tokens: EpisodeTokens, seed: int) -> EpisodeOutput:
         """Return the trajectory in veRL's terms."""
         episode = self._episode
         record = EpisodeRecord(

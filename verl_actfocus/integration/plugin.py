@@ -24,25 +24,25 @@ except ImportError as error:
 # Before everything else: the imports below ask veRL for the device, which must find VERL_PLATFORM=cpu registered.
 from verl_actfocus.integration.cpu.platform import PLATFORM_NAME
 
-assert PLATFORM_NAME
+# isort: split
 
-from hydra.core.config_search_path import ConfigSearchPath  # noqa: E402  (the version is checked first)
-from hydra.core.plugins import Plugins  # noqa: E402
-from hydra.plugins.search_path_plugin import SearchPathPlugin  # noqa: E402
-from verl.experimental.agent_loop.agent_loop import _agent_loop_registry  # noqa: E402
-from verl.plugin.platform.platform_manager import PlatformRegistry  # noqa: E402
-from verl.trainer.ppo import core_algos  # noqa: E402
-from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY  # noqa: E402
-from verl.workers.engine import EngineRegistry  # noqa: E402
-from verl.workers.rollout.base import _ROLLOUT_REGISTRY  # noqa: E402
-from verl.workers.rollout.replica import RolloutReplica, RolloutReplicaRegistry  # noqa: E402
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
+from verl.plugin.platform.platform_manager import PlatformRegistry
+from verl.trainer.ppo import core_algos
+from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
+from verl.workers.engine import EngineRegistry
+from verl.workers.rollout.base import _ROLLOUT_REGISTRY
+from verl.workers.rollout.replica import RolloutReplica, RolloutReplicaRegistry
 
-from verl_actfocus.config import resolvers  # noqa: E402
-from verl_actfocus.integration import estimators, policy_loss, trainer  # noqa: E402
-from verl_actfocus.integration.agent_loop import AGENT_NAME  # noqa: E402
-from verl_actfocus.integration.cpu import engines as _cpu_engines  # noqa: E402, F401  (registers on import)
-from verl_actfocus.integration.engine import ActFocusLanguageEngine  # noqa: E402
-from verl_actfocus.integration.settings import BASE_ESTIMATORS, TRAINER_MODE  # noqa: E402
+from verl_actfocus.config import resolvers
+from verl_actfocus.integration import estimators, policy_loss, trainer
+from verl_actfocus.integration.agent_loop import AGENT_NAME
+from verl_actfocus.integration.cpu.engines import CPULanguageEngine
+from verl_actfocus.integration.engine import ActFocusLanguageEngine
+from verl_actfocus.integration.settings import BASE_ESTIMATORS, TRAINER_MODE
 
 #: Value of ``rollout.name`` for the CPU backend.
 CPU_ROLLOUT = "hf_cpu"
@@ -94,7 +94,7 @@ def verify() -> None:
         f"platform {PLATFORM_NAME}": PlatformRegistry.get(PLATFORM_NAME) is not None,
         f"rollout backend {CPU_ROLLOUT}": (CPU_ROLLOUT, "async") in _ROLLOUT_REGISTRY,
         "training engine (GPU)": engines.get(("cuda", "nvidia")) is ActFocusLanguageEngine,
-        "training engine (CPU)": "cpu" in engines,
+        "training engine (CPU)": engines.get("cpu") is CPULanguageEngine,
     }
     missing = [name for name, registered in found.items() if not registered]
     if missing:

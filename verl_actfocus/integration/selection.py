@@ -27,18 +27,23 @@ def groups_to_keep(rewards: dict[str, list[float]], share: float) -> list[str]:
         no group has any spread.
     """
     count = math.ceil(share * len(rewards))
-    spread = {group: float(np.std(values)) for group, values in rewards.items()}
-    kept = set(sorted(rewards, key=lambda group: -spread[group])[:count])
+    spreads = _spreads(rewards)
+    kept = set(sorted(rewards, key=lambda group: -spreads[group])[:count])
     return [group for group in rewards if group in kept]
+
+
+def _spreads(rewards: dict[str, list[float]]) -> dict[str, float]:
+    return {group: float(np.std(values)) for group, values in rewards.items()}
 
 
 def select_groups(batch: KVBatchMeta, share: float, metrics: dict[str, Any]) -> KVBatchMeta:
     """Drop the groups with the least reward spread from a training batch and from TransferQueue.
 
     Args:
-        batch: keys of the form ``{group}_{session}_{index}``. share: share of the groups to keep. metrics: receives
-        ``selection/kept_share``, ``selection/groups_without_spread`` (share of all groups), and the mean
-            spread of all and of the kept groups.
+        batch: keys of the form ``{group}_{session}_{index}``.
+        share: share of the groups to keep.
+        metrics: receives ``selection/kept_share``, ``selection/groups_without_spread`` (share of all groups),
+            ``selection/spread_all`` and ``selection/spread_kept`` (mean spread of all and of the kept groups).
 
     Returns:
         The batch of the kept groups.
@@ -47,20 +52,21 @@ def select_groups(batch: KVBatchMeta, share: float, metrics: dict[str, Any]) -> 
     rewards: dict[str, list[float]] = defaultdict(list)
     for key, scores in zip(batch.keys, data["rm_scores"], strict=True):
         rewards[key.rsplit("_", 2)[0]].append(float(scores.sum()))
-    kept = set(groups_to_keep(rewards, share))
-    spreads = {group: float(np.std(values)) for group, values in rewards.items()}
+    kept = groups_to_keep(rewards, share)
+    spreads = _spreads(rewards)
     metrics["selection/kept_share"] = len(kept) / len(rewards)
     metrics["selection/groups_without_spread"] = float(np.mean([spread == 0 for spread in spreads.values()]))
     metrics["selection/spread_all"] = float(np.mean(list(spreads.values())))
     metrics["selection/spread_kept"] = float(np.mean([spreads[group] for group in kept]))
     if len(kept) == len(rewards):
         return batch
-    chosen = [i for i, key in enumerate(batch.keys) if key.rsplit("_", 2)[0] in kept]
-    dropped = [key for i, key in enumerate(batch.keys) if i not in set(chosen)]
+    chosen = set(kept)
+    stays = [key.rsplit("_", 2)[0] in chosen for key in batch.keys]
+    dropped = [key for key, stay in zip(batch.keys, stays, strict=True) if not stay]
     tq.kv_clear(keys=dropped, partition_id=batch.partition_id)
     return KVBatchMeta(
-        keys=[batch.keys[i] for i in chosen],
-        tags=[batch.tags[i] for i in chosen],
+        keys=[key for key, stay in zip(batch.keys, stays, strict=True) if stay],
+        tags=[tag for tag, stay in zip(batch.tags, stays, strict=True) if stay],
         partition_id=batch.partition_id,
         fields=batch.fields,
         extra_info=batch.extra_info,

@@ -1,7 +1,7 @@
 """veRL's synchronous trainer, also on a CPU.
 
-The base of `verl_actfocus.integration.trainer.ActFocusTrainer`, and under the trainer mode ``sync_cpu`` stock veRL for
-machines without an accelerator: the baseline of comparisons, and what a stock command needs to run there at all.
+The base of `verl_actfocus.integration.episode_trainer.EpisodeTrainer`, and under the trainer mode ``sync_cpu`` stock
+veRL for machines without an accelerator: the baseline of comparisons, and what a stock command needs to run there.
 """
 
 from __future__ import annotations

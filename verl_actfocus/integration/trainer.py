@@ -1,16 +1,17 @@
 """The trainer mode ``actfocus``: veRL's synchronous V1 trainer with token weights between advantage and update.
 
 `ActFocusTrainer` overrides the steps of ``verl/trainer/ppo/v1/trainer_base.py`` where something has to be added and
-calls veRL's own code for the rest:
+calls veRL's own code for the rest. What concerns episodes rather than weights is its base `EpisodeTrainer`'s.
 
 =========================  =============================================================================================
 step                       what is added
 =========================  =============================================================================================
 ``_init_resource_pool_mgr``  the reference model, if the signal needs one
-``_balance_batch``         excluded trajectories are counted, groups selected, spans tagged where the rollout did not
+``_balance_batch``         spans are tagged where the rollout did not
 ``_compute_old_log_prob``  log-probabilities at temperature 1, if the signal needs them
 ``_compute_ref_log_prob``  the reference model's energy (or entropy, log-probability) of every token
 ``_compute_advantage``     the base advantages, then the token weights
+``_update_actor``          what the loss is divided by, unless it is the weights of the mini-batch
 =========================  =============================================================================================
 """
 
@@ -20,7 +21,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,20 +32,16 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 from verl.workers.utils.padding import response_from_nested, response_to_nested
 
-from verl_actfocus.integration import exclusions, fields
-from verl_actfocus.integration.metrics import SuccessTracker, rollout_metrics, validation_metrics
+from verl_actfocus.integration import fields
+from verl_actfocus.integration.episode_trainer import EpisodeTrainer
 from verl_actfocus.integration.policy_loss import SKIPPED_METRIC, actfocus_ppo_loss
-from verl_actfocus.integration.selection import select_groups
 from verl_actfocus.integration.settings import BASE_ESTIMATORS, TRAINER_MODE, ActFocusSettings, check_compatible
-from verl_actfocus.integration.sync_trainer import PortableSyncTrainer
 from verl_actfocus.integration.trajectories import TrajectoryLog
 from verl_actfocus.integration.weighting import ResponseTagger, compute_weights, weight_metrics
 from verl_actfocus.method import SIGNALS, compute_signal
 
 logger = logging.getLogger(__name__)
 
-#: Largest share of a batch that may end for a reason that is not the model's; beyond it the run stops.
-MAX_EXCLUDED_SHARE = 0.1
 #: Engine output → field of the batch that `verl_actfocus.method.compute_signal` knows.
 _REFERENCE_OUTPUTS = {
     "ref_energy": fields.ENERGY,
@@ -66,7 +62,7 @@ def _complete_reference_settings(config: DictConfig) -> None:
 
 
 @register_trainer(TRAINER_MODE)
-class ActFocusTrainer(PortableSyncTrainer):
+class ActFocusTrainer(EpisodeTrainer):
     """Synchronous PPO or GRPO with the token weights of He et al. 2026.
 
     Args:
@@ -87,7 +83,7 @@ class ActFocusTrainer(PortableSyncTrainer):
             with open_dict(config):
                 config.critic.enable = True
             validate_config(config, use_reference_policy=False, use_critic=True)
-        super().__init__(config)
+        super().__init__(config, keep_groups=self.settings.keep_groups)
         if self.settings.needs_reference and not self.use_reference_policy:
             print(
                 f"[actfocus] the signal '{self.settings.signal}' comes from the frozen reference model: its forward "
@@ -96,10 +92,7 @@ class ActFocusTrainer(PortableSyncTrainer):
             self.use_reference_policy = True
             _complete_reference_settings(config)
         self._inputs = SIGNALS[self.settings.signal].inputs if self.settings.needs_signal else ()
-        self._success = SuccessTracker()
         self._trajectories = TrajectoryLog(self.settings.trajectories)
-        # Sum of the weights of the training step.
-        self._weight_total = 0.0
 
     # ---- setup ------------------------------------------------------------------------------------------------
 
@@ -127,38 +120,11 @@ class ActFocusTrainer(PortableSyncTrainer):
     # ---- one step ---------------------------------------------------------------------------------------------
 
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> KVBatchMeta:
-        expected = self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n
-        self._count_excluded(batch, expected, metrics)
-        # Before the selection: success is that of everything that was played.
-        metrics.update(rollout_metrics(self._extra_fields(batch)))
-        batch = select_groups(batch, self.settings.keep_groups, metrics)
-        self._ensure_spans(batch)
+        # Afterwards: groups that are not kept need no spans, and padding is there.
         batch = super()._balance_batch(batch, metrics, *args, **kwargs)
+        self._ensure_spans(batch)
         self._fit_padding(batch)
         return batch
-
-    def _count_excluded(self, batch: KVBatchMeta, expected: int, metrics: dict[str, Any]) -> None:
-        """Count the trajectories that ended for a reason that is not the model's: the rollout has left them out."""
-        sessions = {key.rsplit("_", 1)[0] for key in batch.keys}
-        reasons = exclusions.collect(validate=False)
-        metrics.update(exclusions.exclusion_metrics("rollout", expected, len(sessions), reasons))
-        self._check_excluded(expected - len(sessions), expected, "trajectories")
-
-    def _check_excluded(self, excluded: int, expected: int, what: str) -> None:
-        """Stop when failures that are not the model's would decide the numbers.
-
-        Raises:
-            RuntimeError: more than `MAX_EXCLUDED_SHARE` of the episodes were excluded.
-        """
-        if excluded > MAX_EXCLUDED_SHARE * expected:
-            raise RuntimeError(
-                f"step {self.global_steps}: {excluded} of {expected} {what} failed for a reason that is not the "
-                "model's; the agent loop has logged each ('excluded trajectory' or 'Error in _run_prompt' above)"
-            )
-
-    def _extra_fields(self, batch: KVBatchMeta) -> list[dict[str, Any]]:
-        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
-        return [dict(getattr(item, "data", item)) for item in list(data["extra_fields"])]
 
     def _ensure_spans(self, batch: KVBatchMeta) -> None:
         """Tag the responses of agent loops that do not tag while they generate."""
@@ -247,7 +213,6 @@ class ActFocusTrainer(PortableSyncTrainer):
         spans, mask = padded[fields.SPANS], padded["response_mask"]
         signals = {name: padded[fields.SIGNAL_PREFIX + name] for name in self._inputs}
         result = compute_weights(spans, mask, signals, self.settings)
-        self._weight_total = result.weights.double().sum().item()
         metrics.update(weight_metrics(spans, mask, padded["advantages"], result))
         if metrics["actfocus/action_tokens"] == 0:
             logger.warning(
@@ -265,7 +230,10 @@ class ActFocusTrainer(PortableSyncTrainer):
         actor = self.config.actor_rollout_ref.actor
         mini_batches = len(batch) // (actor.ppo_mini_batch_size * self.config.actor_rollout_ref.rollout.n)
         if self.settings.normalize_over == "batch":
-            batch.extra_info[fields.FIXED_NORMALIZER] = self._weight_total / mini_batches
+            data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=[fields.WEIGHTS])
+            batch.extra_info[fields.FIXED_NORMALIZER] = (
+                data[fields.WEIGHTS].values().double().sum().item() / mini_batches
+            )
         elif self.settings.normalize_over == "micro_batch":
             batch.extra_info[fields.NORMALIZE_MICRO_BATCHES] = True
         batch = super()._update_actor(batch, metrics)
@@ -277,42 +245,3 @@ class ActFocusTrainer(PortableSyncTrainer):
         return tq.kv_batch_put(
             keys=batch.keys, partition_id=batch.partition_id, fields=TensorDict(values, batch_size=len(batch.keys))
         )
-
-    # ---- validation and checkpoints -----------------------------------------------------------------------------
-
-    def _val_metrics_update(
-        self,
-        data_sources: list[str],
-        sample_uids: list[str],
-        reward_extra_infos_dict: dict[str, list[Any]],
-        sample_turns: list[int],
-        expected_acc_counts: dict[tuple[str, str], int] | None = None,
-    ) -> dict[str, float]:
-        own = validation_metrics(reward_extra_infos_dict)
-        if not own:
-            return super()._val_metrics_update(
-                data_sources, sample_uids, reward_extra_infos_dict, sample_turns, expected_acc_counts
-            )
-        expected = sum((expected_acc_counts or {}).values())
-        reasons = exclusions.collect(validate=True)
-        own.update(exclusions.exclusion_metrics("val", expected, len(sample_uids), reasons))
-        self._check_excluded(expected - len(sample_uids), expected, "evaluation episodes")
-        own.update(self._success.update(self.global_steps, own["val/success"]))
-        # veRL saves a step's checkpoint before it evaluates the step.
-        if self._checkpoint_folder().is_dir():
-            self._success.save(self._checkpoint_folder())
-        return own
-
-    def _save_checkpoint(self) -> None:
-        # Before veRL's tracker file names the checkpoint as complete.
-        self._success.save(self._checkpoint_folder())
-        super()._save_checkpoint()
-
-    def _load_checkpoint(self) -> None:
-        super()._load_checkpoint()
-        if self.global_steps > 0:
-            explicit = self.config.trainer.resume_mode == "resume_path"
-            self._success.load(Path(self.config.trainer.resume_from_path) if explicit else self._checkpoint_folder())
-
-    def _checkpoint_folder(self) -> Path:
-        return Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"

@@ -1,11 +1,12 @@
 """The turn protocol between a text environment and a policy, free of veRL, torch and tokens.
 
 ``prompts`` says what a policy is shown, ``parsing`` what counts as a response, ``episode`` how the two make
-an episode. Rollout, evaluation, play and demonstrations all go through ``Episode``, so they cannot drift
-apart.
+an episode, ``outcomes`` what comes of it. Rollout, evaluation, play and demonstrations all go through ``Episode``,
+so they cannot drift apart.
 """
 
-from verl_actfocus.interaction.episode import EnvironmentFailure, Episode, StopReason, TurnResult
+from verl_actfocus.interaction.episode import Episode
+from verl_actfocus.interaction.outcomes import EnvironmentFailure, StopReason, TurnResult
 from verl_actfocus.interaction.parsing import ParsedResponse, parse_response
 from verl_actfocus.interaction.prompts import Message, format_instruction, system_message, user_message
 

@@ -1,0 +1,118 @@
+"""veRL's synchronous trainer for batches of episodes: what was played is counted, before anything is trained on.
+
+`EpisodeTrainer` overrides three places of ``verl/trainer/ppo/v1/trainer_base.py``:
+
+=======================  ===============================================================================================
+step                     what is added
+=======================  ===============================================================================================
+``_balance_batch``       excluded trajectories and outcomes are counted, groups selected
+``_val_metrics_update``  the same counts of an evaluation, and the run's best one
+``_save_checkpoint``     the best evaluation goes into the checkpoint (``_load_checkpoint``: comes out of it)
+=======================  ===============================================================================================
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import transfer_queue as tq
+from omegaconf import DictConfig
+from transfer_queue import KVBatchMeta
+
+from verl_actfocus.integration import exclusions
+from verl_actfocus.integration.metrics import SuccessTracker, rollout_metrics, validation_metrics
+from verl_actfocus.integration.selection import select_groups
+from verl_actfocus.integration.sync_trainer import PortableSyncTrainer
+
+#: Largest share of a batch that may end for a reason that is not the model's; beyond it the run stops.
+MAX_EXCLUDED_SHARE = 0.1
+
+
+class EpisodeTrainer(PortableSyncTrainer):
+    """Synchronous training on episodes of `verl_actfocus.integration.agent_loop.EpisodeLoop` or any other agent loop.
+
+    Args:
+        config: a complete veRL configuration.
+        keep_groups: share of the groups that are trained on, see `verl_actfocus.integration.selection.select_groups`.
+    """
+
+    def __init__(self, config: DictConfig, *, keep_groups: float) -> None:
+        super().__init__(config)
+        self._keep_groups = keep_groups
+        self._success = SuccessTracker()
+
+    # ---- training batches -------------------------------------------------------------------------------------
+
+    def _balance_batch(self, batch: KVBatchMeta, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> KVBatchMeta:
+        expected = self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n
+        present = len({key.rsplit("_", 1)[0] for key in batch.keys})
+        self._count_excluded("rollout", expected, present, metrics)
+        # Before the selection: success is that of everything that was played.
+        metrics.update(rollout_metrics(self._extra_fields(batch)))
+        batch = select_groups(batch, self._keep_groups, metrics)
+        return super()._balance_batch(batch, metrics, *args, **kwargs)
+
+    def _extra_fields(self, batch: KVBatchMeta) -> list[dict[str, Any]]:
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
+        return [dict(getattr(item, "data", item)) for item in list(data["extra_fields"])]
+
+    # ---- evaluation -------------------------------------------------------------------------------------------
+
+    def _val_metrics_update(
+        self,
+        data_sources: list[str],
+        sample_uids: list[str],
+        reward_extra_infos_dict: dict[str, list[Any]],
+        sample_turns: list[int],
+        expected_acc_counts: dict[tuple[str, str], int] | None = None,
+    ) -> dict[str, float]:
+        own = validation_metrics(reward_extra_infos_dict)
+        if not own:
+            return super()._val_metrics_update(
+                data_sources, sample_uids, reward_extra_infos_dict, sample_turns, expected_acc_counts
+            )
+        self._count_excluded("val", sum((expected_acc_counts or {}).values()), len(sample_uids), own)
+        own.update(self._success.update(self.global_steps, own["val/success"]))
+        # veRL saves a step's checkpoint before it evaluates the step.
+        if self._checkpoint_folder().is_dir():
+            self._success.save(self._checkpoint_folder())
+        return own
+
+    def _count_excluded(self, prefix: str, expected: int, present: int, metrics: dict[str, Any]) -> None:
+        """Count the episodes that ended for a reason that is not the model's: the rollout has left them out.
+
+        Args:
+            prefix: ``rollout`` or ``val``, of the metrics.
+            expected: episodes started.
+            present: episodes with data.
+            metrics: receives `exclusions.exclusion_metrics`.
+
+        Raises:
+            RuntimeError: more than `MAX_EXCLUDED_SHARE` of the episodes were excluded, so that failures which are not
+                the model's would decide the numbers.
+        """
+        reasons = exclusions.collect(validate=prefix == "val")
+        metrics.update(exclusions.exclusion_metrics(prefix, expected, present, reasons))
+        if expected - present > MAX_EXCLUDED_SHARE * expected:
+            what = "evaluation episodes" if prefix == "val" else "trajectories"
+            raise RuntimeError(
+                f"step {self.global_steps}: {expected - present} of {expected} {what} failed for a reason that is not "
+                "the model's; the agent loop has logged each ('excluded trajectory' or 'Error in _run_prompt' above)"
+            )
+
+    # ---- checkpoints ------------------------------------------------------------------------------------------
+
+    def _save_checkpoint(self) -> None:
+        # Before veRL's tracker file names the checkpoint as complete.
+        self._success.save(self._checkpoint_folder())
+        super()._save_checkpoint()
+
+    def _load_checkpoint(self) -> None:
+        super()._load_checkpoint()
+        if self.global_steps > 0:
+            explicit = self.config.trainer.resume_mode == "resume_path"
+            self._success.load(Path(self.config.trainer.resume_from_path) if explicit else self._checkpoint_folder())
+
+    def _checkpoint_folder(self) -> Path:
+        return Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"
