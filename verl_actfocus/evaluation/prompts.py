@@ -14,8 +14,8 @@ from typing import Any, Protocol
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from verl_actfocus.evaluation.settings import Lengths
+from verl_actfocus.generation.encoding import TurnEncoder
 from verl_actfocus.interaction.prompts import Message
-from verl_actfocus.warmstart.encoding import TurnEncoder
 
 #: Model types (``config.json``) whose prompts veRL builds as ChatML with a line break between turns
 #: (``verl/utils/tokenizer/continuous_token_wiring.py``).

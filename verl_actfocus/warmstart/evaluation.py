@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-from verl_actfocus.warmstart.sampling import PlayedEpisode, play_episodes
+from verl_actfocus.evaluation.checkpoints import find_model
+from verl_actfocus.evaluation.figures import stop_reasons
+from verl_actfocus.evaluation.local import LocalModel
+from verl_actfocus.evaluation.records import EpisodeRecord, EvaluationFolder
+from verl_actfocus.evaluation.runner import run
+from verl_actfocus.evaluation.settings import EvaluationSettings, Lengths
 from verl_actfocus.warmstart.tasks import FIRST_TRAINING_SEED, Task
 
 TEMPERATURES = (1.0, 0.5, 0.0)
+#: Episodes under way at a time.
+_AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,18 +52,12 @@ class Evaluation:
 
 
 def evaluate(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    *,
-    episodes: int = 256,
-    temperatures: Sequence[float] = TEMPERATURES,
+    folder: Path, task: Task, *, episodes: int = 256, temperatures: Sequence[float] = TEMPERATURES
 ) -> list[Evaluation]:
     """Play the first ``episodes`` seeds of a task at each temperature.
 
     Args:
-        model: The model.
-        tokenizer: Its tokenizer.
+        folder: What ``actfocus warmstart`` wrote: ``model/`` and ``tokenizer/``.
         task: The task; its demonstrations come from other seeds, and from other goals where it says so.
         episodes: Number of episodes; seeds 0, 1, … are used.
         temperatures: Sampling temperatures.
@@ -66,33 +66,46 @@ def evaluate(
         One record per temperature, in order.
 
     Raises:
-        ValueError: If ``episodes`` is not between 1 and the first seed of the demonstrations.
+        ValueError: If ``episodes`` is not between 1 and the first seed of the demonstrations, or there is no model.
+        RuntimeError: If an environment failed: its episode says nothing about the model.
     """
     if not 1 <= episodes <= FIRST_TRAINING_SEED:
         raise ValueError(f"episodes is {episodes}: it must be between 1 and {FIRST_TRAINING_SEED}")
+    model = LocalModel(find_model(str(folder)), device="cpu")
+    context = model.model.config.max_position_embeddings
     evaluations = []
     for temperature in temperatures:
-        began = time.perf_counter()
-        played = play_episodes(
-            model, tokenizer, task.make_evaluation_env, task.limits, range(episodes), temperature=temperature
+        settings = EvaluationSettings(
+            environment=task.environment,
+            options=task.options_in_evaluation,
+            limits=task.limits,
+            lengths=Lengths(prompt=context, response=context),
+            tasks=episodes,
+            samples=1,
+            temperature=temperature,
         )
-        evaluations.append(_summary(played, temperature, time.perf_counter() - began))
+        began = time.perf_counter()
+        with TemporaryDirectory() as records:
+            played = run(model, settings, EvaluationFolder(Path(records)), at_once=_AT_ONCE)
+        if played.failures:
+            raise RuntimeError(f"seed {played.failures[0].task}: {played.failures[0].failure}")
+        evaluations.append(_summary(played.finished, temperature, time.perf_counter() - began))
     return evaluations
 
 
-def _summary(played: Sequence[PlayedEpisode], temperature: float, seconds: float) -> Evaluation:
+def _summary(played: Sequence[EpisodeRecord], temperature: float, seconds: float) -> Evaluation:
     count = len(played)
-    turns = sum(len(one.responses) for one in played)
+    turns = [turn for one in played for turn in one.turns]
     success = sum(one.success for one in played) / count
     return Evaluation(
         temperature=temperature,
         episodes=count,
         success=success,
         success_error=math.sqrt(success * (1 - success) / count),
-        well_formed=sum(one.well_formed_turns for one in played) / turns,
-        valid=sum(one.valid_turns for one in played) / turns,
-        turns=turns / count,
-        response_tokens=sum(one.response_tokens for one in played) / turns,
-        stop_reasons=dict(Counter(one.stop_reason.value for one in played if one.stop_reason is not None)),
+        well_formed=sum(bool(turn.parsed) for turn in turns) / len(turns),
+        valid=sum(turn.valid for turn in turns) / len(turns),
+        turns=len(turns) / count,
+        response_tokens=sum(turn.tokens for turn in turns) / len(turns),
+        stop_reasons=stop_reasons(played),
         seconds=seconds,
     )

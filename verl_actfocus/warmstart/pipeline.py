@@ -60,7 +60,7 @@ def warm_start(
     model, losses = train(task, tokenizer, settings, checkpoint=checkpoint)
     save(folder, model, tokenizer)
     print("measuring", flush=True)
-    evaluations = evaluate(model, tokenizer, task, episodes=evaluation_episodes)
+    evaluations = evaluate(folder, task, episodes=evaluation_episodes)
     card = model_card(
         task,
         settings,

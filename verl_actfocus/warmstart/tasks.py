@@ -59,9 +59,10 @@ class Task:
         """Construct the task's environment."""
         return registry.make(self.environment, **self.env_options)
 
-    def make_evaluation_env(self) -> TextEnv:
-        """Construct the environment that a model is measured in."""
-        return registry.make(self.environment, **{**self.env_options, **self.evaluation_options})
+    @property
+    def options_in_evaluation(self) -> dict[str, Any]:
+        """Keyword arguments of the environment that a model is measured in."""
+        return {**self.env_options, **self.evaluation_options}
 
 
 TASKS: dict[str, Task] = {

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from verl_actfocus.generation.encoding import TURN_END
 from verl_actfocus.interaction.prompts import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN, Message
 
 PAD_TOKEN = "<|endoftext|>"
 TURN_START = "<|im_start|>"
-TURN_END = "<|im_end|>"
 TAGS = (THINK_OPEN, THINK_CLOSE, ANSWER_OPEN, ANSWER_CLOSE)
 ROLES = ("system", "user", "assistant")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
 
-from verl_actfocus.warmstart.encoding import TurnEncoder
+from verl_actfocus.generation.encoding import TurnEncoder
 from verl_actfocus.warmstart.model import build_model
 from verl_actfocus.warmstart.tasks import Task, demonstrate
 

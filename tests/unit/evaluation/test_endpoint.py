@@ -15,8 +15,8 @@ from verl_actfocus.evaluation.endpoint import KEY_VARIABLE, EndpointModel
 from verl_actfocus.evaluation.records import EvaluationFolder
 from verl_actfocus.evaluation.runner import run
 from verl_actfocus.evaluation.settings import EvaluationSettings
+from verl_actfocus.generation.encoding import TurnEncoder
 from verl_actfocus.interaction import Episode
-from verl_actfocus.warmstart.encoding import TurnEncoder
 
 from .conftest import RIGHT, FakeServer
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from verl_actfocus import models
-from verl_actfocus.warmstart.encoding import TurnEncoder
+from verl_actfocus.generation.encoding import TurnEncoder
 from verl_actfocus.warmstart.evaluation import evaluate
 from verl_actfocus.warmstart.tasks import TASKS, demonstrate
 from verl_actfocus.warmstart.train import IGNORED, POOL, TrainingSettings, batches, response_loss
@@ -84,9 +84,7 @@ def test_a_shipped_model_predicts_demonstrations_it_never_saw_as_well_as_its_car
 
 def test_a_shipped_model_answers_in_the_format_and_succeeds_as_its_card_says(name: str) -> None:
     folder = models.folder(name)
-    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
-    model = AutoModelForCausalLM.from_pretrained(folder / "model")
-    (measured,) = evaluate(model, tokenizer, TASKS[name], episodes=48, temperatures=[1.0])
+    (measured,) = evaluate(folder, TASKS[name], episodes=48, temperatures=[1.0])
     written = re.search(r"\| 1 \| ([\d.]+)% ± [\d.]+% \| [\d.]+% \| ([\d.]+)% ", _card(folder))
     assert written is not None
     success, valid = (float(share) / 100 for share in written.groups())

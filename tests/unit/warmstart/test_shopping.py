@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from verl_actfocus import envs
 from verl_actfocus.envs.frozenlake import FrozenLakeEnv
 from verl_actfocus.envs.webshop import WebShopEnv
 from verl_actfocus.interaction import parse_response
@@ -155,12 +156,12 @@ def test_a_page_of_text_is_left() -> None:
 
 def test_models_are_measured_on_goals_that_no_demonstration_asks_for() -> None:
     task = TASKS["webshop"]
-    train, evaluation = task.make_env(), task.make_evaluation_env()
+    train, evaluation = task.make_env(), envs.make("webshop", **task.options_in_evaluation)
     assert isinstance(train, WebShopEnv) and isinstance(evaluation, WebShopEnv)
     goals = [set(env.shop.splits[env.split].tolist()) for env in (train, evaluation)]
     assert goals[0] and goals[1] and not goals[0] & goals[1]
     assert train.shop.hits_per_page == evaluation.shop.hits_per_page
-    same = replace(task, evaluation_options={}).make_evaluation_env()
+    same = envs.make("webshop", **replace(task, evaluation_options={}).options_in_evaluation)
     assert isinstance(same, WebShopEnv) and same.split == train.split
 
 

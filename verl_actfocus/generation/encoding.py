@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from transformers import PreTrainedTokenizerBase
 
 from verl_actfocus.interaction.prompts import THINK_OPEN, Message
-from verl_actfocus.warmstart.tokenizer import TURN_END
 
+#: Ends a turn in ChatML.
+TURN_END = "<|im_end|>"
 # A message is rendered after a short stand-in conversation, for templates that put something before the first one.
 _STAND_IN: list[Message] = [{"role": "system", "content": "rules"}, {"role": "user", "content": "state"}]
 
