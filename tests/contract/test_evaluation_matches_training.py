@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 from transformers import PreTrainedTokenizerBase
-from verl.experimental.agent_loop.agent_loop import DictConfigWrap
 from verl.workers.rollout.replica import TokenOutput
 
 from verl_actfocus import models
@@ -21,9 +19,10 @@ from verl_actfocus.evaluation.records import EvaluationFolder
 from verl_actfocus.evaluation.runner import run
 from verl_actfocus.evaluation.settings import EvaluationSettings, Lengths, profile_settings
 from verl_actfocus.generation.sampling import SamplingParams
-from verl_actfocus.integration.agent_loop import EpisodeLoop
 from verl_actfocus.integration.dataset import EnvironmentDataset
 from verl_actfocus.interaction.prompts import THINK_OPEN
+
+from ..episode_loops import play_episode
 
 UP = "Grüße, I wait.</think><answer>Up</answer>"
 PROSE = "Hm.</think>I go <answer>Right</answer>"
@@ -115,20 +114,7 @@ def trained(
     )
     config.data.environment.limits = dataclasses.asdict(settings.limits)
     row = EnvironmentDataset("val", config=config.data)[0]["environment"]
-
-    async def play() -> Any:
-        loop = EpisodeLoop(
-            trainer_config=DictConfigWrap(config),
-            server_manager=server,
-            tokenizer=tokenizer,
-            processor=None,
-            dataset_cls=None,
-            data_config=DictConfigWrap(config.data),
-            hf_model_type=model_type,
-        )
-        return await loop.run({}, environment=row, uid="u", session_id=0, global_steps=0)
-
-    output = asyncio.run(play())
+    output = play_episode(config, server, tokenizer, row, model_type=model_type)
     return server.asked, output.extra_fields["reward_extra_info"] if output else None
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from importlib.resources import files
 
 import pytest
 from omegaconf import OmegaConf
 from transformers import AutoTokenizer
-from verl.experimental.agent_loop.agent_loop import DictConfigWrap
 from verl.workers.rollout.replica import TokenOutput
 
 from verl_actfocus.envs import EnvironmentSpec, EpisodeLimits, register_environment
 from verl_actfocus.envs.base import TextEnv, step_info
 from verl_actfocus.envs.registry import ENVIRONMENTS
 from verl_actfocus.integration import fields
-from verl_actfocus.integration.agent_loop import EpisodeLoop
 from verl_actfocus.method import Span
+
+from ...episode_loops import play_episode
 
 LIMITS = {"turns": 3, "actions_per_turn": 2, "actions": 6, "words": 40, "response_tokens": 40}
 
@@ -109,21 +108,9 @@ def play(tokenizer, texts, *, env="counting", limits=LIMITS, prompt_length=200, 
         "seed": 3,
     }
     config = OmegaConf.create({"actor_rollout_ref": {"rollout": rollout}, "data": {}, "algorithm": {}})
-
-    async def run():
-        loop = EpisodeLoop(
-            trainer_config=DictConfigWrap(config),
-            server_manager=server,
-            tokenizer=tokenizer,
-            processor=None,
-            dataset_cls=None,
-            data_config=DictConfigWrap(config.data),
-            hf_model_type="qwen2",
-        )
-        row = {"name": env, "kwargs": {}, "limits": limits, "format_penalty": -0.1, "validate": False, "seed": 5}
-        return await loop.run({"temperature": 1.0}, environment=row, uid="u", session_id=0, global_steps=7)
-
-    return asyncio.run(run()), server
+    row = {"name": env, "kwargs": {}, "limits": limits, "format_penalty": -0.1, "validate": False, "seed": 5}
+    output = play_episode(config, server, tokenizer, row, sampling_params={"temperature": 1.0}, global_steps=7)
+    return output, server
 
 
 RIGHT = "The goal is right.</think><answer>Right</answer>"
