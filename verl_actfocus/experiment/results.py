@@ -182,15 +182,14 @@ class RunResult:
         points = [(step, metrics[name]) for step, metrics in self.metrics.items() if name in metrics]
         return [step for step, _ in points], [value for _, value in points]
 
-    def phase_seconds(self) -> dict[str, float]:
-        """Return the wall time of every phase over the whole run, in seconds, the longest first."""
-        total: dict[str, float] = {}
+    def phase_seconds(self) -> dict[str, list[float]]:
+        """Return the wall time of every phase in each step that has it, in seconds."""
+        phases: dict[str, list[float]] = {}
         for metrics in self.metrics.values():
             for name, value in metrics.items():
                 if name.startswith(_TIMING):
-                    phase = name.removeprefix(_TIMING)
-                    total[phase] = total.get(phase, 0.0) + value
-        return dict(sorted(total.items(), key=lambda item: -item[1]))
+                    phases.setdefault(name.removeprefix(_TIMING), []).append(value)
+        return phases
 
     def _evaluation(self, step: int, metrics: Metrics) -> Evaluation:
         outcomes = read_outcomes(self.folder.evaluations / f"{step}.jsonl")

@@ -11,11 +11,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from verl_actfocus.experiment.errors import ExperimentError
-from verl_actfocus.experiment.results import RunResult, read_runs
+from verl_actfocus.experiment.results import read_runs
 from verl_actfocus.experiment.runs import METHOD_KEYS
 from verl_actfocus.reporting import summary as numbers
 from verl_actfocus.reporting.plots import learning_curves
 from verl_actfocus.reporting.provenance import Row, made_with, wall_times
+from verl_actfocus.reporting.steps import checks, run_times, step_times
 from verl_actfocus.reporting.summary import Summary, summarise
 from verl_actfocus.reporting.trajectories import Trajectory, sample, scale_of
 
@@ -41,8 +42,6 @@ _CONDITIONS = {
 }
 _SECTIONS = {"episode limits": "data.environment.limits.", "environment options": "data.environment.kwargs."}
 _BETA, _SIGNAL = "algorithm.actfocus.beta", "algorithm.actfocus.signal"
-#: Timers that hold other timers; the rest are parts of a step.
-_STEP, _TESTING = "step", "testing"
 
 
 def write_report(out: Path) -> list[Path]:
@@ -67,7 +66,9 @@ def write_report(out: Path) -> list[Path]:
         "summary": summary,
         "numbers": numbers,
         "conditions": _conditions(summary),
-        "phases": _phases(summary),
+        "step_times": step_times(summary),
+        "run_times": run_times(summary),
+        "checks": checks(summary),
         "made_with": [*made_with(summary.runs), *wall_times(summary.runs)],
         "picture_name": PICTURE,
         "picture_data": base64.b64encode(picture).decode("ascii"),
@@ -145,34 +146,3 @@ def _conditions(summary: Summary) -> list[Row]:
 def _readable(value: Any) -> str:
     """A setting for people; the packaged models are named by reference."""
     return re.sub(r"\$\{actfocus\.model:(\w+)\}/model", r"\1, packaged", str(value))
-
-
-def _phases(summary: Summary) -> list[Row]:
-    """Wall time of each phase for each method, mean over its seeds, in seconds per run."""
-    parts = [_mean([_parts_of_steps(run) for run in method.runs]) for method in summary.methods]
-    totals = [_mean([_totals(run) for run in method.runs]) for method in summary.methods]
-    longest_first = sorted(
-        {name for column in parts for name in column}, key=lambda n: -max(c.get(n, 0) for c in parts)
-    )
-    rows = [Row(f"in steps: {name}", [f"{column.get(name, 0.0):.1f}" for column in parts]) for name in longest_first]
-    return [*rows, *(Row(name, [f"{column[name]:.1f}" for column in totals]) for name in totals[0])]
-
-
-def _parts_of_steps(run: RunResult) -> dict[str, float]:
-    return {name: seconds for name, seconds in run.phase_seconds().items() if name not in (_STEP, _TESTING)}
-
-
-def _totals(run: RunResult) -> dict[str, float]:
-    phases, whole = run.phase_seconds(), run.folder.seconds()
-    steps, testing = phases.get(_STEP, 0.0), phases.get(_TESTING, 0.0)
-    return {
-        "all steps": steps,
-        "evaluations after steps": testing,
-        "the rest: start-up, first evaluation, repeated steps": whole - steps - testing,
-        "whole run": whole,
-    }
-
-
-def _mean(columns: list[dict[str, float]]) -> dict[str, float]:
-    names = dict.fromkeys(name for column in columns for name in column)
-    return {name: sum(column.get(name, 0.0) for column in columns) / len(columns) for name in names}

@@ -43,9 +43,12 @@ def test_series_and_wall_times_come_from_the_metrics(tmp_path: Path, record_run:
     run = RunResult.read(record_run(tmp_path, "uniform", 0, CURVE))
     steps, lengths = run.series("rollout/response_length")
     assert steps == list(range(1, 21)) and lengths[0] == 89.0
-    # 20 steps of 2 s generation, 0.5 s reference, 1.5 s update, 4.25 s in all.
-    assert run.phase_seconds() == pytest.approx({"step": 85.0, "gen": 40.0, "update_actor": 30.0, "ref": 10.0})
-    assert list(run.phase_seconds()) == ["step", "gen", "update_actor", "ref"]
+    assert run.phase_seconds() == {
+        "gen": [2.0] * 20,
+        "ref": [0.5] * 20,
+        "update_actor": [1.5] * 20,
+        "step": [4.25] * 20,
+    }
 
 
 def test_episodes_that_contradict_the_metrics_are_refused(tmp_path: Path, record_run: RecordRun) -> None:
@@ -102,4 +105,4 @@ def test_metrics_of_resumed_attempts_are_merged(tmp_path: Path, record_run: Reco
     (folder / "metrics-1.jsonl").write_text("".join(lines[:15]))
     repeated = [json.loads(line) for line in lines[10:]]
     (folder / "metrics-2.jsonl").write_text("".join(json.dumps(record) + "\n" for record in repeated))
-    assert RunResult.read(folder).phase_seconds()["step"] == pytest.approx(85.0)
+    assert RunResult.read(folder).phase_seconds()["step"] == [4.25] * 20
