@@ -16,7 +16,7 @@ from verl_actfocus.experiment.folder import RunFolder
 from verl_actfocus.experiment.logs import error_lines
 from verl_actfocus.experiment.metrics import Metrics, MetricsTail, merge_attempts
 from verl_actfocus.experiment.progress import Display, RunProgress
-from verl_actfocus.experiment.runs import PLATFORM_VARIABLE, Run
+from verl_actfocus.experiment.runs import PLATFORM_VARIABLE, Run, metrics_override
 
 #: Seconds between two looks at a run.
 POLL_SECONDS = 0.5
@@ -50,7 +50,8 @@ def execute(
         display: where progress is shown.
         runs_after: runs that follow, for the time left.
         seconds_of_others: what a finished run of the same kind took, for the time left.
-        command: what to execute instead of the run's own command line.
+        command: what to execute instead of the run's own command line; like that, it gets `metrics_override` as its last
+            argument.
 
     Returns:
         What ``done.json`` holds.
@@ -64,8 +65,8 @@ def execute(
     if folder.done is not None:
         return folder.done
     _refuse_second(run)
-    arguments = list(command or run.command())
     attempt = (folder.attempts() or [0])[-1] + 1
+    arguments = [*(command or run.command()), metrics_override(folder.metrics(attempt))]
     _attempt(run, folder, attempt, arguments, _Watch(run, folder, attempt, display, runs_after, seconds_of_others))
     record = {
         **run.identity(),
@@ -120,7 +121,6 @@ def _attempt(run: Run, folder: RunFolder, attempt: int, arguments: list[str], wa
         **_RAY_ENVIRONMENT,
         **(_OWN_RAY if run.on_cpu else {}),
         **_QUIET,
-        "VERL_FILE_LOGGER_PATH": str(folder.metrics(attempt)),
         processes.MARK: str(run.folder),
     }
     # Counted as an attempt even if it dies before its first metrics.

@@ -196,6 +196,15 @@ class Run:
                 )
 
 
+def metrics_override(path: Path) -> str:
+    """Return the Hydra override that lets veRL's ``file`` logger write to a path.
+
+    It reaches the trainer through Ray, so also in a cluster that was started from another shell, where an environment
+    variable of this process is unknown.
+    """
+    return f"++ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH={_quoted(path)}"
+
+
 def _quoted(path: Path) -> str:
     """A path as a value of Hydra's grammar, in which a space, a comma or an equals sign means something."""
     text = str(path)

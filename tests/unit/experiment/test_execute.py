@@ -29,7 +29,7 @@ SETTINGS: dict[str, Any] = {"trainer.test_freq": 10}
 TRAINER = """
 import json, os, sys
 first, last = int(sys.argv[1]), int(sys.argv[2])
-with open(os.environ["VERL_FILE_LOGGER_PATH"], "w") as file:
+with open(sys.argv[-1].partition("VERL_FILE_LOGGER_PATH=")[2], "w") as file:
     for step in range(first, last + 1):
         data = {"rollout/success": 0.5, "attempt": first}
         if step in (first, 3):

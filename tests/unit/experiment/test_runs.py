@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from verl_actfocus.experiment.errors import ExperimentError
-from verl_actfocus.experiment.runs import Run
+from verl_actfocus.experiment.runs import Run, metrics_override
 from verl_actfocus.experiment.settings import compose_settings, differences, flatten
 
 
@@ -153,3 +153,13 @@ def test_the_parent_process_imports_neither_verl_nor_ray() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("profile", ["", "frozenlake_grpo"])
+@pytest.mark.parametrize("name", ["plain", "with space, comma=and 'quotes'"])
+def test_metrics_are_written_where_ray_tells_the_trainer_to(tmp_path: Path, profile: str, name: str) -> None:
+    """Through Ray, because the trainer of a running cluster does not see the environment of this process."""
+    path = tmp_path / name / "metrics-1.jsonl"
+    settings = compose_settings(make(tmp_path / "r", profile=profile, extra=(metrics_override(path),)))
+    assert settings["ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH"] == str(path)
+    assert ("ray_kwargs.ray_init.runtime_env.env_vars.VERL_PLATFORM" in settings) == (profile == "")
