@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -148,16 +149,19 @@ class EvaluationFolder:
         """
         if not self.trajectories.exists():
             return []
-        text = self.trajectories.read_text(encoding="utf-8")
-        whole, _, rest = text.rpartition("\n")
-        if rest:
-            self.trajectories.write_text(whole + "\n" if whole else "", encoding="utf-8")
+        content = self.trajectories.read_bytes()
+        end = content.rfind(b"\n") + 1
+        if end < len(content):
+            # Cut, not written anew: whatever happens here, the whole lines stay.
+            os.truncate(self.trajectories, end)
         records = []
-        for number, line in enumerate(whole.splitlines(), start=1):
+        # At line feeds alone: str.splitlines also splits at characters that a response may hold.
+        for number, line in enumerate(content[:end].split(b"\n")[:-1], start=1):
             try:
                 records.append(EpisodeRecord.from_dict(json.loads(line)))
             except (ValueError, TypeError, KeyError) as error:
-                raise ExperimentError(f"{self.trajectories}, line {number}: not an episode: {line[:80]!r}") from error
+                start = line[:80].decode(errors="replace")
+                raise ExperimentError(f"{self.trajectories}, line {number}: not an episode: {start!r}") from error
         return records
 
     def add(self, record: EpisodeRecord) -> None:

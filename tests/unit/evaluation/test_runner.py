@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from verl_actfocus.envs import TextEnv
 from verl_actfocus.evaluation.policy import Answer
 from verl_actfocus.evaluation.prompts import Transcript
-from verl_actfocus.evaluation.records import EvaluationFolder
+from verl_actfocus.evaluation.records import EpisodeRecord, EvaluationFolder
 from verl_actfocus.evaluation.runner import run
 from verl_actfocus.evaluation.settings import EvaluationSettings, Lengths, paper_settings
 from verl_actfocus.experiment.errors import ExperimentError
@@ -121,6 +121,37 @@ def test_a_folder_of_another_evaluation_is_refused_with_the_difference(tmp_path:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ExperimentError, match="holds files but no eval"), EvaluationFolder(tmp_path).claimed({}):
         pass
+
+
+@pytest.mark.parametrize("character", ["\u0085", "\u2028", "\u2029", "\x0c", "\x1c", "\r", "\r\n"])
+def test_an_episode_may_hold_any_character_that_some_take_for_the_end_of_a_line(tmp_path: Path, character: str) -> None:
+    folder = EvaluationFolder(tmp_path)
+    records = [
+        EpisodeRecord(task=task, sample=0, messages=[{"role": "user", "content": f"a{character}b"}]) for task in (1, 2)
+    ]
+    for record in records:
+        folder.add(record)
+    assert folder.episodes() == records
+
+
+def test_only_the_line_that_was_cut_off_is_taken_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = EvaluationFolder(tmp_path)
+    record = EpisodeRecord(task=1, sample=0, stop_reason="success")
+    folder.add(record)
+    whole = folder.trajectories.read_bytes()
+    cut = '{"task": 2, "sample": 0, "reason": "ü'.encode()[:-1]  # in the middle of a character
+    folder.trajectories.write_bytes(whole + cut)
+
+    def emptied(path: Path, *args: object, **kwargs: object) -> None:
+        raise AssertionError(f"{path} was written anew: ended in between, it would have lost every episode")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", emptied)
+        patch.setattr(Path, "write_bytes", emptied)
+        assert folder.episodes() == [record]
+    assert folder.trajectories.read_bytes() == whole
+    folder.trajectories.write_bytes(cut)  # the very first episode
+    assert folder.episodes() == [] and folder.trajectories.read_bytes() == b""
 
 
 def test_a_line_that_is_no_episode_is_named(tmp_path: Path) -> None:
