@@ -143,13 +143,27 @@ class SuccessTracker:
         }
 
     def save(self, folder: Path) -> None:
-        """Write the state into a checkpoint folder."""
+        """Write the state into a checkpoint folder, whole or not at all: the checkpoint may be complete already."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _STATE_FILE).write_text(json.dumps({"peak": self.peak, "peak_step": self.peak_step}))
+        path = folder / _STATE_FILE
+        temporary = path.with_name(f"{_STATE_FILE}.tmp")
+        temporary.write_text(json.dumps({"peak": self.peak, "peak_step": self.peak_step}))
+        temporary.replace(path)
 
     def load(self, folder: Path) -> None:
-        """Read the state from a checkpoint folder; a checkpoint of stock veRL has none and leaves it empty."""
+        """Read the state from a checkpoint folder; a checkpoint of stock veRL has none and leaves it empty.
+
+        Raises:
+            ValueError: the file cannot be read; the message says what deleting it would cost.
+        """
         path = folder / _STATE_FILE
-        if path.exists():
+        if not path.exists():
+            return
+        try:
             state = json.loads(path.read_text())
             self.peak, self.peak_step = state["peak"], state["peak_step"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"{path} is damaged, and with it the run's best evaluation so far is lost; delete the file to resume "
+                "all the same: val/success_peak then counts from this checkpoint on"
+            ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 import torch
@@ -170,6 +171,31 @@ def test_the_peak_survives_a_restart(tmp_path):
     resumed.load(tmp_path)
     metrics = resumed.update(20, 0.6)
     assert metrics == {"val/success_final": 0.6, "val/success_peak": 0.7, "val/success_peak_step": 10.0}
+
+
+def test_a_save_that_is_interrupted_leaves_the_peak_that_was_there(tmp_path, monkeypatch):
+    tracker = SuccessTracker()
+    tracker.update(10, 0.7)
+    tracker.save(tmp_path)
+    tracker.update(20, 0.8)
+
+    def killed(path, text, **kwargs):
+        path.open("w").close()  # what a kill right after opening leaves
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "write_text", killed)
+        tracker.save(tmp_path)
+    resumed = SuccessTracker()
+    resumed.load(tmp_path)
+    assert (resumed.peak, resumed.peak_step) == (0.7, 10)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"peak": 0.5}'])
+def test_a_damaged_peak_is_an_error_that_names_the_file_and_the_remedy(tmp_path, content):
+    (tmp_path / "actfocus.json").write_text(content)
+    with pytest.raises(ValueError, match=r"actfocus\.json is damaged.* delete the file to resume"):
+        SuccessTracker().load(tmp_path)
 
 
 def data_config(**environment):
