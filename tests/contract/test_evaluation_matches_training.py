@@ -20,6 +20,7 @@ from verl_actfocus.evaluation.runner import run
 from verl_actfocus.evaluation.settings import EvaluationSettings, Lengths, profile_settings
 from verl_actfocus.generation.sampling import SamplingParams
 from verl_actfocus.integration.dataset import EnvironmentDataset
+from verl_actfocus.interaction import StopReason
 from verl_actfocus.interaction.prompts import THINK_OPEN
 
 from ..episode_loops import play_episode
@@ -118,12 +119,16 @@ def trained(
     return server.asked, output.extra_fields["reward_extra_info"] if output else None
 
 
-@pytest.fixture(autouse=True)
-def _exclusions_stay_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def report(key: str, reason: object, *, validate: bool) -> None:
-        """What would go to TransferQueue."""
+@pytest.fixture
+def excluded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Why training left episodes out: what would go to TransferQueue."""
+    reasons: list[str] = []
+
+    async def report(key: str, reason: StopReason, *, validate: bool) -> None:
+        reasons.append(reason.value)
 
     monkeypatch.setattr("verl_actfocus.integration.exclusions.report", report)
+    return reasons
 
 
 @pytest.mark.parametrize("model_type", ["qwen2", "llama"])
@@ -136,10 +141,16 @@ def _exclusions_stay_here(monkeypatch: pytest.MonkeyPatch) -> None:
         ([PROSE, PROSE, PROSE], Lengths(prompt=128, response=60)),
         ([PROSE, PROSE, PROSE], Lengths(prompt=128, response=384, total=140)),
         ([UP], Lengths(prompt=30, response=384)),
+        ([UP], Lengths(prompt=128, response=384, total=40)),
     ],
 )
 def test_prompts_budgets_seeds_and_ends_are_those_of_a_training_runs_evaluation(
-    tokenizer: PreTrainedTokenizerBase, texts: list[str], lengths: Lengths, model_type: str, tmp_path: Path
+    tokenizer: PreTrainedTokenizerBase,
+    texts: list[str],
+    lengths: Lengths,
+    model_type: str,
+    tmp_path: Path,
+    excluded: list[str],
 ) -> None:
     settings = dataclasses.replace(
         profile_settings("cpu_frozenlake"), tasks=1, samples=1, lengths=lengths, seed=5, first_task=0
@@ -148,9 +159,9 @@ def test_prompts_budgets_seeds_and_ends_are_those_of_a_training_runs_evaluation(
     attempt = run(policy, settings, EvaluationFolder(tmp_path), at_once=1)
     asked, record = trained(tokenizer, texts, settings, model_type)
     assert policy.asked == asked
+    assert [failed.stop_reason for failed in attempt.failures] == excluded
     if record is None:
-        (failed,) = attempt.failures
-        assert failed.stop_reason == "prompt_too_long"
+        assert excluded == ["prompt_too_long"]
         return
     (own,) = attempt.finished
     assert (own.success, own.stop_reason, len(own.turns)) == (record["success"], record["stop_reason"], record["turns"])

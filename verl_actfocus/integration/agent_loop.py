@@ -107,10 +107,9 @@ class _Play:
         messages = self._episode.reset(seed)
         if not messages:
             return None
-        prompt_ids = await self._first_prompt(messages)
-        if prompt_ids is None:
+        tokens = self._first_prompt(messages)
+        if tokens is None:
             return None
-        tokens = EpisodeTokens(prompt_ids)
         while not self._episode.done:
             message = await self._turn(tokens)
             if self.failure is not None:
@@ -120,15 +119,21 @@ class _Play:
             await self._next_prompt(tokens, messages, message)
         return tokens
 
-    async def _first_prompt(self, messages: list[dict[str, str]]) -> list[int] | None:
+    def _first_prompt(self, messages: list[dict[str, str]]) -> EpisodeTokens | None:
+        """Begin with the first prompt, or end the episode if it does not fit."""
         # The builder itself: AgentLoopBase.ct_build_initial_tokens would silently cut a long prompt on the left.
         ids = self._loop.continuous_token_builder.build_initial_tokens(messages) + self._prefill
-        limit = self._loop.rollout_config.prompt_length
-        if len(ids) > limit:
-            self._episode.stop(StopReason.PROMPT_TOO_LONG)
-            self.failure = f"the first prompt has {len(ids)} tokens, but data.max_prompt_length is {limit}; raise it"
-            return None
-        return ids
+        rollout = self._loop.rollout_config
+        tokens = EpisodeTokens(ids)
+        if len(ids) > rollout.prompt_length:
+            problem = f"but data.max_prompt_length is {rollout.prompt_length}; raise it"
+        elif self._room(tokens) < 1:
+            problem = f"which fill actor_rollout_ref.rollout.max_model_len={rollout.max_model_len}; raise it"
+        else:
+            return tokens
+        self._episode.stop(StopReason.PROMPT_TOO_LONG)
+        self.failure = f"the first prompt has {len(ids)} tokens, {problem}"
+        return None
 
     async def _turn(self, tokens: EpisodeTokens) -> dict[str, str] | None:
         """Generate one response and let the environment answer; returns the next user message."""
