@@ -1,0 +1,1 @@
+"""The command line `actfocus`: one module for each subcommand, `main` finds them."""
