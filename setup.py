@@ -1,7 +1,7 @@
 """Packaging of verl_actfocus.
 
 Base versions admit both sets that are documented to work: the CPU set (torch 2.13, transformers 5.10) and veRL's own
-GPU pins (torch 2.11, transformers 5.9), which the extra ``gpu`` installs together with vllm and flash-attn.
+GPU pins (torch 2.11, transformers 5.9), which the extra ``gpu`` installs together with vllm (and ``flash-attn``, after it, flash-attn).
 """
 
 import re
@@ -56,7 +56,9 @@ setup(
         "tqdm",
     ],
     extras_require={
-        "gpu": ["torch==2.11.0", "vllm==0.24.0", "transformers==5.9.0", "flash-attn==2.8.3"],
+        "gpu": ["torch==2.11.0", "vllm==0.24.0", "transformers==5.9.0"],
+        # Apart from `gpu`: building it imports torch, which must be installed before, and needs a CUDA toolkit.
+        "flash-attn": ["flash-attn==2.8.3"],
         "textworld": ["textworld>=1.6"],
         "dev": ["pytest>=8", "hypothesis>=6", "ruff>=0.6", "mypy>=1.11", "pre-commit>=3.8"],
     },

@@ -24,8 +24,11 @@ elif [ "$device" != cpu ] && [ "$device" != gpu ]; then refuse "DEVICE=$device: 
 name="$recipe-$weighting${model:+-${model##*/}}${ALPHA:+-alpha$ALPHA}${BETA:+-beta$BETA}${SIGNAL:+-$SIGNAL}-seed${SEED:-0}"
 if [ "$device" = cpu ]; then name+=-cpu trial=+actfocus/device=cpu_trial command=(env VERL_PLATFORM=cpu "${command[@]}"); fi
 out="$(realpath -m "${OUT:-outputs/$name}")"
+# A resumed run begins another file: veRL's file logger empties the one that it is given. Ray passes the variable on.
+attempt=1 && while [ -e "$out/metrics-$attempt.jsonl" ]; do attempt=$((attempt + 1)); done
 overrides=("+actfocus=$weighting" "+actfocus/recipe=$recipe" ${trial:+"$trial"} "data.seed=${SEED:-0}"
     "trainer.experiment_name='$name'" "trainer.default_local_dir='$out'" "hydra.run.dir='$out/hydra'"
+    "++ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH='$out/metrics-$attempt.jsonl'"
     ${MODEL:+"actor_rollout_ref.model.path='$MODEL'"} ${ALPHA:+"algorithm.actfocus.alpha=$ALPHA"}
     ${BETA:+"algorithm.actfocus.beta=$BETA"} ${SIGNAL:+"algorithm.actfocus.signal=$SIGNAL"}
     ${GPUS:+"trainer.n_gpus_per_node=$GPUS"} ${NODES:+"trainer.nnodes=$NODES"} ${extra[@]+"${extra[@]}"})
@@ -33,4 +36,4 @@ overrides=("+actfocus=$weighting" "+actfocus/recipe=$recipe" ${trial:+"$trial"} 
 "${PYTHON:-python}" "$here/check.py" "${overrides[@]}"
 printf '%q ' "${command[@]}" "${overrides[@]}" && echo
 if [ "$dry_run" = true ]; then exit 0; fi
-exec "${command[@]}" "${overrides[@]}"
+mkdir -p "$out" && exec "${command[@]}" "${overrides[@]}"

@@ -7,7 +7,7 @@ cd "$ROOT"
 echo "== CPU set"
 python -m pip install --quiet --dry-run --ignore-installed --constraint requirements/cpu.txt ".[dev]"
 echo "resolved"
-echo "== GPU set (extra: gpu, without flash-attn, which builds against an installed torch and a CUDA toolkit)"
+echo "== GPU set (extra: gpu; the extra flash-attn is left out, it builds against an installed torch and a CUDA toolkit)"
 python -m pip install --quiet --dry-run --ignore-installed --constraint requirements/gpu.txt . \
     $(sed -n 's/^\([A-Za-z].*==.*\)$/\1/p' requirements/gpu.txt | grep -v '^flash-attn')
 echo "resolved"

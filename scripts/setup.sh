@@ -25,7 +25,7 @@ find_python() {
 STAMP="$VENV/.installed-$(cat "$ROOT/setup.py" "$ROOT/requirements/cpu.txt" | cksum | cut -d' ' -f1)"
 if [ ! -e "$STAMP" ]; then
     PY="$(find_python)"
-    echo "setup: installing into $VENV with $PY (about 2 GB, a few minutes)"
+    echo "setup: installing into $VENV with $PY (2 GB with a CPU build of torch, several more with a CUDA build; a few minutes)"
     "$PY" -m venv "$VENV"
     "$VENV/bin/python" -m pip install --quiet --upgrade "pip<27" "setuptools>=77" wheel
     # torch first and on its own: with it in place nothing below pulls another build.

@@ -16,15 +16,16 @@ import pytest
 TIMEOUT_SECONDS = 900
 
 
-def run_training(folder: Path, command: list[str], **variables: str) -> list[dict]:
+def run_training(folder: Path, command: list[str], metrics: Path | None = None, **variables: str) -> list[dict]:
     """Run a training command and return its metrics: one dictionary per logged step, ``step`` included.
 
     Args:
         folder: where metrics and output go.
         command: the command, which logs into a file (``trainer.logger=[file]``).
+        metrics: that file, if the command names it itself.
         variables: environment variables of its own.
     """
-    metrics, log = folder / "metrics.jsonl", folder / "log.txt"
+    metrics, log = metrics or folder / "metrics.jsonl", folder / "log.txt"
     environment = {
         **os.environ,
         "VERL_FILE_LOGGER_PATH": str(metrics),

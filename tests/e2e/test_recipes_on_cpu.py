@@ -49,12 +49,13 @@ def trial(request, tmp_path_factory) -> Trial:
     script = RECIPES / request.param
     env, algorithm = script.parent.name, script.stem.removeprefix("run_")
     folder = tmp_path_factory.mktemp(f"{env}-{algorithm}")
-    arguments = ["trainer.logger=[file]", f"trainer.total_training_steps={STEPS}", f"trainer.save_freq={STEPS}"]
+    arguments = [f"trainer.total_training_steps={STEPS}", f"trainer.save_freq={STEPS}"]
     # What the shell of whoever runs the tests has set for recipes of their own.
     unset = {"MODEL", "WEIGHTING", "ALPHA", "BETA", "SIGNAL", "GPUS", "NODES", "SEED"} & os.environ.keys()
     command = ["env", *(f"--unset={name}" for name in sorted(unset)), str(script), *arguments]
-    metrics = run_training(folder, command, DEVICE="cpu", OUT=str(folder / "out"), PYTHON=sys.executable)
-    return Trial(env, algorithm, metrics, folder / "out")
+    out = folder / "out"
+    variables = {"DEVICE": "cpu", "OUT": str(out), "PYTHON": sys.executable}
+    return Trial(env, algorithm, run_training(folder, command, out / "metrics-1.jsonl", **variables), out)
 
 
 def test_two_steps_are_made_with_an_evaluation_before_and_after(trial):

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[3] / "recipes"
 SCRIPTS = sorted(ROOT.glob("*/run_*.sh"))
 PARAMETERS = ("MODEL", "WEIGHTING", "ALPHA", "BETA", "SIGNAL", "GPUS", "NODES", "SEED", "OUT", "DEVICE")
 COMMAND = ["-m", "verl.trainer.main_ppo"]
+METRICS = "++ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH"
 
 each_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: f"{path.parent.name}/{path.name}")
 
@@ -55,6 +56,7 @@ def test_a_dry_run_composes_and_prints_the_command_of_the_scripts_own_recipe(scr
         f"trainer.experiment_name='{recipe}-default-seed0'",
         f"trainer.default_local_dir='{out}'",
         f"hydra.run.dir='{out}/hydra'",
+        f"{METRICS}='{out}/metrics-1.jsonl'",
     ]
     assert "128 trajectories played" in result.stdout
 
@@ -93,6 +95,15 @@ def test_every_parameter_reaches_the_configuration(compose_recipe, tmp_path):
     assert config.trainer.default_local_dir == str(out)
     assert config.trainer.validation_data_dir == f"{out}/evaluations"
     assert config.trainer.save_freq == 7
+    assert config.ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH == f"{out}/metrics-1.jsonl"
+
+
+def test_a_run_that_is_started_again_keeps_the_metrics_of_the_attempts_before(tmp_path):
+    """veRL's file logger empties the file that it is given."""
+    for number in (1, 2):
+        (tmp_path / f"metrics-{number}.jsonl").touch()
+    overrides = printed_overrides(run(script("sokoban/run_ppo.sh"), "--dry-run", OUT=str(tmp_path)))
+    assert f"{METRICS}='{tmp_path}/metrics-3.jsonl'" in overrides
 
 
 def test_runs_with_different_parameters_do_not_share_a_folder(tmp_path):
@@ -112,7 +123,8 @@ def test_the_printed_command_is_the_one_that_is_started(tmp_path):
     python.write_text('#!/bin/sh\nfor word in "$@"; do printf "%s\\n" "$word"; done >> "$CALLS"\n')
     python.chmod(0o755)
     calls = tmp_path / "calls"
-    result = run(script("webshop/run_grpo.sh"), WEIGHTING="uniform", PYTHON=str(python), CALLS=str(calls))
+    chosen = {"WEIGHTING": "uniform", "OUT": str(tmp_path / "out")}
+    result = run(script("webshop/run_grpo.sh"), PYTHON=str(python), CALLS=str(calls), **chosen)
     assert result.returncode == 0, result.stderr
     words = calls.read_text().splitlines()
     start = words.index("-m")
