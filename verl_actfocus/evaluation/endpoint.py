@@ -16,7 +16,7 @@ import httpx
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
 from verl_actfocus.evaluation.policy import Answer
-from verl_actfocus.evaluation.prompts import PromptBuilder, load_tokenizer, prompt_builder
+from verl_actfocus.evaluation.prompts import PromptBuilder, load_tokenizer, prompt_builder, tokenizer_identity
 from verl_actfocus.evaluation.settings import Lengths
 from verl_actfocus.generation.batch import end_tokens
 from verl_actfocus.generation.sampling import SamplingParams
@@ -76,7 +76,8 @@ class EndpointModel:
 
     def identity(self) -> dict[str, Any]:
         """See `Policy`; the address may change when an evaluation is continued."""
-        return {"model": self._model, "root": self._entry.get("root"), "tokenizer": self._tokenizer_name}
+        served = {"model": self._model, "root": self._entry.get("root")}
+        return {**served, **tokenizer_identity(self._tokenizer_name, self.tokenizer)}
 
     def notes(self) -> dict[str, Any]:
         """See `Policy`."""

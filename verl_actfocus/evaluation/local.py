@@ -11,7 +11,7 @@ from transformers.utils import logging
 
 from verl_actfocus.evaluation.checkpoints import ModelSource
 from verl_actfocus.evaluation.policy import Answer
-from verl_actfocus.evaluation.prompts import PromptBuilder, load_tokenizer, prompt_builder
+from verl_actfocus.evaluation.prompts import PromptBuilder, load_tokenizer, prompt_builder, tokenizer_identity
 from verl_actfocus.evaluation.settings import Lengths
 from verl_actfocus.generation.batch import ContinuousBatch, end_tokens
 from verl_actfocus.generation.sampling import SamplingParams
@@ -25,7 +25,7 @@ class LocalModel:
 
     Args:
         source: where it lies, merged.
-        identity: what tells it from another, see `ModelSource.fingerprint`.
+        identity: what tells its weights from others, see `ModelSource.fingerprint`.
         device: ``cpu``, ``cuda`` or ``cuda:N``; None takes a GPU if there is one.
         dtype: name in `DTYPES`; None takes float32 on a CPU and bfloat16 on a GPU, as rollouts in training do.
 
@@ -44,8 +44,12 @@ class LocalModel:
         logging.disable_progress_bar()
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._dtype = dtype or ("float32" if self._device == "cpu" else "bfloat16")
-        self._identity = identity or source.fingerprint()
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(source.tokenizer)
+        self._identity = {
+            **(identity or source.fingerprint()),
+            **tokenizer_identity(source.tokenizer, self.tokenizer),
+            "dtype": self._dtype,
+        }
         try:
             self.model = AutoModelForCausalLM.from_pretrained(
                 source.model, dtype=DTYPES[self._dtype], attn_implementation="sdpa", device_map=self._device
@@ -64,7 +68,7 @@ class LocalModel:
 
     def identity(self) -> dict[str, Any]:
         """See `Policy`."""
-        return {**self._identity, "dtype": self._dtype}
+        return dict(self._identity)
 
     def notes(self) -> dict[str, Any]:
         """See `Policy`."""

@@ -6,6 +6,7 @@ The counterpart of the token side of `verl_actfocus.integration.agent_loop`;
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -123,6 +124,16 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         return family.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise ValueError(f"no tokenizer could be read from {name}: {_first_line(error)}") from error
+
+
+def tokenizer_identity(name: str, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+    """Return what tells a tokenizer from another: where it lies, and a digest of its vocabulary and chat template."""
+    folder = Path(name).expanduser()
+    content = json.dumps([sorted(tokenizer.get_vocab().items()), tokenizer.chat_template])
+    return {
+        "tokenizer": str(folder.resolve()) if folder.is_dir() else name,
+        "tokenizer_sha256": hashlib.sha256(content.encode()).hexdigest(),
+    }
 
 
 def _first_line(error: Exception) -> str:

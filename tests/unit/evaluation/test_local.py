@@ -162,6 +162,25 @@ def test_the_command_prints_a_table_and_continues_what_was_interrupted(
     assert capsys.readouterr().out == first.out
 
 
+def test_an_evaluation_is_not_continued_with_another_tokenizer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = shutil.copytree(TINY / "tokenizer", tmp_path / "own")
+    command = ["eval", "--model", str(TINY), "--profile", "cpu_frozenlake", "--episodes", "4", "--device", "cpu"]
+    command += ["--out", str(tmp_path / "out"), "--tokenizer"]
+    assert main([*command, str(TINY / "tokenizer")]) == 0
+    capsys.readouterr()
+    assert main([*command, str(own)]) == 2
+    assert re.search(r"other settings \(model\.tokenizer was '.*tokenizer', is '.*own'\)", capsys.readouterr().err)
+
+    before = LocalModel(find_model(str(TINY)), device="cpu").identity()
+    source = dataclasses.replace(find_model(str(TINY)), tokenizer=str(own))
+    assert LocalModel(source, device="cpu").identity() == {**before, "tokenizer": str(own)}
+    (own / "chat_template.jinja").write_text("{{ messages[0].content }}")  # another one under the same name
+    after = LocalModel(source, device="cpu").identity()
+    assert after["tokenizer_sha256"] != before["tokenizer_sha256"]
+
+
 def test_layers_that_the_engine_does_not_serve_are_refused(tmp_path: Path) -> None:
     shutil.copytree(TINY, tmp_path, dirs_exist_ok=True)
     config = tmp_path / "model/config.json"
