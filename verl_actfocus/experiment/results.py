@@ -221,14 +221,15 @@ def read_outcomes(path: Path, name: str = "success") -> Outcomes:
     if not path.exists():
         raise ExperimentError(f"{path} is missing: the episodes of this evaluation were not written")
     pairs = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            episode = json.loads(line)
-            pairs.append((int(episode["seed"]), bool(episode[name])))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ExperimentError(
-                f"{path}, line {number}: not an evaluation episode with {name!r}: {line[:80]!r}"
-            ) from error
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                episode = json.loads(line)
+                pairs.append((int(episode["seed"]), bool(episode[name])))
+            except (ValueError, KeyError, TypeError) as error:
+                raise ExperimentError(
+                    f"{path}, line {number}: not an evaluation episode with {name!r}: {line[:80]!r}"
+                ) from error
     if not pairs:
         raise ExperimentError(f"{path} holds no episodes")
     return Outcomes.of(pairs)

@@ -140,11 +140,12 @@ def sample(run: RunResult) -> list[Trajectory]:
 def _read(path: Path, run: RunResult) -> list[Trajectory]:
     names = [field.name for field in fields(Trajectory) if field.name not in ("method", "seed")]
     trajectories = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            record = json.loads(line)
-            values = {name: record[name] for name in names}
-        except (ValueError, KeyError, TypeError) as error:
-            raise ExperimentError(f"{path}, line {number}: not a trajectory: {error!r}") from error
-        trajectories.append(Trajectory(method=run.method, seed=run.seed, **values))
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                record = json.loads(line)
+                values = {name: record[name] for name in names}
+            except (ValueError, KeyError, TypeError) as error:
+                raise ExperimentError(f"{path}, line {number}: not a trajectory: {error!r}") from error
+            trajectories.append(Trajectory(method=run.method, seed=run.seed, **values))
     return trajectories

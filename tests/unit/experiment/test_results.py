@@ -72,6 +72,17 @@ def test_a_missing_or_malformed_evaluation_is_named(tmp_path: Path, record_run: 
         _ = RunResult.read(folder).evaluations
 
 
+def test_a_response_with_unicode_line_separators_is_one_line(tmp_path: Path, record_run: RecordRun) -> None:
+    """veRL writes responses as they are; Unicode ends lines at characters that JSON leaves within strings."""
+    path = record_run(tmp_path, "uniform", 0, CURVE) / "evaluations/20.jsonl"
+    episodes = [
+        {**json.loads(line), "output": "a\u0085b\u2028c\u2029d"} for line in path.read_text().split("\n") if line
+    ]
+    text = "".join(json.dumps(episode, ensure_ascii=False) + "\n" for episode in episodes)
+    path.write_text(text, encoding="utf-8")
+    assert RunResult.read(path.parent.parent).final.outcomes.successes.tolist() == [2, 1, 0]
+
+
 def test_runs_are_read_by_method_and_seed(tmp_path: Path, record_run: RecordRun) -> None:
     for method, seed in [("uniform", 1), ("actfocus", 10), ("actfocus", 2), ("uniform", 0)]:
         record_run(tmp_path, method, seed, CURVE)

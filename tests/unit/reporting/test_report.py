@@ -258,6 +258,15 @@ def test_the_first_and_the_last_file_are_shown(comparison: Path) -> None:
     assert shown == [1, 100, 100]
 
 
+def test_a_token_that_is_a_unicode_line_separator_does_not_end_the_trajectory(comparison: Path) -> None:
+    path = comparison / "actfocus-seed0/trajectories/1.jsonl"
+    record = json.loads(path.read_text())
+    record["tokens"][1] = "\u2028"
+    path.write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
+    (trajectory,) = sample(RunResult.read(comparison / "actfocus-seed0"))
+    assert trajectory.tokens[:3] == ["go", "\u2028", "</think>"]
+
+
 def test_a_damaged_trajectory_is_named(comparison: Path) -> None:
     path = comparison / "actfocus-seed0/trajectories/1.jsonl"
     path.write_text('{"step": 1}\n')
