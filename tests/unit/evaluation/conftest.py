@@ -88,6 +88,7 @@ class FakeServer:
         keys: ``Authorization`` header of every request.
         script: For each completion request one HTTP status to fail with, or 200; then 200 for ever.
         token_ids: Whether the sampled token ids are returned, as vLLM does when it is asked to.
+        context: Most tokens of a prompt and its response.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, reply: str = RIGHT) -> None:
@@ -96,6 +97,7 @@ class FakeServer:
         self.keys: list[str | None] = []
         self.script: list[int] = []
         self.token_ids = True
+        self.context = 600
         self.key: str | None = None
         server = self
 
@@ -104,7 +106,7 @@ class FakeServer:
                 server.keys.append(self.headers.get("Authorization"))
                 if server.key is not None and self.headers.get("Authorization") != f"Bearer {server.key}":
                     return self._send(401, {"error": "no"})
-                entry = {"id": "tiny", "root": "/models/tiny", "max_model_len": 600}
+                entry = {"id": "tiny", "root": "/models/tiny", "max_model_len": server.context}
                 return self._send(200, {"data": [entry]}) if self.path == "/v1/models" else self._send(404, {})
 
             def do_POST(self) -> None:

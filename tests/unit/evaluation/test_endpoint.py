@@ -182,6 +182,16 @@ def test_what_is_wrong_with_the_address_or_the_name_is_said_at_once(server: Fake
         EndpointModel(server.url, "tiny", model_folder)
 
 
-def test_the_servers_context_bounds_the_episodes(endpoint: EndpointModel, settings: EvaluationSettings) -> None:
-    assert endpoint.context == 600
-    assert settings.lengths.within(endpoint.context).most == 128 + 384
+def test_the_servers_context_bounds_the_episodes(
+    server: FakeServer, model_folder: str, settings: EvaluationSettings, folder: EvaluationFolder
+) -> None:
+    server.context = 130  # the profile allows 128 + 384
+    server.reply = "no answer"
+    policy = EndpointModel(server.url, "tiny", model_folder)
+    attempt = run(policy, settings, folder, at_once=4)
+    policy.close()
+    assert policy.context == 130
+    assert {record.stop_reason for record in attempt.finished} == {"context_full"}
+    asked = [(len(request["prompt"]), request["max_tokens"]) for request in server.requests]
+    assert all(prompt + most <= 130 for prompt, most in asked)
+    assert any(prompt + most == 130 for prompt, most in asked)
