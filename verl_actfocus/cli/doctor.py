@@ -49,7 +49,10 @@ class Finding:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
-    parser.description = "Check versions, veRL's plugins, the platform, memory and disk; takes about 20 seconds."
+    parser.description = (
+        "Check versions, veRL's plugins, the platform, memory and disk, and where there are GPUs what training on them "
+        "needs; takes about 20 seconds."
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -88,6 +91,29 @@ def check_requirements() -> Iterator[Finding]:
 def check_requirement(requirement: Requirement) -> Finding:
     """Whether a distribution is installed in a version that is asked for."""
     return Finding(requirement.name, installed_version(requirement) or "not installed", remedy(requirement))
+
+
+def check_gpus() -> Iterator[Finding]:
+    """What the recipes need, where torch or the driver finds a GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        if shutil.which("nvidia-smi"):
+            advice = "pip install -e '.[gpu]' brings the CUDA build of torch that veRL pins; check the driver otherwise"
+            yield Finding("GPUs", f"torch {torch.__version__} finds none although nvidia-smi is installed", advice)
+        else:
+            yield Finding("GPUs", "none: runs on the CPU only")
+        return
+    names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    yield Finding("GPUs", f"{len(names)}: {', '.join(dict.fromkeys(names))}")
+    for requirement in requirements("gpu"):
+        yield check_requirement(requirement)
+    for requirement in requirements("flash-attn"):
+        finding = check_requirement(requirement)
+        how = finding.remedy and finding.remedy.replace("pip install", "pip install --no-build-isolation")
+        yield Finding(finding.name, finding.state, how)
+    chosen = os.environ.get(PLATFORM_VARIABLE)
+    yield Finding(PLATFORM_VARIABLE, chosen or "not set", f"unset {PLATFORM_VARIABLE}" if chosen == "cpu" else None)
 
 
 def check_plugin() -> Iterator[Finding]:
@@ -138,5 +164,6 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_requirements,
     check_models,
     check_machine,
+    check_gpus,
     check_plugin,
 )

@@ -12,10 +12,22 @@ from verl_actfocus.experiment.errors import ExperimentError
 PACKAGE = "verl_actfocus"
 
 
-def requirements() -> list[Requirement]:
-    """Return the distributions that this package requires here, extras left out."""
+def requirements(*extras: str) -> list[Requirement]:
+    """Return the distributions that this package requires here.
+
+    Args:
+        extras: return what these extras add instead.
+    """
     found = [Requirement(text) for text in requires(PACKAGE) or []]
-    return [one for one in found if one.marker is None or one.marker.evaluate({"extra": ""})]
+    always = [one for one in found if one.marker is None or one.marker.evaluate({"extra": ""})]
+    if not extras:
+        return always
+    wanted = [
+        one
+        for one in found
+        if one not in always and one.marker and any(one.marker.evaluate({"extra": name}) for name in extras)
+    ]
+    return [Requirement(f"{one.name}{one.specifier}") for one in wanted]
 
 
 def installed_version(requirement: Requirement) -> str | None:

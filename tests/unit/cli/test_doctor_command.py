@@ -10,7 +10,15 @@ import pytest
 from packaging.requirements import Requirement
 
 from verl_actfocus.cli import doctor
-from verl_actfocus.cli.doctor import Finding, check_machine, check_models, check_plugin, check_python, check_requirement
+from verl_actfocus.cli.doctor import (
+    Finding,
+    check_gpus,
+    check_machine,
+    check_models,
+    check_plugin,
+    check_python,
+    check_requirement,
+)
 from verl_actfocus.cli.main import main
 
 
@@ -50,6 +58,32 @@ def test_every_environment_with_a_profile_needs_its_model(monkeypatch: pytest.Mo
     monkeypatch.setattr(doctor, "environments", lambda: ["nowhere"])
     (finding,) = check_models()
     assert finding.state == "missing" and "actfocus warmstart nowhere" in str(finding.remedy)
+
+
+def test_where_there_are_gpus_what_recipes_need_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU that is only said to be there."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda number: "Example GPU")
+    monkeypatch.setattr("verl_actfocus.experiment.requirements.version", lambda name: {"vllm": "0.24.0"}.get(name, "1"))
+    monkeypatch.setenv("VERL_PLATFORM", "cpu")
+    found = {finding.name: finding for finding in check_gpus()}
+    assert list(found) == ["GPUs", "torch", "vllm", "transformers", "flash-attn", "VERL_PLATFORM"]
+    assert found["GPUs"].state == "2: Example GPU" and found["GPUs"].remedy is None
+    assert found["vllm"].remedy is None
+    assert "pip install 'torch==2.11.0" in str(found["torch"].remedy)
+    assert str(found["flash-attn"].remedy).startswith("pip install --no-build-isolation 'flash-attn==")
+    assert found["VERL_PLATFORM"].remedy == "unset VERL_PLATFORM"
+
+
+@pytest.mark.parametrize(("driver", "well"), [(None, True), ("/usr/bin/nvidia-smi", False)])
+def test_gpus_that_torch_does_not_find_are_found(
+    driver: str | None, well: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: driver)
+    (finding,) = check_gpus()
+    assert (finding.remedy is None) == well
 
 
 @pytest.mark.parametrize(
