@@ -155,7 +155,11 @@ def _policy(args: argparse.Namespace) -> Policy:
     source = find_model(args.model)
     identity = source.fingerprint()
     if source.shards is not None:
-        print(f"merging {source.shards} with veRL's model merger, unless that was done before", file=sys.stderr)
+        print(
+            f"merging {source.shards} with veRL's model merger, unless that was done before or another evaluation is "
+            "doing it now",
+            file=sys.stderr,
+        )
         source = merge(source)
         print(f"merged model (bfloat16): {source.model}", file=sys.stderr)
     if args.tokenizer is not None:

@@ -7,6 +7,7 @@ writes them in bfloat16.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -91,7 +92,8 @@ def find_model(name: str) -> ModelSource:
 def merge(source: ModelSource) -> ModelSource:
     """Merge the shards of a checkpoint, unless that was done before.
 
-    The model goes into a folder beside ``actor``, so that it can be evaluated again, served or trained on.
+    The model goes into a folder beside ``actor``, so that it can be evaluated again, served or trained on. Of several
+    processes that ask for it at once, one merges and the others wait.
 
     Args:
         source: what `find_model` returned; without shards it is returned as it is.
@@ -104,18 +106,25 @@ def merge(source: ModelSource) -> ModelSource:
     target = source.shards.with_name(_MERGED)
     fingerprint = source.fingerprint()
     if _read(target / _NOTE) != fingerprint:
-        partial = target.with_name(f"{_MERGED}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        _run_merger(source.shards, partial)
-        # transformers takes the tokenizer for one of the model's family and splits text in another way; the
-        # checkpoint's own files are those of the training.
-        for file in (source.shards / "huggingface").iterdir():
-            if file.name not in _NOT_THE_TOKENIZERS:
-                shutil.copy(file, partial)
-        write_json(partial / _NOTE, fingerprint)
-        shutil.rmtree(target, ignore_errors=True)
-        partial.replace(target)
+        with target.with_name(f".{_MERGED}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if _read(target / _NOTE) != fingerprint:  # nobody has merged it in the meantime
+                _merge(source.shards, target, fingerprint)
     return ModelSource(str(target), str(target))
+
+
+def _merge(shards: Path, target: Path, fingerprint: dict[str, Any]) -> None:
+    partial = target.with_name(f"{_MERGED}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    _run_merger(shards, partial)
+    # transformers takes the tokenizer for one of the model's family and splits text in another way; the
+    # checkpoint's own files are those of the training.
+    for file in (shards / "huggingface").iterdir():
+        if file.name not in _NOT_THE_TOKENIZERS:
+            shutil.copy(file, partial)
+    write_json(partial / _NOTE, fingerprint)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.replace(target)
 
 
 def _checkpoint(folder: Path) -> ModelSource:

@@ -6,6 +6,8 @@ import dataclasses
 import json
 import re
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,25 @@ def test_a_merged_checkpoint_is_the_model_with_the_tokenizer_of_the_training(
     shard.write_bytes(shard.read_bytes() + b"x")  # other weights under the same name
     with pytest.raises(AssertionError, match="second time"):
         merge(source)
+
+
+def test_of_two_evaluations_that_merge_one_checkpoint_at_once_the_second_waits_for_the_first(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged = []
+
+    def slow(shards: Path, target: Path) -> None:
+        merged.append(target)
+        target.mkdir()
+        time.sleep(0.5)
+        (target / "model.safetensors").write_text("weights")
+
+    monkeypatch.setattr(checkpoints, "_run_merger", slow)
+    source = find_model(str(checkpoint))
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(merge, [source, source])
+    assert first == second and len(merged) == 1
+    assert (Path(first.model) / "model.safetensors").read_text() == "weights"
 
 
 def test_a_tokenizer_beside_a_qwen2_configuration_stays_what_its_file_says(
