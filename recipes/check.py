@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from verl_actfocus.config import resolvers
+from verl_actfocus.config.selection import groups_kept
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Step:
             raise ValueError(f"algorithm.actfocus.keep_groups={share!r} must lie in (0, 1]")
         return cls(
             played=prompts * group,
-            kept=math.ceil(share * prompts) * group,
+            kept=groups_kept(prompts, share) * group,
             mini_batch=_count(config, "actor_rollout_ref.actor.ppo_mini_batch_size") * group,
             gpus=_count(config, "trainer.n_gpus_per_node") * _count(config, "trainer.nnodes"),
             device=config.trainer.device,

@@ -6,7 +6,6 @@ with the largest reward spread for Sokoban and Sudoku (He et al. 2026, App. C, "
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from typing import Any
 
@@ -14,19 +13,21 @@ import numpy as np
 import transfer_queue as tq
 from transfer_queue import KVBatchMeta
 
+from verl_actfocus.config.selection import groups_kept
+
 
 def groups_to_keep(rewards: dict[str, list[float]], share: float) -> list[str]:
     """Choose the groups with the largest reward spread.
 
     Args:
         rewards: group id → rewards of its trajectories, at least one each.
-        share: share of the groups to keep, in (0, 1]; rounded up, so that one group always stays.
+        share: share of the groups to keep, in (0, 1]; see `verl_actfocus.config.selection.groups_kept`.
 
     Returns:
         Ids of the kept groups in the order of `rewards`. Groups of equal spread are kept in that order too, also when
         no group has any spread.
     """
-    count = math.ceil(share * len(rewards))
+    count = groups_kept(len(rewards), share)
     spreads = _spreads(rewards)
     kept = set(sorted(rewards, key=lambda group: -spreads[group])[:count])
     return [group for group in rewards if group in kept]

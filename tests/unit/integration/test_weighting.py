@@ -108,6 +108,11 @@ def test_groups_with_the_largest_spread_are_kept_in_order():
     assert groups_to_keep(rewards, 0.01) == ["c"]
 
 
+def test_a_share_keeps_as_many_groups_as_it_says_in_decimals():
+    rewards = {str(group): [0.0, float(group)] for group in range(25)}
+    assert groups_to_keep(rewards, 0.28) == [str(group) for group in range(18, 25)]
+
+
 def test_selection_without_any_spread_keeps_the_share_all_the_same():
     assert groups_to_keep({"a": [1, 1], "b": [0, 0], "c": [2, 2]}, 0.6) == ["a", "b"]
     assert groups_to_keep({"a": [1]}, 0.25) == ["a"]

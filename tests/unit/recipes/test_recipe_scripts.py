@@ -185,6 +185,9 @@ def test_a_step_is_described_in_trajectories():
     assert "fills up" not in quarter
     third = run(script("sokoban/run_ppo.sh"), "--dry-run", "algorithm.actfocus.keep_groups=0.3").stdout
     assert "48 trained on, 2 optimizer step(s)" in third and "16 empty trajectories" in third
+    # 0.28 of 25 groups are 7, also where 0.28 * 25 is 7.000000000000001.
+    sizes = ["data.train_batch_size=25", "algorithm.actfocus.keep_groups=0.28"]
+    assert "112 trained on" in run(script("sokoban/run_ppo.sh"), "--dry-run", *sizes).stdout
 
 
 @pytest.mark.parametrize("path", [ROOT / "launch.sh", *SCRIPTS], ids=lambda path: f"{path.parent.name}/{path.name}")
