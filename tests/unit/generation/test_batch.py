@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -39,6 +41,19 @@ def run(batch: ContinuousBatch) -> dict:
     while batch.busy:
         finished.update(batch.step())
     return finished
+
+
+@contextmanager
+def tokens_fed(model) -> Iterator[list[int]]:
+    """Number of tokens of every forward pass, padding included."""
+    counts: list[int] = []
+    hook = model.register_forward_pre_hook(
+        lambda module, args, kwargs: counts.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    try:
+        yield counts
+    finally:
+        hook.remove()
 
 
 def full_forward_log_probs(model, prompt, tokens, temperature):
@@ -88,11 +103,16 @@ def test_sampling_log_probabilities_equal_a_full_forward_pass(model, temperature
 def test_a_later_turn_reuses_what_the_slot_holds_and_changes_nothing(model):
     batch = engine(model, slots=2)
     prompt = random_prompts(1, seed=2)[0]
+    new = len(prompt)
     for turn in range(4):
         batch.add(f"turn {turn}", prompt, SamplingParams(max_tokens=6, temperature=0))
-        tokens = run(batch)[f"turn {turn}"].token_ids
+        with tokens_fed(model) as fed:
+            tokens = run(batch)[f"turn {turn}"].token_ids
         assert tokens == greedy_alone(model, prompt, 6)
+        # What is new in the prompt, and what was sampled but for the last token.
+        assert sum(fed) == new + len(tokens) - 1
         prompt = prompt + tokens + [7, 8, 9 + turn]
+        new = 1 + 3  # that last token, and the message
 
 
 def test_identical_prompts_share_a_prefill_and_keep_their_own_samples(model):
@@ -100,6 +120,10 @@ def test_identical_prompts_share_a_prefill_and_keep_their_own_samples(model):
     batch = engine(model, slots=6)
     for n in range(6):
         batch.add(str(n), prompt, SamplingParams(max_tokens=10, seed=n))
+    with tokens_fed(model) as fed:
+        assert batch.step() == {}
+    # Once for all of them, and the last token for each: its output is what they sample from.
+    assert sum(fed) == len(prompt) - 1 + 6
     finished = run(batch)
     for generated in finished.values():
         expected = full_forward_log_probs(model, prompt, generated.token_ids, 1.0)
