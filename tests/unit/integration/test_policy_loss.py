@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tensordict import TensorDict
-from verl.trainer.ppo.core_algos import agg_loss, compute_policy_loss_vanilla
+from verl.trainer.ppo.core_algos import compute_policy_loss_vanilla
 from verl.utils import tensordict_utils as tu
 from verl.workers.config import ActorConfig
 
@@ -154,9 +154,3 @@ def test_the_registered_loss_alone_refuses_and_names_the_remedy():
     ones = torch.ones(1, 2)
     with pytest.raises(RuntimeError, match=r"\+actfocus=default"):
         policy_loss.policy_loss(-ones, -ones, ones, ones, config=actor_config())
-
-
-def test_verls_aggregation_is_what_the_regularisers_still_use():
-    # agg_loss rejects unknown keywords: the weights must never travel through global_batch_info.
-    with pytest.raises(TypeError):
-        agg_loss(torch.ones(1, 1), torch.ones(1, 1), "token-mean", weight_sum=1.0)
