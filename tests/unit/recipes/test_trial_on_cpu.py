@@ -12,12 +12,11 @@ from transformers import AutoTokenizer
 from verl_actfocus import models
 from verl_actfocus.config import resolvers
 from verl_actfocus.config.environment import EnvironmentSettings
-from verl_actfocus.envs import make, spec
+from verl_actfocus.envs import make
 from verl_actfocus.generation.encoding import TurnEncoder
 from verl_actfocus.integration.dataset import EnvironmentDataset
 from verl_actfocus.integration.settings import ActFocusSettings, check_compatible
 from verl_actfocus.interaction import Episode
-from verl_actfocus.warmstart.tasks import TASKS
 
 from .test_recipes import RECIPES, critic_of, environment_of, kept_trajectories
 
@@ -36,6 +35,13 @@ CHANGED = {
 #: Sections that say how a computation is carried out, not which.
 HOW = (".override_config", ".fsdp_config", ".fsdp", ".mixed_precision", ".agent", ".backend", "ray_kwargs", "reward")
 HOW_KEYS = {"use_remove_padding", "enable_gradient_checkpointing", "use_torch_compile"}
+#: Turns and actions of a recipe's episode (He et al. 2026, App. C), actions per turn and task of the tiny model.
+EPISODES = {
+    "sokoban": (5, 2, 10, {"search_depth": 6}),
+    "frozenlake": (5, 2, 10, {"success_rate": 1.0}),
+    "sudoku": (8, 1, 16, {"empty_cells": 3}),
+    "webshop": (9, 1, 9, {"split": "train", "hits_per_page": 4}),
+}
 
 
 def leaves(section: Any, path: str = "") -> Iterator[tuple[str, str, Any]]:
@@ -95,11 +101,10 @@ def test_verl_and_actfocus_accept_a_trial(compose_trial, recipe):
 @recipes
 def test_the_episodes_are_those_of_the_recipe_with_short_responses_in_the_tiny_models_task(compose_trial, recipe):
     config, env = compose_trial(recipe), environment_of(recipe)
-    limits, own = EnvironmentSettings.from_config(config.data).episode_limits(), spec(env).limits
-    assert (limits.turns, limits.actions) == (own.turns, own.actions)
-    assert limits.actions_per_turn == (TASKS[env].limits if env in TASKS else own).actions_per_turn
+    limits = EnvironmentSettings.from_config(config.data).episode_limits()
     kwargs = EnvironmentDataset("train", config=config.data)[0]["environment"]["kwargs"]
-    assert kwargs == (dict(TASKS[env].env_options) if env in TASKS else {})
+    assert (limits.turns, limits.actions_per_turn, limits.actions, kwargs) == EPISODES[env]
+    assert (limits.words, limits.response_tokens) == (40, 64)
     assert make(env, **kwargs).reset(seed=0)[0]
 
 
