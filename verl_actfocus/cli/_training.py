@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Sequence
 from types import FrameType
 
 from verl_actfocus.experiment.machine import free_memory
+from verl_actfocus.experiment.requirements import require_gpu
+from verl_actfocus.experiment.runs import Run
 
 #: Free memory below which a warning is printed, in bytes: veRL's processes and a tiny model take about 5 GB.
 ENOUGH_MEMORY = 5e9
@@ -16,8 +19,15 @@ RUN_FAILED = 1
 INTERRUPTED = 130
 
 
-def warn_about_memory() -> None:
-    """Say so if a run on this machine's CPU may lack memory."""
+def require_machine(runs: Sequence[Run]) -> None:
+    """Make sure that runs for GPUs have some; say so if runs on this machine's CPU may lack memory.
+
+    Raises:
+        ExperimentError: there is no GPU.
+    """
+    if any(not run.on_cpu for run in runs):
+        require_gpu()
+        return
     free = free_memory()
     if free < ENOUGH_MEMORY:
         print(

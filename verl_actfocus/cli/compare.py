@@ -7,11 +7,15 @@ import sys
 from pathlib import Path
 
 from verl_actfocus.cli._environment_arguments import positive
-from verl_actfocus.cli._training import INTERRUPTED, RUN_FAILED, end_cleanly, warn_about_memory
+from verl_actfocus.cli._training import INTERRUPTED, RUN_FAILED, end_cleanly, require_machine
 from verl_actfocus.experiment.comparison import Comparison, run_comparison
 from verl_actfocus.experiment.errors import RunFailedError
 from verl_actfocus.experiment.requirements import require_verl
 from verl_actfocus.experiment.runs import ESTIMATORS, environments, methods
+from verl_actfocus.experiment.settings import subject
+
+#: What is trained unless the command or its profile says otherwise.
+_ENV, _ALGORITHM = "frozenlake", "grpo"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,9 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "difference with its confidence interval. The same command continues what was interrupted and adds seeds to "
         "what is there. Words after -- go to veRL as Hydra overrides."
     )
-    parser.add_argument("--algorithm", default="grpo", metavar="NAME", help=f"{' or '.join(ESTIMATORS)} (default grpo)")
     parser.add_argument(
-        "--env", default="frozenlake", metavar="NAME", help=f"{' or '.join(environments())} (default frozenlake)"
+        "--algorithm", metavar="NAME", help=f"{' or '.join(ESTIMATORS)} (default: the profile's, or {_ALGORITHM})"
+    )
+    parser.add_argument(
+        "--env", metavar="NAME", help=f"{' or '.join(environments())} (default: the profile's, or {_ENV})"
     )
     parser.add_argument("--steps", type=positive, default=50, metavar="N", help="training steps (default 50)")
     parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="training seeds (default 1)")
@@ -33,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder of runs and report (default outputs/<algorithm>-<env>)"
     )
-    parser.add_argument("--profile", default="", metavar="NAME", help="run profile (default cpu_<env>)")
+    parser.add_argument(
+        "--profile", default="", metavar="NAME", help="run profile, or a recipe for GPUs (default cpu_<env>)"
+    )
     parser.set_defaults(overrides=())
 
 
@@ -48,13 +56,16 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         ValueError: an argument is unknown or out of range.
-        ExperimentError: veRL is missing or of another version, or the folder holds something else.
+        ExperimentError: veRL is missing or of another version, a recipe is asked for where there is no GPU, the profile
+            is of another environment or algorithm, or the folder holds something else.
     """
     require_verl()
-    out = args.out or Path("outputs") / f"{args.algorithm}-{args.env}"
+    profile_env, profile_algorithm = subject(args.profile) if args.profile else (_ENV, None)
+    env, algorithm = args.env or profile_env, args.algorithm or profile_algorithm or _ALGORITHM
+    out = args.out or Path("outputs") / f"{algorithm}-{env}"
     comparison = Comparison(
-        algorithm=args.algorithm,
-        env=args.env,
+        algorithm=algorithm,
+        env=env,
         steps=args.steps,
         seeds=args.seeds,
         methods=tuple(args.methods),
@@ -62,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         extra=args.overrides,
         profile=args.profile,
     )
-    warn_about_memory()
+    require_machine(comparison.runs())
     end_cleanly()
     try:
         run_comparison(comparison)

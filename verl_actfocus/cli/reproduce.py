@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from verl_actfocus.cli._environment_arguments import positive
-from verl_actfocus.cli._training import INTERRUPTED, RUN_FAILED, end_cleanly, warn_about_memory
-from verl_actfocus.experiment.requirements import require_gpu, require_verl
+from verl_actfocus.cli._training import INTERRUPTED, RUN_FAILED, end_cleanly, require_machine
+from verl_actfocus.experiment.requirements import require_verl
 from verl_actfocus.reproduction.grid import Request, cells, distinct_runs
 from verl_actfocus.reproduction.specification import find_table, read_profile, read_table, tables_folder
 from verl_actfocus.reproduction.training import state, title, train
@@ -99,10 +99,7 @@ def _list(requests: list[Request]) -> int:
 def _train(requests: list[Request]) -> tuple[int, bool]:
     """Train; returns the number of failed runs, and whether Ctrl-C was pressed."""
     runs = distinct_runs([cell for request in requests for cell in cells(request)])
-    if any(not run.on_cpu for run in runs):
-        require_gpu()
-    else:
-        warn_about_memory()
+    require_machine(runs)
     end_cleanly()
     try:
         failures = train(runs)

@@ -50,8 +50,8 @@ def execute(
         display: where progress is shown.
         runs_after: runs that follow, for the time left.
         seconds_of_others: what a finished run of the same kind took, for the time left.
-        command: what to execute instead of the run's own command line; like that, it gets `metrics_override` as its last
-            argument.
+        command: what to execute instead of the run's own command line; it gets `metrics_override` as its last argument,
+            too.
 
     Returns:
         What ``done.json`` holds.

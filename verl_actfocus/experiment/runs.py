@@ -62,6 +62,15 @@ def environments() -> list[str]:
     return [name for name in names if name in TASKS]
 
 
+def require_profile(name: str) -> None:
+    """Make sure that there is a run profile of this name.
+
+    Raises:
+        ValueError: there is none; the message lists the names.
+    """
+    _choice("run profile", name, [*packaged_groups("run"), *packaged_groups("recipe")])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """One training run.
@@ -98,7 +107,7 @@ class Run:
         if not self.profile:
             _choice("environment with a CPU profile", self.env, environments())
             object.__setattr__(self, "profile", f"cpu_{self.env}")
-        _choice("run profile", self.profile, [*packaged_groups("run"), *packaged_groups("recipe")])
+        require_profile(self.profile)
         if self.seed < 0:
             raise ValueError(f"seed {self.seed} must be at least 0")
         if self.steps < 1:
@@ -137,7 +146,7 @@ class Run:
 
     def overrides(self) -> list[str]:
         """Return the Hydra overrides, groups first and the user's own last."""
-        assigned = [f"{key}={value}" for key, value in self._assigned().items()]
+        assigned = [f"{key}={_in_hydra(value)}" for key, value in self.assigned().items()]
         return [*self._groups(), *assigned, *self.extra]
 
     def command(self) -> list[str]:
@@ -158,8 +167,8 @@ class Run:
         place = ["run", "+actfocus/device=cpu"] if self.on_cpu else ["recipe"]
         return [f"+actfocus={group}", f"+actfocus/{place[0]}={self.profile}", *place[1:]]
 
-    def _assigned(self) -> dict[str, object]:
-        """Settings that this class decides; the user's own may not contradict them."""
+    def assigned(self) -> dict[str, Any]:
+        """Return the settings that this class decides; the user's own may not contradict them."""
         return {
             "algorithm.adv_estimator": ESTIMATORS[self.algorithm],
             "trainer.total_training_steps": self.steps,
@@ -167,21 +176,21 @@ class Run:
             "trainer.resume_mode": "auto",
             "trainer.max_actor_ckpt_to_keep": 1,
             "trainer.max_critic_ckpt_to_keep": 1,
-            "trainer.logger": "[file]",
+            "trainer.logger": ["file"],
             **self._written(),
         }
 
     def _written(self) -> dict[str, str]:
         """Settings that say where the run is written."""
         return {
-            "trainer.default_local_dir": _quoted(self.folder / "checkpoints"),
-            "trainer.validation_data_dir": _quoted(self.folder / "evaluations"),
-            "algorithm.actfocus.trajectories.folder": _quoted(self.folder / "trajectories"),
-            "hydra.run.dir": _quoted(self.folder / "hydra"),
+            "trainer.default_local_dir": str(self.folder / "checkpoints"),
+            "trainer.validation_data_dir": str(self.folder / "evaluations"),
+            "algorithm.actfocus.trajectories.folder": str(self.folder / "trajectories"),
+            "hydra.run.dir": str(self.folder / "hydra"),
         }
 
     def _check_extra(self) -> None:
-        taken = [*self._assigned(), "actfocus", "actfocus/run", "actfocus/recipe", "actfocus/device"]
+        taken = [*self.assigned(), "actfocus", "actfocus/run", "actfocus/recipe", "actfocus/device"]
         for override in self.extra:
             key, equals, _ = override.partition("=")
             key = key.lstrip("+~")
@@ -202,15 +211,16 @@ def metrics_override(path: Path) -> str:
     It reaches the trainer through Ray, so also in a cluster that was started from another shell, where an environment
     variable of this process is unknown.
     """
-    return f"++ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH={_quoted(path)}"
+    return f"++ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH={_in_hydra(str(path))}"
 
 
-def _quoted(path: Path) -> str:
-    """A path as a value of Hydra's grammar, in which a space, a comma or an equals sign means something."""
-    text = str(path)
-    if re.fullmatch(r"[\w./-]+", text):
-        return text
-    return "'" + text.replace("'", r"\'") + "'"
+def _in_hydra(value: Any) -> str:
+    """A value in Hydra's grammar, in which a space, a comma or an equals sign means something."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_in_hydra, value))}]"
+    if not isinstance(value, str) or re.fullmatch(r"[\w./-]+", value):
+        return str(value)
+    return "'" + value.replace("'", r"\'") + "'"
 
 
 def _choice(what: str, value: str, known: list[str]) -> None:

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from verl_actfocus.experiment.errors import ExperimentError
 from verl_actfocus.experiment.requirements import require_verl
-from verl_actfocus.experiment.runs import Run, packaged_groups
+from verl_actfocus.experiment.runs import BASELINE, ESTIMATORS, METHOD_KEYS, Run, packaged_groups, require_profile
 
 
 def compose_settings(run: Run) -> dict[str, Any]:
@@ -32,13 +32,15 @@ def compose_settings(run: Run) -> dict[str, Any]:
         as they are.
 
     Raises:
-        ExperimentError: veRL is not installed in the right version, Hydra refuses an override, or the run would have
-            no evaluation.
+        ExperimentError: veRL is not installed in the right version, Hydra refuses an override, the run would not be
+            what it says it is, or it would have no evaluation.
     """
     try:
         settings = _compose(run.overrides())
     except (HydraException, OmegaConfBaseException) as error:
         raise ExperimentError(f"the overrides of {run.name} are not valid: {_first_sentence(error)}") from error
+    _require_profile_of_run(run)
+    _require_untouched(run, settings)
     for key in run.folder_keys():
         settings.pop(key, None)
     _require_evaluations(settings)
@@ -57,6 +59,28 @@ def compose_group(profile: str) -> dict[str, Any]:
     """
     folder = "run" if profile in packaged_groups("run") else "recipe"
     return _compose(["+actfocus=default", f"+actfocus/{folder}={profile}"])
+
+
+def subject(profile: str) -> tuple[str, str | None]:
+    """Return the environment that a run profile trains, and the algorithm: None if the profile leaves that open.
+
+    Raises:
+        ValueError: there is no such profile.
+
+    Example:
+        >>> subject("sokoban_ppo"), subject("cpu_sokoban")
+        (('sokoban', 'ppo'), ('sokoban', None))
+    """
+    require_profile(profile)
+    settings = compose_group(profile)
+    algorithms = {estimator: algorithm for algorithm, estimator in ESTIMATORS.items()}
+    return settings["data.environment.name"], algorithms.get(settings["algorithm.adv_estimator"])
+
+
+@cache
+def _baseline_weights() -> dict[str, Any]:
+    settings = _compose([f"+actfocus={BASELINE}"])
+    return {key: settings[key] for key in METHOD_KEYS}
 
 
 def _compose(overrides: list[str]) -> dict[str, Any]:
@@ -110,12 +134,45 @@ def _verl_config_folder() -> Path:
     return Path(spec.origin).parent / "trainer" / "config"
 
 
-def _require_evaluations(settings: dict[str, Any]) -> None:
-    if settings["trainer.test_freq"] < 1 or not settings["trainer.val_before_train"]:
+def _require_profile_of_run(run: Run) -> None:
+    env, algorithm = subject(run.profile)
+    if env != run.env:
         raise ExperimentError(
-            f"trainer.test_freq={settings['trainer.test_freq']} trainer.val_before_train="
-            f"{settings['trainer.val_before_train']}: a comparison needs evaluations, before training and at its end; "
-            "leave both out or set test_freq to at least 1"
+            f"the run profile {run.profile} trains {env}, not {run.env}; choose a profile of {run.env}, or ask for {env}"
+        )
+    if algorithm not in (None, run.algorithm):
+        raise ExperimentError(
+            f"the run profile {run.profile} is for {algorithm}, not for {run.algorithm}; "
+            f"choose a profile for {run.algorithm}, or ask for {algorithm}"
+        )
+
+
+def _require_untouched(run: Run, settings: dict[str, Any]) -> None:
+    """Refuse overrides that change what a run says it is: by a whole section at once, or by another group."""
+    claims = {**run.assigned(), "data.environment.name": run.env}
+    # Hydra's own, which is no part of the configuration.
+    del claims["hydra.run.dir"]
+    if run.method == BASELINE:
+        claims |= _baseline_weights()
+    for key, value in claims.items():
+        if settings.get(key) != value:
+            changing = [text for text in run.extra if _is_within(key, text.partition("=")[0].lstrip("+~"))] or run.extra
+            raise ExperimentError(
+                f"{' '.join(changing) or run.profile} would change {key} from {value!r} to {settings.get(key)!r}, but {run.name} on "
+                f"{run.env} sets it itself; leave that out"
+            )
+
+
+def _is_within(key: str, section: str) -> bool:
+    return key == section or key.startswith(f"{section}.")
+
+
+def _require_evaluations(settings: dict[str, Any]) -> None:
+    every, first = settings.get("trainer.test_freq"), settings.get("trainer.val_before_train")
+    if not isinstance(every, int) or every < 1 or not first:
+        raise ExperimentError(
+            f"trainer.test_freq={every!r} trainer.val_before_train={first!r}: a comparison needs evaluations, before "
+            "training and at its end; leave both out or set test_freq to a whole number of at least 1"
         )
 
 

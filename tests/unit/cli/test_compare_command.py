@@ -62,6 +62,47 @@ def test_without_arguments_both_methods_are_compared_on_frozenlake(
     assert (tmp_path / "outputs/grpo-frozenlake/report.md").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "env", "algorithm"),
+    [
+        ("--profile cpu_sokoban", "sokoban", "grpo"),
+        ("--profile cpu_sokoban --algorithm ppo", "sokoban", "ppo"),
+        ("--profile sudoku_ppo", "sudoku", "ppo"),
+    ],
+)
+def test_a_profile_says_what_is_trained(
+    tmp_path: Path, asked: list[Comparison], monkeypatch: pytest.MonkeyPatch, words: str, env: str, algorithm: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert main(["compare", *words.split(), "--out", str(tmp_path / "o")]) == 0
+    (comparison,) = asked
+    assert (comparison.env, comparison.algorithm) == (env, algorithm)
+
+
+def test_a_profile_of_another_environment_or_algorithm_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("verl_actfocus.experiment.comparison.execute", lambda *_, **__: pytest.fail("it was trained"))
+    out = ["--out", str(tmp_path / "o")]
+    assert main(["compare", "--profile", "cpu_sokoban", "--env", "frozenlake", *out]) == 2
+    assert "the run profile cpu_sokoban trains sokoban, not frozenlake" in capsys.readouterr().err
+    assert main(["compare", "--profile", "sokoban_ppo", "--algorithm", "grpo", *out]) == 2
+    assert "the run profile sokoban_ppo is for ppo, not for grpo" in capsys.readouterr().err
+    assert main(["compare", "--profile", "sokobann", *out]) == 2
+    assert "unknown run profile 'sokobann': choose one of cpu_frozenlake" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_recipe_is_refused_where_there_is_no_gpu(
+    tmp_path: Path, asked: list[Comparison], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert main(["compare", "--profile", "sokoban_ppo", "--out", str(tmp_path / "o")]) == 2
+    assert "torch finds no GPU here" in capsys.readouterr().err and asked == []
+
+
 def test_a_failed_run_is_explained_and_ends_with_exit_code_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

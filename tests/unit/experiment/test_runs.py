@@ -122,11 +122,58 @@ def test_other_methods_may_change_their_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"profile": "cpu_sokoban"}, "the run profile cpu_sokoban trains sokoban, not frozenlake"),
+        ({"profile": "sokoban_grpo"}, "the run profile sokoban_grpo trains sokoban, not frozenlake"),
+        ({"profile": "frozenlake_ppo"}, "the run profile frozenlake_ppo is for ppo, not for grpo"),
+        (
+            {"algorithm": "ppo", "profile": "frozenlake_grpo"},
+            "the run profile frozenlake_grpo is for grpo, not for ppo",
+        ),
+    ],
+)
+def test_a_profile_of_something_else_is_refused(tmp_path: Path, values: dict[str, Any], words: str) -> None:
+    with pytest.raises(ExperimentError, match=words):
+        compose_settings(make(tmp_path, **values))
+
+
+@pytest.mark.parametrize(
+    ("values", "changed"),
+    [
+        ({"extra": ("++trainer={total_training_steps:1}",)}, "trainer.total_training_steps from 20 to 1"),
+        ({"extra": ("data={seed:5}",)}, "data.seed from 0 to 5"),
+        ({"extra": ("algorithm={adv_estimator:gae}",)}, "algorithm.adv_estimator from 'actfocus_grpo' to 'gae'"),
+        ({"extra": ("trainer={default_local_dir:elsewhere}",)}, "trainer.default_local_dir from "),
+        ({"extra": ("++data={environment:{name:sokoban}}",)}, "data.environment.name from 'frozenlake' to 'sokoban'"),
+        ({"extra": ("+actfocus/env=sokoban",)}, "data.environment.name from 'frozenlake' to 'sokoban'"),
+        (
+            {"method": "uniform", "extra": ("algorithm.actfocus={alpha:0.3}",)},
+            "algorithm.actfocus.alpha from 1.0 to 0.3",
+        ),
+        ({"method": "uniform", "extra": ("++algorithm={actfocus:{beta:0.5}}",)}, "algorithm.actfocus.beta from 0.0"),
+        ({"method": "uniform", "extra": ("algorithm.actfocus={other:0}",)}, "algorithm.actfocus.other from None to 0"),
+    ],
+)
+def test_an_override_that_makes_the_run_another_one_is_named(
+    tmp_path: Path, values: dict[str, Any], changed: str
+) -> None:
+    run = make(tmp_path / "r", **{**values, "extra": ("data.train_batch_size=8", *values["extra"])})
+    with pytest.raises(ExperimentError) as error:
+        compose_settings(run)
+    assert changed in str(error.value) and values["extra"][0] in str(error.value)
+    if "actfocus/env" not in values["extra"][0]:
+        assert "train_batch_size" not in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("override", "words"),
     [
         ("data.trian_batch_size=8", "data.trian_batch_size"),
         ("trainer.test_freq=0", "needs evaluations"),
         ("trainer.val_before_train=False", "needs evaluations"),
+        ("trainer.test_freq=ten", "trainer.test_freq='ten'.*needs evaluations"),
+        ("~trainer.test_freq", "trainer.test_freq=None.*needs evaluations"),
     ],
 )
 def test_mistakes_show_before_verl_starts(tmp_path: Path, override: str, words: str) -> None:
