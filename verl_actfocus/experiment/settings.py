@@ -138,7 +138,8 @@ def _require_profile_of_run(run: Run) -> None:
     env, algorithm = subject(run.profile)
     if env != run.env:
         raise ExperimentError(
-            f"the run profile {run.profile} trains {env}, not {run.env}; choose a profile of {run.env}, or ask for {env}"
+            f"the run profile {run.profile} trains {env}, not {run.env}; "
+            f"choose a profile of {run.env}, or ask for {env}"
         )
     if algorithm not in (None, run.algorithm):
         raise ExperimentError(
@@ -156,10 +157,11 @@ def _require_untouched(run: Run, settings: dict[str, Any]) -> None:
         claims |= _baseline_weights()
     for key, value in claims.items():
         if settings.get(key) != value:
-            changing = [text for text in run.extra if _is_within(key, text.partition("=")[0].lstrip("+~"))] or run.extra
+            sections = {text: text.partition("=")[0].lstrip("+~") for text in run.extra}
+            named = [text for text, section in sections.items() if _is_within(key, section)]
             raise ExperimentError(
-                f"{' '.join(changing) or run.profile} would change {key} from {value!r} to {settings.get(key)!r}, but {run.name} on "
-                f"{run.env} sets it itself; leave that out"
+                f"{' '.join(named or run.extra) or run.profile} would change {key} from {value!r} to "
+                f"{settings.get(key)!r}, but {run.name} on {run.env} sets it itself; leave that out"
             )
 
 
