@@ -15,6 +15,7 @@ from verl_actfocus.cli._environment_arguments import (
 from verl_actfocus.cli._players import ActionPolicy, Human, LocalModel, Player, random_policy
 from verl_actfocus.envs import EpisodeLimits, TextEnv, experts
 from verl_actfocus.interaction import Episode, Message, TurnResult
+from verl_actfocus.models.miniatures import miniature
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -117,12 +118,10 @@ def _environment(args: argparse.Namespace) -> tuple[TextEnv, EpisodeLimits]:
     """The environment and the budgets: the registry's or a miniature task's, changed as the arguments say."""
     limits, options = envs.spec(args.env).limits, dict(args.option)
     if args.task is not None:
-        from verl_actfocus.warmstart.tasks import task
-
-        miniature = task(args.task)
-        if miniature.environment != args.env:
-            raise ValueError(f"--task {args.task}: is a miniature of {miniature.environment}, not of {args.env}")
-        limits, options = miniature.limits, {**miniature.env_options, **options}
+        task = miniature(args.task)
+        if task.environment != args.env:
+            raise ValueError(f"--task {args.task}: is a miniature of {task.environment}, not of {args.env}")
+        limits, options = task.limits, {**task.env_options, **options}
     return make_environment(args.env, options), dataclasses.replace(limits, **given_limits(args))
 
 

@@ -41,10 +41,10 @@ def task_options(environment: str) -> DictConfig:
         >>> task_options("frozenlake")
         {'success_rate': 1.0}
     """
-    from verl_actfocus.warmstart.tasks import TASKS  # every process of a run registers, few ask
+    from verl_actfocus.models.miniatures import MINIATURES  # every process of a run registers, few ask
 
     # As a configuration: OmegaConf.resolve, which veRL calls, does not take a plain dictionary.
-    return OmegaConf.create(dict(TASKS[environment].env_options) if environment in TASKS else {})
+    return OmegaConf.create(dict(MINIATURES[environment].env_options) if environment in MINIATURES else {})
 
 
 def task_limit(environment: str, budget: str) -> int | None:
@@ -55,7 +55,7 @@ def task_limit(environment: str, budget: str) -> int | None:
         2
     """
     from verl_actfocus.envs import spec
-    from verl_actfocus.warmstart.tasks import TASKS
+    from verl_actfocus.models.miniatures import MINIATURES
 
-    limits = TASKS[environment].limits if environment in TASKS else spec(environment).limits
+    limits = MINIATURES[environment].limits if environment in MINIATURES else spec(environment).limits
     return asdict(limits)[budget]

@@ -1,7 +1,7 @@
 """The tiny models that ship with the package, one folder per warm-start task.
 
 Each folder holds ``model/`` (weights and configuration), ``tokenizer/`` and a model card with what was measured;
-``actfocus warmstart`` writes them.
+``actfocus warmstart`` writes them. `miniatures` says what they were made for.
 """
 
 from __future__ import annotations

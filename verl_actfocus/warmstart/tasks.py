@@ -1,16 +1,16 @@
-"""The miniature tasks that have an embedded tiny model: one entry per task."""
+"""How the miniatures of `verl_actfocus.models` are taught to a tiny model: one entry per task."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from verl_actfocus.envs import registry
-from verl_actfocus.envs.base import EpisodeLimits, TextEnv
+from verl_actfocus.envs import TextEnv
 from verl_actfocus.interaction import Episode, Message, parse_response
+from verl_actfocus.models.miniatures import MINIATURES, Miniature
 from verl_actfocus.warmstart.demonstrations import demonstrate_frozenlake, demonstrate_sokoban, demonstrate_sudoku
 
 
@@ -26,78 +26,42 @@ FIRST_TRAINING_SEED = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """A miniature of one environment, small enough for a tiny model.
+class Task(Miniature):
+    """A miniature with what it takes to teach it to a model.
 
     Attributes:
-        name: Name of the task, of its model folder and in commands.
-        environment: Name in the environment registry.
-        env_options: Keyword arguments of the environment.
-        limits: Budgets of an episode.
         demonstrate: Writes the expert's response to the present state; takes the environment, a generator and
             the most actions of a turn.
         iterations: Optimizer steps of a full warm start.
         knows: What a model says right and does wrong, for its card: the end of "its reasoning …".
         refusals: Whether the expert's slips may be actions that the environment refuses.
-        evaluation_options: Keyword arguments that differ in evaluation, where other seeds alone do not keep the tasks
-            apart.
         vocabulary: Entries of the tokenizer's BPE vocabulary.
     """
 
-    name: str
-    environment: str
-    limits: EpisodeLimits
     demonstrate: Callable[[TextEnv, np.random.Generator, int], str]
     iterations: int
-    env_options: Mapping[str, Any] = field(default_factory=dict)
     knows: str = "states the shortest way, its actions follow that way only part of the time"
     refusals: bool = False
-    evaluation_options: Mapping[str, Any] = field(default_factory=dict)
     vocabulary: int = 512
 
-    def make_env(self) -> TextEnv:
-        """Construct the task's environment."""
-        return registry.make(self.environment, **self.env_options)
 
-    @property
-    def options_in_evaluation(self) -> dict[str, Any]:
-        """Keyword arguments of the environment that a model is measured in."""
-        return {**self.env_options, **self.evaluation_options}
+def _teach(name: str, **teaching: Any) -> Task:
+    miniature = MINIATURES[name]
+    return Task(**{part.name: getattr(miniature, part.name) for part in fields(miniature)}, **teaching)
 
 
 TASKS: dict[str, Task] = {
-    "frozenlake": Task(
-        name="frozenlake",
-        environment="frozenlake",
-        env_options={"success_rate": 1.0},
-        limits=EpisodeLimits(turns=3, actions_per_turn=2, actions=6, words=40, response_tokens=64),
-        demonstrate=demonstrate_frozenlake,
-        iterations=1000,
-    ),
-    "sokoban": Task(
-        name="sokoban",
-        environment="sokoban",
-        env_options={"search_depth": 6},
-        limits=EpisodeLimits(turns=3, actions_per_turn=2, actions=6, words=40, response_tokens=64),
-        demonstrate=demonstrate_sokoban,
-        iterations=1000,
-    ),
-    "sudoku": Task(
-        name="sudoku",
-        environment="sudoku",
-        env_options={"empty_cells": 3},
-        limits=EpisodeLimits(turns=4, actions_per_turn=1, actions=4, words=40, response_tokens=64),
+    "frozenlake": _teach("frozenlake", demonstrate=demonstrate_frozenlake, iterations=1000),
+    "sokoban": _teach("sokoban", demonstrate=demonstrate_sokoban, iterations=1000),
+    "sudoku": _teach(
+        "sudoku",
         demonstrate=demonstrate_sudoku,
         iterations=500,
         knows="states a number that fits, its action is another number or another cell part of the time",
         refusals=True,
     ),
-    "webshop": Task(
-        name="webshop",
-        environment="webshop",
-        env_options={"split": "train", "hits_per_page": 4},
-        evaluation_options={"split": "validation"},
-        limits=EpisodeLimits(turns=5, actions_per_turn=1, actions=5, words=40, response_tokens=64),
+    "webshop": _teach(
+        "webshop",
         demonstrate=_demonstrate_webshop,
         iterations=600,
         vocabulary=2400,
@@ -105,17 +69,6 @@ TASKS: dict[str, Task] = {
         "its searches and clicks are something else part of the time",
     ),
 }
-
-
-def task(name: str) -> Task:
-    """Look a task up by name.
-
-    Raises:
-        ValueError: If there is none of that name; the message lists the names.
-    """
-    if name not in TASKS:
-        raise ValueError(f"unknown warm-start task {name!r}; there are {', '.join(sorted(TASKS))}")
-    return TASKS[name]
 
 
 @dataclass(frozen=True)

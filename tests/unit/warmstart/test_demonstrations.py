@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from verl_actfocus.envs.frozenlake import FrozenLakeEnv
 from verl_actfocus.envs.sokoban import SokobanEnv
 from verl_actfocus.envs.sudoku import SudokuEnv
 from verl_actfocus.interaction import parse_response
+from verl_actfocus.models.miniatures import miniature
 from verl_actfocus.warmstart.demonstrations import (
     demonstrate_frozenlake,
     demonstrate_sokoban,
@@ -22,7 +23,6 @@ from verl_actfocus.warmstart.demonstrations import (
 )
 from verl_actfocus.warmstart.pipeline import token_ratio
 from verl_actfocus.warmstart.tasks import TASKS, Demonstration, Task, demonstrate
-from verl_actfocus.warmstart.tasks import task as find_task
 
 
 def responses(demonstrations: list[Demonstration]) -> list[str]:
@@ -91,5 +91,6 @@ def test_a_demonstration_of_the_wrong_environment_is_refused() -> None:
 
 def test_an_unknown_task_is_refused_with_the_names_there_are() -> None:
     with pytest.raises(ValueError, match="frozenlake"):
-        find_task("chess")
-    assert find_task("frozenlake") is TASKS["frozenlake"]
+        miniature("chess")
+    found = miniature("frozenlake")
+    assert all(getattr(TASKS["frozenlake"], part.name) == getattr(found, part.name) for part in fields(found))
