@@ -147,9 +147,7 @@ class Episode:
             valid=problem is None and self.error is None,
             problem=problem,
             actions=executed,
-            valid_actions=len(executed),
             effective_actions=effective,
-            done=self.done,
             stop_reason=self.stop_reason,
             next_message=None if self.done else self._user_message(),
         )

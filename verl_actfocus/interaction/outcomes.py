@@ -63,10 +63,8 @@ class TurnResult:
         valid: The response was well-formed and the environment refused none of its actions that were tried.
         problem: Why the turn is invalid, in words; ``None`` exactly if it is valid or the environment failed.
         actions: Executed actions in order, all of them accepted by the environment.
-        valid_actions: Number of executed actions.
         effective_actions: Number of executed actions that changed the state.
-        done: Whether the episode has ended.
-        stop_reason: Why it ended; ``None`` while it runs.
+        stop_reason: Why the episode ended; ``None`` while it runs.
         next_message: User message of the next turn; ``None`` exactly if the episode has ended.
     """
 
@@ -74,8 +72,16 @@ class TurnResult:
     valid: bool
     problem: str | None
     actions: list[str]
-    valid_actions: int
     effective_actions: int
-    done: bool
     stop_reason: StopReason | None
     next_message: Message | None
+
+    @property
+    def valid_actions(self) -> int:
+        """Number of executed actions."""
+        return len(self.actions)
+
+    @property
+    def done(self) -> bool:
+        """Whether the episode has ended."""
+        return self.stop_reason is not None

@@ -36,7 +36,7 @@ class ParsedResponse:
     problem: str | None
 
 
-def parse_response(text: str, *, prefill: str = THINK_OPEN, separator: str = ACTION_SEPARATOR) -> ParsedResponse:
+def parse_response(text: str, *, prefill: str = THINK_OPEN) -> ParsedResponse:
     """Parse one response.
 
     Args:
@@ -44,13 +44,9 @@ def parse_response(text: str, *, prefill: str = THINK_OPEN, separator: str = ACT
             ``skip_special_tokens=True``).
         prefill: Text that was put before the response for the model; it is parsed as if the model had written
             it.
-        separator: Text between two actions.
 
     Returns:
         The parsed response. Whitespace before, between and after the two blocks is allowed.
-
-    Raises:
-        ValueError: If ``separator`` is blank.
 
     Example:
         >>> parse_response("The goal is below. </think><answer>Down || Down</answer>").actions
@@ -58,8 +54,6 @@ def parse_response(text: str, *, prefill: str = THINK_OPEN, separator: str = ACT
         >>> parse_response("Down</think><answer>Down").problem
         '<answer> is not closed'
     """
-    if not separator.strip():
-        raise ValueError(f"separator is {separator!r}: it must hold at least one visible character")
     response = (prefill + text).strip()
     if not response.startswith(THINK_OPEN):
         return _invalid("", f"the response does not begin with {THINK_OPEN}")
@@ -77,11 +71,11 @@ def parse_response(text: str, *, prefill: str = THINK_OPEN, separator: str = ACT
         return _invalid(reasoning, f"{ANSWER_OPEN} is not closed")
     if after:
         return _invalid(reasoning, f"text after {ANSWER_CLOSE}")
-    actions = [action.strip() for action in answer.split(separator)]
+    actions = [action.strip() for action in answer.split(ACTION_SEPARATOR)]
     if actions == [""]:
         return _invalid(reasoning, "the answer is empty")
     if "" in actions:
-        return _invalid(reasoning, f"an action before or after {separator!r} is empty")
+        return _invalid(reasoning, f"an action before or after {ACTION_SEPARATOR!r} is empty")
     return ParsedResponse(valid=True, reasoning=reasoning, actions=actions, problem=None)
 
 

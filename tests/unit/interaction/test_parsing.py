@@ -79,12 +79,6 @@ def test_a_repeated_opening_tag_after_the_prefill_is_reasoning() -> None:
     assert parse_response("<think>a</think><answer>Down</answer>").reasoning == "<think>a"
 
 
-def test_another_separator_can_be_used_and_must_be_visible() -> None:
-    assert parse_response("a</think><answer>Up ; Down</answer>", separator=";").actions == ["Up", "Down"]
-    with pytest.raises(ValueError, match="separator"):
-        parse_response("a</think><answer>Up</answer>", separator=" ")
-
-
 PIECES = st.lists(
     st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", "||", "Up", "Down", " ", "\n", "x"]),
     max_size=12,
