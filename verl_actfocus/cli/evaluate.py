@@ -169,7 +169,7 @@ def _policy(args: argparse.Namespace) -> Policy:
 
 def _say_if_short(context: int | None, settings: EvaluationSettings) -> None:
     """Says so if the model's context ends episodes that the settings would let go on."""
-    context, allowed = settings.context or context, settings.lengths.most
+    allowed = settings.lengths.most
     if context is not None and context < allowed:
         print(
             f"note: an episode may have {allowed} tokens, and the model's context holds {context}; longer episodes end "

@@ -82,7 +82,7 @@ class _Run:
         self._policy, self._settings, self._folder = policy, settings, folder
         self._at_once, self._watch, self._attempt = at_once, watch, attempt
         self._builder = policy.prompts(settings.prefill)
-        self._lengths = settings.lengths.within(settings.context or policy.context)
+        self._lengths = settings.lengths.within(policy.context)
         self._running: dict[str, _Play] = {}
         #: Environments between two episodes: building one can take longer than an episode.
         self._idle: list[TextEnv] = []

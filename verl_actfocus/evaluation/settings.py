@@ -89,8 +89,6 @@ class EvaluationSettings:
     prefill: str = THINK_OPEN
     #: Reward of a turn without a valid response.
     format_penalty: float = -0.1
-    #: Context that the model is given instead of its own (``override_config.max_position_embeddings``).
-    context: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("tasks", "samples"):
@@ -208,5 +206,4 @@ def _settings(config: DictConfig) -> EvaluationSettings:
         top_k=value(f"{rollout}.val_kwargs.top_k", -1),
         prefill=value("algorithm.actfocus.tags.prefill", THINK_OPEN),
         format_penalty=environment.format_penalty,
-        context=value("actor_rollout_ref.model.override_config.max_position_embeddings", None),
     )

@@ -7,7 +7,7 @@ They live under ``algorithm.actfocus`` (packaged as ``verl_actfocus/config/actfo
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -141,10 +141,6 @@ class ActFocusSettings:
         """Read the tag style alone; the default one where ``algorithm.actfocus`` is missing (a stock trainer)."""
         section = OmegaConf.select(config, CONFIG_PATH)
         return TagSettings() if section is None else cls.from_config(config).tags
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the settings as plain values, for logs and reports."""
-        return asdict(self)
 
 
 def _reject_unknown(path: str, values: dict[str, Any], settings: type) -> None:
