@@ -7,12 +7,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any
 
 from verl_actfocus.experiment import machine, processes
 from verl_actfocus.experiment.errors import ExperimentError, RunFailedError
 from verl_actfocus.experiment.folder import RunFolder
+from verl_actfocus.experiment.locks import locked
 from verl_actfocus.experiment.logs import error_lines
 from verl_actfocus.experiment.metrics import Metrics, MetricsTail, merge_attempts
 from verl_actfocus.experiment.progress import Display, RunProgress
@@ -57,63 +59,60 @@ def execute(
         What ``done.json`` holds.
 
     Raises:
-        ExperimentError: the folder belongs to other settings, or the run is being executed already.
+        ExperimentError: the folder belongs to other settings, another command is in it, or processes of one that was
+            killed still train there.
         RunFailedError: the training ended without its last evaluation; the folder stays, to be continued.
     """
     folder = RunFolder(run.folder)
-    folder.begin(run, settings)
-    if folder.done is not None:
-        return folder.done
-    _refuse_second(run)
-    attempt = (folder.attempts() or [0])[-1] + 1
-    arguments = [*(command or run.command()), metrics_override(folder.metrics(attempt))]
-    _attempt(run, folder, attempt, arguments, _Watch(run, folder, attempt, display, runs_after, seconds_of_others))
-    record = {
-        **run.identity(),
-        "seconds": folder.seconds(),
-        "attempts": len(folder.attempts()),
-        "finished": _now(),
-        "command": run.shell_command(),
-        "versions": machine.versions(),
-        "commit": machine.git_commit(),
-        "hardware": machine.hardware(),
-    }
-    folder.finish(record)
+    folder.check(run, settings)
+    record = folder.done
+    if record is not None:
+        return record
+    with locked(folder.path):
+        _refuse_orphans(run)
+        folder.begin(run, settings)
+        # Another command may have finished it before this one had the lock.
+        record = folder.done
+        if record is None:
+            _attempt(run, folder, command or run.command(), _Watch(run, display, runs_after, seconds_of_others))
+            record = {
+                **run.identity(),
+                "seconds": folder.seconds(),
+                "attempts": len(folder.attempts()),
+                "finished": _now(),
+                "command": run.shell_command(),
+                "versions": machine.versions(),
+                "commit": machine.git_commit(),
+                "hardware": machine.hardware(),
+            }
+            folder.finish(record)
     return record
 
 
 class _Watch:
     """Follows the metrics of an attempt and shows them."""
 
-    def __init__(
-        self,
-        run: Run,
-        folder: RunFolder,
-        attempt: int,
-        display: Display,
-        runs_after: int,
-        seconds_of_others: float | None,
-    ) -> None:
-        self._tail = MetricsTail(folder.metrics(attempt))
+    def __init__(self, run: Run, display: Display, runs_after: int, seconds_of_others: float | None) -> None:
         self._progress = RunProgress(run.steps, time.monotonic())
         self._display = display
         self._others = (runs_after, seconds_of_others)
 
-    def look(self) -> None:
+    def look(self, tail: MetricsTail) -> None:
         """Read what is new and show it."""
         now = time.monotonic()
         news = False
-        for step, metrics in self._tail.new_records():
+        for step, metrics in tail.new_records():
             self._progress.update(step, metrics, now)
             news = True
         self._display.show(self._progress.line(now, *self._others), news)
 
-    def say(self, line: str) -> None:
-        """Show something else."""
-        self._display.close(line)
+    def say_that_it_ends(self) -> None:
+        """Explain the wait, if anybody still reads it: the terminal may be why the run ends."""
+        with suppress(OSError):
+            self._display.close("ending the run's processes (a few seconds) ...")
 
 
-def _attempt(run: Run, folder: RunFolder, attempt: int, arguments: list[str], watch: _Watch) -> None:
+def _attempt(run: Run, folder: RunFolder, command: Sequence[str], watch: _Watch) -> None:
     environment = {
         # A shell that was set up for the CPU path names its platform.
         **{name: value for name, value in os.environ.items() if name != PLATFORM_VARIABLE},
@@ -123,28 +122,30 @@ def _attempt(run: Run, folder: RunFolder, attempt: int, arguments: list[str], wa
         **_QUIET,
         processes.MARK: str(run.folder),
     }
-    # Counted as an attempt even if it dies before its first metrics.
-    folder.metrics(attempt).touch()
     started, began = time.monotonic(), _now()
+    attempt = folder.begin_attempt(began)
+    tail = MetricsTail(folder.metrics(attempt))
     with folder.log.open("ab") as log:
         log.write(f"=== attempt {attempt}, {began}: {run.shell_command()}\n".encode())
         log.flush()
         offset = log.tell()
         process = subprocess.Popen(
-            arguments, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=run.folder,
+            [*command, metrics_override(folder.metrics(attempt))],
+            stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=run.folder,
             env=environment, start_new_session=True,
         )  # fmt: skip
         try:
             while process.poll() is None:
-                watch.look()
+                watch.look(tail)
                 time.sleep(POLL_SECONDS)
-            watch.look()
+            watch.look(tail)
         finally:
-            if process.poll() is None:
-                watch.say("ending the run's processes (a few seconds) ...")
-            processes.stop(process, run.folder)
-            seconds = round(time.monotonic() - started, 3)
-            folder.end_attempt(attempt, {"began": began, "seconds": seconds, "exit_code": process.returncode})
+            try:
+                if process.poll() is None:
+                    watch.say_that_it_ends()
+            finally:
+                processes.stop(process, run.folder)
+            folder.end_attempt(attempt, round(time.monotonic() - started, 3), process.returncode)
     _check_result(run, folder, process.returncode, offset)
 
 
@@ -173,7 +174,8 @@ def _how_far(metrics: dict[int, Metrics], run: Run) -> str:
     return f"(after step {max(metrics)} of {run.steps})" if metrics else "(before its first evaluation)"
 
 
-def _refuse_second(run: Run) -> None:
+def _refuse_orphans(run: Run) -> None:
+    """A command that is killed leaves its processes behind."""
     running = processes.processes_of(run.folder)
     if running:
         raise ExperimentError(

@@ -20,6 +20,8 @@ import psutil
 MARK = "ACTFOCUS_RUN_FOLDER"
 #: Seconds that processes get to end by themselves before they are killed.
 PATIENCE_SECONDS = 10.0
+#: Signals that ask a command to end.
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
@@ -35,7 +37,7 @@ def processes_of(folder: Path) -> list[psutil.Process]:
 
 
 def stop(process: subprocess.Popen[bytes], folder: Path) -> None:
-    """End a run and everything it started; Ctrl-C cannot interrupt this.
+    """End a run and everything it started; neither Ctrl-C nor the signals of batch systems can interrupt this.
 
     Args:
         process: the leader of the run's process group; it may have ended.
@@ -69,10 +71,11 @@ def _sweep(folder: Path) -> None:
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
-        yield  # Ctrl-C reaches the main thread only
+        yield  # signals reach the main thread only
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDING}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

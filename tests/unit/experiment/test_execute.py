@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
-from verl_actfocus.experiment import execute as module
-from verl_actfocus.experiment import processes
 from verl_actfocus.experiment.errors import ExperimentError, RunFailedError
 from verl_actfocus.experiment.execute import execute
 from verl_actfocus.experiment.folder import RunFolder
 from verl_actfocus.experiment.metrics import merge_attempts
-from verl_actfocus.experiment.processes import MARK, processes_of
 from verl_actfocus.experiment.progress import Display
 from verl_actfocus.experiment.runs import Run
 
@@ -39,10 +32,7 @@ print("platform", os.environ["VERL_PLATFORM"], os.environ["HYDRA_FULL_ERROR"], o
 """
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "POLL_SECONDS", 0.02)
-    monkeypatch.setattr(processes, "PATIENCE_SECONDS", 0.3)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def make(folder: Path, **values: Any) -> Run:
@@ -139,72 +129,4 @@ def test_a_folder_with_other_peoples_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("…")
     with pytest.raises(ExperimentError, match="holds files but no run"):
         train(make(tmp_path), TRAINER, "0", "3")
-
-
-#: Starts a daemon that leaves the process group, as Ray's do, then goes on.
-DAEMON = """
-import subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
-print("daemon", child.pid, flush=True)
-"""
-
-
-def daemon_of(run: Run) -> int:
-    line = next(line for line in (run.folder / "log.txt").read_text().splitlines() if line.startswith("daemon"))
-    return int(line.split()[1])
-
-
-def test_daemons_of_a_failed_run_are_ended_and_other_processes_are_not(tmp_path: Path) -> None:
-    run = make(tmp_path / "r")
-    mark = {**os.environ, MARK: str(tmp_path / "another run")}
-    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=mark)
-    try:
-        with pytest.raises(RunFailedError):
-            train(run, DAEMON + "sys.exit(3)")
-        assert not _alive(daemon_of(run))
-        assert bystander.poll() is None
-    finally:
-        bystander.kill()
-        bystander.wait()
-
-
-class Interrupting(Display):
-    """Stands for a user who presses Ctrl-C once the run's daemon is there."""
-
-    def __init__(self, folder: Path) -> None:
-        self.stream = io.StringIO()
-        super().__init__("run", self.stream)
-        self._log = folder / "log.txt"
-
-    def show(self, line: str, news: bool) -> None:
-        if "daemon" in self._log.read_text():
-            raise KeyboardInterrupt
-
-
-def test_ctrl_c_ends_the_run_and_its_daemons(tmp_path: Path) -> None:
-    run = make(tmp_path / "r")
-    display = Interrupting(run.folder)
-    began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        train(run, DAEMON + "time.sleep(60)", display=display)
-    assert "ending the run's processes" in display.stream.getvalue()
-    assert time.monotonic() - began < 20
-    assert not _alive(daemon_of(run))
-    assert processes_of(run.folder) == []
-    assert json.loads((run.folder / "attempt-1.json").read_text())["exit_code"] != 0
-
-
-def test_a_run_that_is_being_trained_is_not_started_twice(tmp_path: Path) -> None:
-    run = make(tmp_path / "r")
-    mark = {**os.environ, MARK: str(run.folder)}
-    trainer = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=mark)
-    try:
-        with pytest.raises(ExperimentError, match=f"process {trainer.pid} is still training there"):
-            train(run, TRAINER, "0", "3")
-    finally:
-        trainer.kill()
-        trainer.wait()
-
-
-def _alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
