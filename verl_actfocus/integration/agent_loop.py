@@ -20,6 +20,7 @@ from verl.workers.rollout.replica import TokenOutput
 from verl_actfocus.envs import EpisodeLimits, make
 from verl_actfocus.generation.sampling import response_seed
 from verl_actfocus.integration import exclusions
+from verl_actfocus.integration.cpu import BACKEND_NAME
 from verl_actfocus.integration.dataset import AGENT_NAME
 from verl_actfocus.integration.episode_tokens import EpisodeOutput, EpisodeTokens
 from verl_actfocus.integration.metrics import EpisodeRecord
@@ -161,7 +162,7 @@ class _Play:
 
     async def _generate(self, prompt_ids: list[int], max_tokens: int) -> TokenOutput:
         params = {**self._sampling_params, "max_tokens": max_tokens}
-        if self._loop.rollout_config.name == "hf_cpu":
+        if self._loop.rollout_config.name == BACKEND_NAME:
             params["seed"] = self._sampling_seed()
         request = f"{self._row.get('uid')}-{self._row.get('session_id')}"
         return await self._loop.server_manager.generate(

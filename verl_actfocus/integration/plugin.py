@@ -40,12 +40,11 @@ from verl.workers.rollout.replica import RolloutReplica, RolloutReplicaRegistry
 from verl_actfocus.config import resolvers
 from verl_actfocus.integration import estimators, policy_loss, trainer
 from verl_actfocus.integration.agent_loop import AGENT_NAME
+from verl_actfocus.integration.cpu import BACKEND_NAME
 from verl_actfocus.integration.cpu.engines import CPULanguageEngine
 from verl_actfocus.integration.engine import ActFocusLanguageEngine
 from verl_actfocus.integration.settings import BASE_ESTIMATORS, TRAINER_MODE
 
-#: Value of ``rollout.name`` for the CPU backend.
-CPU_ROLLOUT = "hf_cpu"
 #: CUDA-compatible vendors of veRL's platforms whose FSDP engine is extended.
 GPU_VENDORS = ["nvidia", "amd"]
 
@@ -70,8 +69,8 @@ def _register() -> None:
     EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cuda", vendor=GPU_VENDORS)(
         ActFocusLanguageEngine
     )
-    RolloutReplicaRegistry.register(CPU_ROLLOUT, _load_cpu_replica)
-    _ROLLOUT_REGISTRY[(CPU_ROLLOUT, "async")] = "verl_actfocus.integration.cpu.rollout.HFServerAdapter"
+    RolloutReplicaRegistry.register(BACKEND_NAME, _load_cpu_replica)
+    _ROLLOUT_REGISTRY[(BACKEND_NAME, "async")] = "verl_actfocus.integration.cpu.rollout.HFServerAdapter"
     Plugins.instance().register(_ConfigSearchPath)
     resolvers.register()
 
@@ -92,7 +91,7 @@ def verify() -> None:
         f"trainer mode {TRAINER_MODE}": TRAINER_REGISTRY.get(TRAINER_MODE) is trainer.ActFocusTrainer,
         f"agent loop {AGENT_NAME}": AGENT_NAME in _agent_loop_registry,
         f"platform {PLATFORM_NAME}": PlatformRegistry.get(PLATFORM_NAME) is not None,
-        f"rollout backend {CPU_ROLLOUT}": (CPU_ROLLOUT, "async") in _ROLLOUT_REGISTRY,
+        f"rollout backend {BACKEND_NAME}": (BACKEND_NAME, "async") in _ROLLOUT_REGISTRY,
         "training engine (GPU)": engines.get(("cuda", "nvidia")) is ActFocusLanguageEngine,
         "training engine (CPU)": engines.get("cpu") is CPULanguageEngine,
     }

@@ -6,3 +6,6 @@
 
 Selected by ``VERL_PLATFORM=cpu`` and the configuration group ``+actfocus/device=cpu``.
 """
+
+#: Value of ``actor_rollout_ref.rollout.name`` that selects the rollout backend.
+BACKEND_NAME = "hf_cpu"

@@ -25,11 +25,9 @@ from verl.workers.rollout.replica import RolloutReplica, TokenOutput
 
 from verl_actfocus.generation.batch import ContinuousBatch, Generated, end_tokens
 from verl_actfocus.generation.sampling import SamplingParams
+from verl_actfocus.integration.cpu import BACKEND_NAME
 
 logger = logging.getLogger(__name__)
-
-#: Value of ``actor_rollout_ref.rollout.name`` that selects this backend.
-BACKEND_NAME = "hf_cpu"
 
 
 def _server_name(replica_rank: int, suffix: str = "") -> str:
