@@ -38,7 +38,7 @@ from verl_actfocus.integration.policy_loss import SKIPPED_METRIC, actfocus_ppo_l
 from verl_actfocus.integration.settings import BASE_ESTIMATORS, TRAINER_MODE, ActFocusSettings, check_compatible
 from verl_actfocus.integration.trajectories import TrajectoryLog
 from verl_actfocus.integration.weighting import ResponseTagger, compute_weights, weight_metrics
-from verl_actfocus.method import SIGNALS, compute_signal
+from verl_actfocus.method import SIGNALS
 
 logger = logging.getLogger(__name__)
 
@@ -221,8 +221,7 @@ class ActFocusTrainer(EpisodeTrainer):
                 self.global_steps,
             )
         if self._trajectories.wants(self.global_steps):
-            signal = compute_signal(self.settings.signal, tensors=signals) if signals else None
-            self._trajectories.write(self.global_steps, batch, self.tokenizer, result.weights, signal)
+            self._trajectories.write(self.global_steps, batch, self.tokenizer, result.weights, result.signal)
         # The returned handle lists the new field; the one passed in would hide it from the update.
         return self._put(batch, {fields.WEIGHTS: response_to_nested(result.weights, nested_mask)})
 

@@ -19,11 +19,13 @@ from verl_actfocus.tagging import SpanTagger
 
 @dataclass(frozen=True)
 class TokenWeights:
-    """Weights of one training batch and the statistics behind them."""
+    """Weights of one training batch, and the signal behind them."""
 
     #: ``(B, T)`` float32; 0 outside the response mask.
     weights: Tensor
-    #: Statistics of the signal over the action tokens; None where the signal plays no part (``beta=0``).
+    #: ``(B, T)`` signal; None where it plays no part (``beta=0``).
+    signal: Tensor | None
+    #: Statistics of the signal over the action tokens; None like the signal.
     statistics: SignalStatistics | None
 
 
@@ -39,7 +41,7 @@ def compute_weights(
         settings: α, β, signal, ε and the weight of other tokens.
 
     Returns:
-        Weights and statistics.
+        Weights, signal and statistics.
 
     Raises:
         ValueError: the signal is not finite on an action token (names the sequence and the position).
@@ -58,7 +60,7 @@ def compute_weights(
         response_mask=response_mask,
         statistics=statistics,
     )
-    return TokenWeights(weights, statistics)
+    return TokenWeights(weights, signal, statistics)
 
 
 def weight_metrics(spans: Tensor, response_mask: Tensor, advantages: Tensor, result: TokenWeights) -> dict[str, float]:

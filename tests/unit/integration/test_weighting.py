@@ -52,6 +52,7 @@ def test_signal_statistics_come_from_the_action_tokens_alone():
     assert metrics["actfocus/signal_std"] == pytest.approx(1)
     expected = 1 + 0.5 / (1 + torch.exp(torch.tensor([-1.0, 1.0])))
     torch.testing.assert_close(result.weights[0, 1:], expected)
+    assert torch.equal(result.signal, signals["ref_energy"])  # what the trajectory log shows
 
 
 def test_nothing_to_weigh_gives_zeros_not_nan():
