@@ -1,15 +1,21 @@
-"""Every name of veRL 0.9.1 that this package builds on still exists, with the parameters it is called with.
+"""Every name of veRL 0.9.1 that this package imports still exists; what it calls and overrides has the same parameters.
 
 When veRL is upgraded this file says first what has moved.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
+import importlib.util
 import inspect
+import sys
+from pathlib import Path
 
 import pytest
 import verl
+
+import verl_actfocus
 
 #: ``module:attribute`` → parameters that are passed by name or position.
 CALLED = {
@@ -37,6 +43,11 @@ CALLED = {
     "verl.utils.distributed:initialize_global_process_group_ray": ["timeout_second", "backend"],
     "verl.utils.fsdp_utils:get_fsdp_wrap_policy": ["module", "config", "is_lora"],
     "verl.workers.engine.fsdp.utils:get_sharding_strategy": ["device_mesh", "zero3_enable"],
+    "verl.workers.engine.utils:prepare_micro_batches": ["data", "dp_group", "same_micro_num_in_dp"],
+    "verl.utils.tokenizer.continuous_token_wiring:create_continuous_token_builder": ["tokenizer", "hf_model_type"],
+    "verl.utils.torch_dtypes:PrecisionType.to_dtype": ["precision"],
+    "verl.utils.profiler:simple_timer": ["name", "timing_raw"],
+    "verl.trainer.ppo.v1.replay_buffer:ReplayBuffer": ["poll_interval"],
     "verl.utils.tensordict_utils:assign_non_tensor": ["tensor_dict"],
     "verl.utils.tensordict_utils:get_non_tensor_data": ["data", "key", "default"],
     "verl.trainer.ppo.v1.trainer_base:register_trainer": ["name"],
@@ -89,12 +100,54 @@ METHODS = {
 
 
 def resolve(path: str):
-    module, name = path.split(":")
-    return getattr(importlib.import_module(module), name)
+    module, names = path.split(":")
+    found = importlib.import_module(module)
+    for name in names.split("."):
+        found = getattr(found, name)
+    return found
 
 
 def parameters(function) -> list[str]:
     return list(inspect.signature(function).parameters)
+
+
+def imported() -> list[str]:
+    """Every ``module:name`` of veRL that a module of this package imports, wherever in it."""
+    files = Path(verl_actfocus.__file__).parent.rglob("*.py")
+    nodes = (node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    imports = [node for node in nodes if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("verl.")]
+    return sorted({f"{node.module}:{alias.name}" for node in imports for alias in node.names})
+
+
+def test_every_imported_name_exists():
+    assert "verl.trainer.ppo.v1.trainer_sync:PPOTrainerSync" in imported()
+    missing = []
+    for path in imported():
+        try:
+            resolve(path)
+        except (ImportError, AttributeError) as error:
+            missing.append(f"{path}: {error}")
+    assert not missing
+
+
+def test_the_time_between_two_looks_is_an_attribute_of_the_buffer_that_its_loop_reads():
+    """`PortableSyncTrainer` sets it on a buffer that veRL has built."""
+    module = inspect.getmodule(resolve("verl.trainer.ppo.v1.replay_buffer:ReplayBuffer"))
+    assert "sleep(self.poll_interval)" in inspect.getsource(module)
+
+
+def test_the_merger_takes_the_words_that_it_is_called_with(monkeypatch):
+    merger = importlib.import_module("verl.model_merger.base_model_merger")
+    words = ["merge", "--backend", "fsdp", "--local_dir", "actor", "--target_dir", "merged"]
+    monkeypatch.setattr(sys, "argv", ["verl.model_merger", *words])
+    parsed = merger.parse_args()
+    assert (parsed.operation, parsed.backend, parsed.local_dir, parsed.target_dir) == (
+        "merge",
+        "fsdp",
+        "actor",
+        "merged",
+    )
+    assert importlib.util.find_spec("verl.model_merger.__main__") is not None
 
 
 def test_the_installed_version_is_the_supported_one():
