@@ -1,4 +1,6 @@
-"""Everything that touches veRL 0.9.1: the only folder that imports it.
+"""Everything that touches veRL 0.9.1.
+
+Outside of this folder only `verl_actfocus.evaluation.prompts` imports it, for model families whose prompts veRL builds.
 
 Read in this order:
 

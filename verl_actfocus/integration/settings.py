@@ -80,7 +80,8 @@ class ActFocusSettings:
     normalize_over: str = "mini_batch"
     #: Share of the prompt groups, those with the largest reward spread, that are trained on; in (0, 1].
     keep_groups: float = 1.0
-    #: Used for responses that the rollout has not tagged (any agent loop but this package's own).
+    #: Tags and prefill: this package's agent loop prompts and tags with them, the trainer tags with them what another
+    #: agent loop has left untagged.
     tags: TagSettings = field(default_factory=TagSettings)
     #: Trajectories to keep, token by token.
     trajectories: TrajectorySettings = field(default_factory=TrajectorySettings)
