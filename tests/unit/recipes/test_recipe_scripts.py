@@ -95,7 +95,8 @@ def test_every_parameter_reaches_the_configuration(compose_recipe, tmp_path):
     assert config.trainer.default_local_dir == str(out)
     assert config.trainer.validation_data_dir == f"{out}/evaluations"
     assert config.trainer.save_freq == 7
-    assert config.ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH == f"{out}/metrics-1.jsonl"
+    variables = config.ray_kwargs.ray_init.runtime_env.env_vars
+    assert variables["VERL_FILE_LOGGER_PATH"] == f"{out}/metrics-1.jsonl"
 
 
 def test_a_run_that_is_started_again_keeps_the_metrics_of_the_attempts_before(tmp_path):
