@@ -18,6 +18,8 @@ from verl_actfocus.evaluation.settings import EvaluationSettings, Lengths
 from verl_actfocus.warmstart.tasks import FIRST_TRAINING_SEED, Task
 
 TEMPERATURES = (1.0, 0.5, 0.0)
+#: Episodes at each temperature, unless another number is asked for.
+EPISODES = 256
 #: Episodes under way at a time.
 _AT_ONCE = 64
 
@@ -52,7 +54,7 @@ class Evaluation:
 
 
 def evaluate(
-    folder: Path, task: Task, *, episodes: int = 256, temperatures: Sequence[float] = TEMPERATURES
+    folder: Path, task: Task, *, episodes: int = EPISODES, temperatures: Sequence[float] = TEMPERATURES
 ) -> list[Evaluation]:
     """Play the first ``episodes`` seeds of a task at each temperature.
 

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from verl_actfocus.interaction.prompts import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE
-from verl_actfocus.warmstart.evaluation import Evaluation, evaluate
+from verl_actfocus.warmstart.evaluation import EPISODES, Evaluation, evaluate
 from verl_actfocus.warmstart.publish import CARD, model_card, save
 from verl_actfocus.warmstart.tasks import Demonstration, Task, demonstrate
 from verl_actfocus.warmstart.tokenizer import build_tokenizer
@@ -25,7 +25,7 @@ def warm_start(
     iterations: int | None = None,
     episodes_per_batch: int = 16,
     threads: int = 1,
-    evaluation_episodes: int = 256,
+    evaluation_episodes: int = EPISODES,
 ) -> list[Evaluation]:
     """Train, measure and write the tiny model of a task.
 
@@ -61,12 +61,13 @@ def warm_start(
     save(folder, model, tokenizer)
     print("measuring", flush=True)
     evaluations = evaluate(folder, task, episodes=evaluation_episodes)
+    measured_on = "" if evaluation_episodes == EPISODES else f" --episodes {evaluation_episodes}"
     card = model_card(
         task,
         settings,
         evaluations,
         command=f"actfocus warmstart {task.name} --out DIR --seed {seed} --iterations {settings.iterations} "
-        f"--batch {episodes_per_batch}",
+        f"--batch {episodes_per_batch}{measured_on}",
         parameters=model.num_parameters(),
         vocabulary=len(tokenizer),
         expert_success=sum(sample.success for sample in samples) / len(samples),

@@ -10,7 +10,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from verl_actfocus.cli import warmstart
-from verl_actfocus.warmstart.tasks import TASKS
+from verl_actfocus.warmstart.evaluation import Evaluation, evaluate
+from verl_actfocus.warmstart.tasks import TASKS, Task
 from verl_actfocus.warmstart.train import TrainingSettings, train
 
 
@@ -34,11 +35,27 @@ def test_a_run_writes_a_model_a_tokenizer_and_a_card_with_what_it_measured(
     for name, weight in expected.state_dict().items():
         assert torch.equal(model.state_dict()[name], weight), name
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert "actfocus warmstart frozenlake --out DIR --seed 4 --iterations 1 --batch 2" in card
+    # The command makes this very card again, so it names every number that is not the default.
+    assert "    actfocus warmstart frozenlake --out DIR --seed 4 --iterations 1 --batch 2 --episodes 2\n" in card
     assert f"{losses[0]:.4f} nats" in card
     assert f"{model.num_parameters():,} parameters" in card
     assert "| 0.5 | 0.0% ± 0.0% |" in card, "one step of training solves nothing"
     assert "success 0.0%" in capsys.readouterr().out
+
+
+def test_a_card_measured_on_the_usual_episodes_does_not_name_their_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = evaluate
+
+    def on_two(folder: Path, task: Task, *, episodes: int) -> list[Evaluation]:
+        assert episodes == 256 == arguments("frozenlake", "--out", "nowhere").episodes
+        return usual(folder, task, episodes=2)
+
+    monkeypatch.setattr("verl_actfocus.warmstart.pipeline.evaluate", on_two)
+    assert warmstart.run(arguments("frozenlake", "--out", str(tmp_path), "--iterations", "1", "--batch", "2")) == 0
+    command = "    actfocus warmstart frozenlake --out DIR --seed 0 --iterations 1 --batch 2\n"
+    assert command in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
