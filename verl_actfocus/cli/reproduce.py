@@ -8,7 +8,9 @@ from pathlib import Path
 
 from verl_actfocus.cli._environment_arguments import positive
 from verl_actfocus.cli._training import INTERRUPTED, RUN_FAILED, end_cleanly, require_machine
+from verl_actfocus.experiment.folder import RunFolder
 from verl_actfocus.experiment.requirements import require_verl
+from verl_actfocus.experiment.runs import Run
 from verl_actfocus.reproduction.grid import Request, cells, distinct_runs
 from verl_actfocus.reproduction.specification import find_table, read_profile, read_table, tables_folder
 from verl_actfocus.reproduction.training import state, title, train
@@ -38,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--write-to", type=Path, metavar="DIR", help="the tables (default: the folder of the runs)")
     parser.add_argument("--dry-run", action="store_true", help="list the runs, their state and their commands")
     parser.add_argument("--no-training", action="store_true", help="write the tables from the runs that are done")
+    parser.add_argument(
+        "--delete-checkpoints", action="store_true", help="delete the checkpoints of every run that is done"
+    )
     parser.set_defaults(overrides=())
 
 
@@ -57,14 +62,19 @@ def run(args: argparse.Namespace) -> int:
     """
     require_verl()
     requests = [_request(args, name) for name in args.tables]
+    runs = distinct_runs([cell for request in requests for cell in cells(request)])
     if args.dry_run:
-        return _list(requests)
-    failed, interrupted = (0, False) if args.no_training else _train(requests)
+        return _list(runs)
+    failed, interrupted = (0, False) if args.no_training else _train(runs, args.delete_checkpoints)
     from verl_actfocus.reproduction.writing import write_table
 
     for request in requests:
         for path in write_table(request, args.write_to or args.out / request.profile_name):
             print(path)
+    if args.delete_checkpoints:
+        for folder in (RunFolder(run.folder) for run in runs):
+            if folder.done is not None:
+                folder.delete_checkpoints()
     if interrupted:
         print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
         return INTERRUPTED
@@ -87,22 +97,20 @@ def _request(args: argparse.Namespace, name: str) -> Request:
     return request
 
 
-def _list(requests: list[Request]) -> int:
-    runs = distinct_runs([cell for request in requests for cell in cells(request)])
-    for run in runs:
-        print(f"{title(run)}: {state(run)}\n  {run.shell_command()}")
-    done = sum(state(run) == "done" for run in runs)
-    print(f"{len(runs)} runs, {done} done")
+def _list(runs: list[Run]) -> int:
+    states = {run: state(run) for run in runs}
+    for run, words in states.items():
+        print(f"{title(run)}: {words}\n  {run.shell_command()}")
+    print(f"{len(runs)} runs, {sum(words == 'done' for words in states.values())} done")
     return 0
 
 
-def _train(requests: list[Request]) -> tuple[int, bool]:
+def _train(runs: list[Run], delete_checkpoints: bool) -> tuple[int, bool]:
     """Train; returns the number of failed runs, and whether Ctrl-C was pressed."""
-    runs = distinct_runs([cell for request in requests for cell in cells(request)])
     require_machine(runs)
     end_cleanly()
     try:
-        failures = train(runs)
+        failures = train(runs, delete_checkpoints=delete_checkpoints)
     except KeyboardInterrupt:
         return 0, True
     for failure in failures:

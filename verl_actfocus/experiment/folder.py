@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -157,6 +158,20 @@ class RunFolder:
     def finish(self, record: dict[str, Any]) -> None:
         """Mark the run as finished."""
         write_json(self.path / "done.json", record)
+
+    def delete_checkpoints(self) -> None:
+        """Delete the checkpoints of a finished run: nothing resumes from them any more.
+
+        Raises:
+            ExperimentError: the run is not finished, or a file cannot be deleted.
+        """
+        if self.done is None:
+            raise ExperimentError(f"{self.path} is not finished; its checkpoints are kept to resume from")
+        try:
+            if self.checkpoints.exists():
+                shutil.rmtree(self.checkpoints)
+        except OSError as error:
+            raise ExperimentError(f"{self.checkpoints} cannot be deleted: {error}") from error
 
     def _begun(self) -> dict[str, Any]:
         remedy = "delete the folder, the same command then makes the run again"

@@ -35,6 +35,11 @@ def compose_settings(run: Run) -> dict[str, Any]:
         ExperimentError: veRL is not installed in the right version, Hydra refuses an override, the run would not be
             what it says it is, or it would have no evaluation.
     """
+    return dict(_compose_run(run))
+
+
+@cache
+def _compose_run(run: Run) -> dict[str, Any]:
     try:
         settings = _compose(run.overrides())
     except (HydraException, OmegaConfBaseException) as error:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from pathlib import Path
 
-from verl_actfocus.experiment.folder import RunFolder
+from verl_actfocus.experiment.errors import ExperimentError
 from verl_actfocus.experiment.results import Outcomes, RunResult
 from verl_actfocus.experiment.statistics import Estimate, difference, mean_over_seeds, success_rate
-from verl_actfocus.reproduction.grid import Cell
+from verl_actfocus.reproduction.grid import Cell, distinct_runs, folder_of
 from verl_actfocus.reproduction.specification import Quantity, Table
 
 #: Metrics of the first training step, whose rollout is the untrained model's.
@@ -50,20 +51,24 @@ def lines(table: Table, chosen: Sequence[Cell]) -> list[Line]:
         A line for each cell, in the same order.
 
     Raises:
-        ExperimentError: runs were not evaluated on the same tasks, or their files contradict each other.
+        ExperimentError: runs were made with other settings or not evaluated on the same tasks, or their files
+            contradict each other.
     """
+    finished = {
+        run.folder: RunResult.read(run.folder) for run in distinct_runs(chosen) if folder_of(run).done is not None
+    }
     made = []
     for cell in chosen:
         base = next(
-            (c for c in chosen if c.row is cell.row and c.size == cell.size and c.variant == table.baseline), None
+            (c for c in chosen if c.row is cell.row and c.size == cell.size and c.variant == table.baseline), cell
         )
-        made.append(_line(table, cell, None if base is cell else base))
+        others = () if base is cell else _of(base, finished)
+        made.append(_line(table, cell, _of(cell, finished), others))
     return made
 
 
-def _line(table: Table, cell: Cell, baseline: Cell | None) -> Line:
+def _line(table: Table, cell: Cell, runs: tuple[RunResult, ...], baseline: tuple[RunResult, ...]) -> Line:
     paper = _paper(cell)
-    runs = _finished(cell)
     missing = len(cell.runs) - len(runs)
     if not runs:
         return Line(cell=cell, paper=paper, missing=missing)
@@ -94,21 +99,18 @@ def _paper(cell: Cell) -> dict[str, list[float | None]]:
     return {cell.size: numbers[cell.size]} if cell.size in numbers else numbers
 
 
-def _finished(cell: Cell) -> tuple[RunResult, ...]:
-    return tuple(RunResult.read(run.folder) for run in cell.runs if RunFolder(run.folder).done is not None)
+def _of(cell: Cell, finished: Mapping[Path, RunResult]) -> tuple[RunResult, ...]:
+    return tuple(finished[run.folder] for run in cell.runs if run.folder in finished)
 
 
 def _difference(
-    cell: Cell, runs: Sequence[RunResult], baseline: Cell | None
+    cell: Cell, runs: Sequence[RunResult], baseline: Sequence[RunResult]
 ) -> tuple[Estimate | None, tuple[int, ...]]:
-    if baseline is None:
-        return None, ()
-    own = {run.seed: run for run in runs}
-    base = {run.seed: run for run in _finished(baseline)}
+    own, base = ({run.seed: _final(run, cell) for run in group} for group in (runs, baseline))
     seeds = tuple(sorted(own.keys() & base.keys()))
     if not seeds:
         return None, ()
-    return difference([_final(own[s], cell) for s in seeds], [_final(base[s], baseline) for s in seeds]), seeds
+    return difference([own[seed] for seed in seeds], [base[seed] for seed in seeds]), seeds
 
 
 def _final(run: RunResult, cell: Cell) -> Outcomes:
@@ -117,10 +119,15 @@ def _final(run: RunResult, cell: Cell) -> Outcomes:
 
 
 def _peak(run: RunResult, cell: Cell) -> Outcomes:
-
     return max(run.outcomes(cell.row.outcome).values(), key=attrgetter("rate"))
 
 
 def _at_first_step(run: RunResult, metric: str) -> float:
-    steps, values = run.series(metric)
-    return values[steps.index(1)]
+    values = dict(zip(*run.series(metric), strict=True))
+    if 1 not in values:
+        # veRL saves the checkpoint of a step, evaluates, and writes the step's metrics last.
+        raise ExperimentError(
+            f"{run.folder.path} has no {metric} of step 1: it was interrupted after the step's checkpoint and before "
+            "its metrics, and resumed behind it; delete the folder, the same command then makes the run again"
+        )
+    return values[1]

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from verl_actfocus.experiment.folder import RunFolder
 from verl_actfocus.experiment.runs import Run
-from verl_actfocus.experiment.settings import compose_group
+from verl_actfocus.experiment.settings import compose_group, compose_settings
 from verl_actfocus.reproduction.specification import Profile, Row, Table, Variant
 
 
@@ -79,6 +80,18 @@ def distinct_runs(chosen: Sequence[Cell]) -> list[Run]:
     most = max(len(cell.runs) for cell in chosen)
     ordered = [cell.runs[number] for number in range(most) for cell in chosen]
     return list({run.folder: run for run in ordered}.values())
+
+
+def folder_of(run: Run) -> RunFolder:
+    """Return the folder of a run.
+
+    Raises:
+        ExperimentError: it holds a run that was made with other settings.
+    """
+    folder = RunFolder(run.folder)
+    if folder.exists:
+        folder.check(run, compose_settings(run))
+    return folder
 
 
 def select(table: Table, profile: Profile, only: Sequence[str]) -> list[tuple[Row, str, str, Variant]]:

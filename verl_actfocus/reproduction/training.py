@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TextIO
+from pathlib import Path
+from typing import Any, TextIO
 
 from verl_actfocus.experiment.comparison import check_conditions, outcome
-from verl_actfocus.experiment.errors import RunFailedError
+from verl_actfocus.experiment.errors import ExperimentError
 from verl_actfocus.experiment.execute import execute
 from verl_actfocus.experiment.folder import RunFolder
 from verl_actfocus.experiment.metrics import merge_attempts
@@ -16,6 +17,7 @@ from verl_actfocus.experiment.progress import Display
 from verl_actfocus.experiment.results import RunResult
 from verl_actfocus.experiment.runs import Run
 from verl_actfocus.experiment.settings import compose_settings
+from verl_actfocus.reproduction.grid import folder_of
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,10 @@ class Failure:
     """A run that did not come to its end."""
 
     run: Run
-    error: RunFailedError
+    error: ExperimentError
 
 
-def train(runs: Sequence[Run], stream: TextIO | None = None) -> list[Failure]:
+def train(runs: Sequence[Run], stream: TextIO | None = None, *, delete_checkpoints: bool = False) -> list[Failure]:
     """Run what is not finished yet.
 
     Everything that can be refused is refused before the first run starts.
@@ -34,9 +36,10 @@ def train(runs: Sequence[Run], stream: TextIO | None = None) -> list[Failure]:
     Args:
         runs: the runs, in the order in which to execute them.
         stream: where progress is written; None for the standard output.
+        delete_checkpoints: delete the checkpoints of every run that is done.
 
     Returns:
-        The runs that failed.
+        The runs that failed, are in use or cannot be read.
 
     Raises:
         ExperimentError: an override is not valid, or a folder holds runs made under other conditions.
@@ -46,20 +49,26 @@ def train(runs: Sequence[Run], stream: TextIO | None = None) -> list[Failure]:
     for condition in dict.fromkeys(run.folder.parent for run in runs):
         group = [run for run in runs if run.folder.parent == condition]
         check_conditions(condition, group, [settings[run.folder] for run in group])
+    for run in runs:
+        RunFolder(run.folder).check(run, settings[run.folder])
+    records = {run.folder: record for run in runs if (record := RunFolder(run.folder).done) is not None}
+    finished_before = set(records)
     failures: list[Failure] = []
     for number, run in enumerate(runs, start=1):
         display = Display(f"[{number}/{len(runs)}] {title(run)}", stream)
-        finished_before = RunFolder(run.folder).done is not None
-        left = sum(RunFolder(later.folder).done is None for later in runs[number:])
+        left = sum(later.folder not in records for later in runs[number:])
+        others = _mean_seconds(runs, records, run)
         try:
-            record = execute(
-                run, settings[run.folder], display, runs_after=left, seconds_of_others=_mean_seconds(runs, run)
-            )
-        except RunFailedError as error:
+            record = execute(run, settings[run.folder], display, runs_after=left, seconds_of_others=others)
+            records[run.folder] = record
+            line = outcome(RunResult.read(run.folder), record, run.folder in finished_before)
+            if delete_checkpoints:
+                RunFolder(run.folder).delete_checkpoints()
+        except ExperimentError as error:
             failures.append(Failure(run, error))
             display.close(f"FAILED, going on with the next run: {error}")
         else:
-            display.close(outcome(RunResult.read(run.folder), record, finished_before))
+            display.close(line)
     return failures
 
 
@@ -69,23 +78,27 @@ def title(run: Run) -> str:
 
 
 def state(run: Run) -> str:
-    """Say in words how far a run is: done, begun, or not yet."""
-    folder = RunFolder(run.folder)
+    """Say in words how far a run is: done, begun, or not yet.
+
+    Raises:
+        ExperimentError: its folder holds a run made with other settings, or cannot be read.
+    """
+    folder = folder_of(run)
     if folder.done is not None:
         return "done"
     if not folder.exists or folder.blank:
         return "to do"
-    last = max(merge_attempts(folder.metrics(number) for number in folder.attempts()))
-    return f"begun, step {last} of {run.steps}"
+    metrics = merge_attempts(folder.metrics(number) for number in folder.attempts())
+    return f"begun, step {max(metrics)} of {run.steps}" if metrics else "begun"
 
 
-def _mean_seconds(runs: Sequence[Run], run: Run) -> float | None:
+def _mean_seconds(runs: Sequence[Run], records: Mapping[Path, dict[str, Any]], run: Run) -> float | None:
     """Mean wall time of the finished runs; those of the same algorithm and environment if there are any."""
-    finished = {other: folder.done for other in runs if (folder := RunFolder(other.folder)).done is not None}
+    finished = {other: records[other.folder]["seconds"] for other in runs if other.folder in records}
     alike = {
-        other: done
-        for other, done in finished.items()
+        other: seconds
+        for other, seconds in finished.items()
         if (other.env, other.algorithm, other.steps) == (run.env, run.algorithm, run.steps)
     }
-    seconds = [done["seconds"] for done in (alike or finished).values() if done is not None]
+    seconds = list((alike or finished).values())
     return sum(seconds) / len(seconds) if seconds else None

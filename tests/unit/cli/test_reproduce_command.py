@@ -29,6 +29,16 @@ def test_a_failed_run_ends_with_1_and_the_table_is_written_without_it(
     assert "1 of the runs asked for are not finished" in (tmp_path / "cpu/table6-cpu.md").read_text()
 
 
+@pytest.mark.parametrize("option", ["--no-training", "--dry-run"])
+def test_runs_of_other_settings_are_refused_also_without_training(
+    tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([*WORDS, "--out", str(tmp_path)])
+    assert main([*WORDS, "--out", str(tmp_path), option, "--", "data.train_batch_size=8"]) == 2
+    error = capsys.readouterr().err
+    assert "uniform-seed1 was made with other settings (extra was [], is ['data.train_batch_size=8'])" in error
+
+
 def test_a_dry_run_lists_the_runs_and_their_commands_and_trains_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -44,6 +54,23 @@ def test_without_training_the_table_shows_what_is_there(tmp_path: Path) -> None:
     assert main([*WORDS, "--out", str(tmp_path), "--no-training", "--write-to", str(tmp_path / "tables")]) == 0
     text = (tmp_path / "tables/table6-cpu.md").read_text()
     assert "1 of the runs asked for are not finished" in text
+
+
+def test_checkpoints_are_kept_unless_they_are_to_be_deleted(tmp_path: Path) -> None:
+    main([*WORDS, "--out", str(tmp_path)])
+    checkpoints = [file.parent / "checkpoints" for file in tmp_path.rglob("done.json")]
+    for path in checkpoints:
+        path.mkdir()
+    main([*WORDS, "--out", str(tmp_path), "--dry-run", "--delete-checkpoints"])
+    main([*WORDS, "--out", str(tmp_path)])
+    assert [path.exists() for path in checkpoints] == [True, True]
+    main([*WORDS, "uniform", "--out", str(tmp_path), "--no-training", "--delete-checkpoints"])
+    assert {path.parent.name: path.exists() for path in checkpoints} == {
+        "uniform-seed1": False,
+        "actfocus-seed1": True,
+    }
+    main([*WORDS, "--out", str(tmp_path), "--delete-checkpoints"])
+    assert not any(path.exists() for path in checkpoints)
 
 
 def test_a_gpu_table_is_refused_where_there_is_no_gpu(

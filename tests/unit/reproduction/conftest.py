@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from verl_actfocus.experiment.folder import RunFolder
 from verl_actfocus.experiment.runs import Run
+from verl_actfocus.reproduction import grid
 from verl_actfocus.reproduction.grid import Request
 from verl_actfocus.reproduction.specification import read_profile, read_table
 
@@ -64,8 +66,9 @@ def make_request(tmp_path: Path) -> MakeRequest:
 
 
 @pytest.fixture
-def finish(record_run: RecordRun) -> Callable[..., None]:
-    """Write a finished run where the grid looks for it."""
+def finish(record_run: RecordRun, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Write a finished run where the grid looks for it, as if it had been made with the settings of today."""
+    monkeypatch.setattr(grid, "compose_settings", lambda run: RunFolder(run.folder).settings)
 
     def write(run: Run, evaluations: Mapping[int, Mapping[int, Sequence[int]]], **values: Any) -> None:
         folder = record_run(run.folder.parent, run.method, run.seed, evaluations, **values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from verl_actfocus.experiment.errors import ExperimentError
+from verl_actfocus.experiment.settings import compose_settings
+from verl_actfocus.reproduction import grid
 from verl_actfocus.reproduction.figures import Line, lines
 from verl_actfocus.reproduction.grid import Request, cells
 from verl_actfocus.reproduction.writing import write_table
@@ -119,6 +123,23 @@ def test_the_files_hold_the_same_numbers(played: Request, tmp_path: Path) -> Non
     assert float(peak["rate"]) == 0.75
 
 
+def test_a_run_made_with_other_settings_is_in_no_table(
+    make_request: MakeRequest, finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = make_request(seeds=1, only=("frozenlake", "uniform"))
+    ((run,),) = [cell.runs for cell in cells(request)]
+    finish(run, {0: outcomes(1), 4: outcomes(2)})
+    monkeypatch.setattr(grid, "compose_settings", compose_settings)
+    with pytest.raises(ExperimentError, match=r"frozenlake-grpo/uniform-seed1 was made with other settings"):
+        lines(request.table, cells(request))
+    begun = json.loads((run.folder / "run.json").read_text())
+    (run.folder / "run.json").write_text(json.dumps({**begun, "settings": compose_settings(run)}))
+    assert len(lines(request.table, cells(request))) == 1
+    other = make_request(seeds=1, only=("frozenlake", "uniform"), extra=("data.train_batch_size=8",))
+    with pytest.raises(ExperimentError, match=r"extra was \[\], is \['data.train_batch_size=8'\]"):
+        lines(other.table, cells(other))
+
+
 def test_the_command_under_the_table_names_what_was_asked_for(make_request: MakeRequest, tmp_path: Path) -> None:
     write_table(make_request(only=("sokoban",), extra=("trainer.test_freq=2",)), tmp_path)
     command = "actfocus reproduce mine --profile cpu --seeds 2 --only sokoban -- trainer.test_freq=2"
@@ -134,3 +155,12 @@ def test_tokens_and_their_action_share_are_those_of_the_first_step(make_request:
     # What the stand-in runs write at step 1: 90 − 1 tokens, a share of 0.08.
     assert line.first is not None and line.first.value == 89.0
     assert line.second is not None and line.second.value == pytest.approx(0.08)
+    # Killed in its last evaluation and resumed behind the step, whose metrics veRL had not written yet.
+    path = cells(request)[0].runs[0].folder / "metrics-1.jsonl"
+    records = [json.loads(text) for text in path.read_text().splitlines()]
+    del records[1]["data"]["rollout/response_length"]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    with pytest.raises(
+        ExperimentError, match=r"uniform-seed1 .*no rollout/response_length of step 1.*delete the folder"
+    ):
+        by_place(request)
