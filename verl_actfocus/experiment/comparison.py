@@ -98,6 +98,8 @@ def run_comparison(comparison: Comparison, stream: TextIO | None = None) -> None
 def check_conditions(out: Path, runs: list[Run], settings: list[dict[str, Any]]) -> None:
     """Make sure that all runs of a folder, those there and those to come, differ in method and seed only.
 
+    The weights of tokens are what makes a method, so runs of one method have the same.
+
     Args:
         out: folder of the comparison.
         runs: runs to come.
@@ -106,17 +108,28 @@ def check_conditions(out: Path, runs: list[Run], settings: list[dict[str, Any]])
     Raises:
         ExperimentError: they differ in something else.
     """
-    reference, name = settings[0], runs[0].name
-    planned = [(run.name, values) for run, values in zip(runs, settings, strict=True)]
+    planned = [(run.name, run.method, values) for run, values in zip(runs, settings, strict=True)]
     folders = [RunFolder(file.parent) for file in sorted(out.glob("*/run.json"))]
-    present = [(folder.path.name, folder.settings) for folder in folders if not folder.blank]
-    for other, values in [*planned, *present]:
-        changes = differences(_conditions(values), _conditions(reference))
-        if changes:
-            raise ExperimentError(
-                f"{name} would not be comparable with {other} in {out} ({in_words(changes)}); "
-                "choose another --out or delete the folder"
-            )
+    present = [(folder.path.name, folder.identity["method"], folder.settings) for folder in folders if not folder.blank]
+    # Method → the first run of it.
+    first_of: dict[str, tuple[str, dict[str, Any]]] = {}
+    for name, method, values in [*planned, *present]:
+        other_name, other = first_of.setdefault(method, (name, values))
+        _require_equal(out, (runs[0].name, _conditions(settings[0])), (name, _conditions(values)))
+        _require_equal(out, (other_name, _weights(other)), (name, _weights(values)))
+
+
+def _require_equal(out: Path, one: tuple[str, dict[str, Any]], other: tuple[str, dict[str, Any]]) -> None:
+    changes = differences(other[1], one[1])
+    if changes:
+        raise ExperimentError(
+            f"{one[0]} would not be comparable with {other[0]} in {out} ({in_words(changes)}); "
+            "choose another --out or delete the folder"
+        )
+
+
+def _weights(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: settings.get(name) for name in METHOD_KEYS}
 
 
 def _conditions(settings: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,17 @@ def test_a_folder_made_under_other_conditions_is_refused_before_training(
         run_comparison(make(tmp_path, methods=("actfocus",), **{**conditions, **change}), io.StringIO())
     assert words in str(error.value)
     assert not (tmp_path / "actfocus-seed0").exists()
+
+
+def test_runs_of_one_method_with_other_weights_are_not_averaged(tmp_path: Path) -> None:
+    run_comparison(make(tmp_path, seeds=2, methods=("actfocus",)), io.StringIO())
+    shutil.rmtree(tmp_path / "actfocus-seed0")
+    with pytest.raises(ExperimentError, match=r"actfocus seed 0 .*actfocus-seed1.*alpha was 0\.1, is 0\.3") as error:
+        run_comparison(make(tmp_path, methods=("actfocus",), extra=("algorithm.actfocus.alpha=0.3",)), io.StringIO())
+    assert "delete the folder" in str(error.value)
+    assert not (tmp_path / "actfocus-seed0").exists()
+    # The other method may have weights of its own.
+    run_comparison(make(tmp_path, methods=("uniform",)), io.StringIO())
 
 
 @pytest.mark.parametrize(
