@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 def write_and_print(folder: Path) -> None:
     """Write the report of a folder, and print its sentences and where it is."""
     summary = summarise(read_runs(folder))
-    files = write_report(folder)
+    files = write_report(summary, folder)
     for method in summary.methods:
         print(method.sentence)
     for difference in summary.differences:

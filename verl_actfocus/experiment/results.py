@@ -88,12 +88,6 @@ class Evaluation:
     step: int
     #: Share of solved episodes.
     success: float
-    #: Standard error of `success` over episodes as if they were independent, as the metrics hold it.
-    standard_error: float
-    #: Episodes played.
-    episodes: int
-    #: Mean generated tokens per episode.
-    response_length: float
     #: Successes by task.
     outcomes: Outcomes
 
@@ -198,14 +192,7 @@ class RunResult:
                 f"{self.folder.path}: the metrics of step {step} say success {metrics['val/success']:.4f}, the "
                 f"episodes in evaluations/{step}.jsonl say {outcomes.rate:.4f}; the files are not of one run"
             )
-        return Evaluation(
-            step=step,
-            success=metrics["val/success"],
-            standard_error=metrics["val/success_standard_error"],
-            episodes=int(metrics["val/episodes"]),
-            response_length=metrics["val/response_length"],
-            outcomes=outcomes,
-        )
+        return Evaluation(step=step, success=metrics["val/success"], outcomes=outcomes)
 
 
 def read_outcomes(path: Path, name: str = "success") -> Outcomes:

@@ -11,13 +11,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from verl_actfocus.experiment.errors import ExperimentError
-from verl_actfocus.experiment.results import read_runs
 from verl_actfocus.experiment.runs import METHOD_KEYS
 from verl_actfocus.reporting import summary as numbers
 from verl_actfocus.reporting.plots import learning_curves
 from verl_actfocus.reporting.provenance import Row, made_with, wall_times
 from verl_actfocus.reporting.steps import checks, run_times, step_times
-from verl_actfocus.reporting.summary import Summary, summarise
+from verl_actfocus.reporting.summary import Summary
 from verl_actfocus.reporting.trajectories import Trajectory, sample, scale_of
 
 #: Name of the picture in the report's folder.
@@ -44,19 +43,19 @@ _SECTIONS = {"episode limits": "data.environment.limits.", "environment options"
 _BETA, _SIGNAL = "algorithm.actfocus.beta", "algorithm.actfocus.signal"
 
 
-def write_report(out: Path) -> list[Path]:
-    """Write the report of a comparison from what its runs have left on disk.
+def write_report(summary: Summary, out: Path) -> list[Path]:
+    """Write the report of a comparison.
 
     Args:
-        out: folder of the comparison.
+        summary: its numbers, see `verl_actfocus.reporting.summary.summarise`.
+        out: folder of the comparison, where the report goes.
 
     Returns:
         The files written: Markdown, HTML and the picture.
 
     Raises:
-        ExperimentError: no run has finished, or the runs' files contradict each other.
+        ExperimentError: the runs' files contradict each other.
     """
-    summary = summarise(read_runs(out))
     identity = summary.runs[0].identity
     title = f"{identity['algorithm'].upper()} on {identity['env']}, {identity['steps']} steps"
     picture = learning_curves(summary, title)
@@ -75,7 +74,7 @@ def write_report(out: Path) -> list[Path]:
         "trajectories": trajectories,
         "headline": _headline,
         "scale": scale_of(trajectories),
-        "commands": [_compare_command(summary, out), f"actfocus report {out}"],
+        "commands": [*_compare_command(summary, out), f"actfocus report {shlex.quote(str(out))}"],
     }
     files = {PICTURE: picture}
     for name in ("report.md", "report.html"):
@@ -96,16 +95,19 @@ def _render(name: str, context: dict[str, Any]) -> str:
     return environment.get_template(name).render(context)
 
 
-def _compare_command(summary: Summary, out: Path) -> str:
-    """The command that makes all these runs again, or continues them."""
-    run = summary.runs[0].identity
-    seeds = 1 + max(run.seed for run in summary.runs)
-    methods = " ".join(method.method for method in summary.methods)
+def _compare_command(summary: Summary, out: Path) -> list[str]:
+    """The command that makes all these runs again, or continues them; none for runs that no comparison makes."""
+    runs = [*summary.runs, *summary.unfinished]
+    seeds = {run.seed for run in runs}
+    if min(seeds) > 0:
+        return []
+    run = runs[0].identity
+    methods = " ".join(numbers.baseline_first(run.method for run in runs))
     extra = " ".join(["", "--", shlex.join(run["extra"])]) if run["extra"] else ""
-    return (
-        f"actfocus compare --algorithm {run['algorithm']} --env {run['env']} --steps {run['steps']} --seeds {seeds} "
-        f"--methods {methods} --profile {run['profile']} --out {shlex.quote(str(out))}{extra}"
-    )
+    return [
+        f"actfocus compare --algorithm {run['algorithm']} --env {run['env']} --steps {run['steps']} "
+        f"--seeds {1 + max(seeds)} --methods {methods} --profile {run['profile']} --out {shlex.quote(str(out))}{extra}"
+    ]
 
 
 def _headline(trajectory: Trajectory) -> str:

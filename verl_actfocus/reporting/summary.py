@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from verl_actfocus.experiment.errors import ExperimentError
@@ -100,6 +100,12 @@ class Summary:
         """The finished runs."""
         return [run for method in self.methods for run in method.runs]
 
+    @property
+    def intervals(self) -> list[str]:
+        """What the intervals of the success rates are, each in words and once."""
+        rates = [rate for method in self.methods for rate in (method.start, method.final, method.peak)]
+        return list(dict.fromkeys(rate.covers for rate in rates))
+
 
 def summarise(runs: list[RunResult]) -> Summary:
     """Summarise the runs of a comparison.
@@ -114,10 +120,15 @@ def summarise(runs: list[RunResult]) -> Summary:
     unfinished = [run for run in runs if run.folder.done is None]
     if not finished:
         begun = ", ".join(run.folder.path.name for run in unfinished)
-        raise ExperimentError(f"no run has finished yet ({begun}); the same actfocus compare command continues them")
-    names = sorted({run.method for run in finished}, key=lambda name: (name != BASELINE, name))
+        raise ExperimentError(f"no run has finished yet ({begun}); the command that began them continues them")
+    names = baseline_first(run.method for run in finished)
     methods = [_method(name, [run for run in finished if run.method == name]) for name in names]
     return Summary(methods, _differences(methods), unfinished)
+
+
+def baseline_first(methods: Iterable[str]) -> list[str]:
+    """Return names of methods, each once, in the order of a report."""
+    return sorted(set(methods), key=lambda name: (name != BASELINE, name))
 
 
 def label(method: str) -> str:

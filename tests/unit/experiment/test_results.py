@@ -24,11 +24,8 @@ CURVE = {
 def test_the_curve_has_start_peak_and_final(tmp_path: Path, record_run: RecordRun) -> None:
     run = RunResult.read(record_run(tmp_path, "actfocus", 3, CURVE))
     assert (run.method, run.seed) == ("actfocus", 3)
-    assert [(e.step, e.success, e.episodes) for e in run.evaluations] == [(0, 1 / 6, 6), (10, 5 / 6, 6), (20, 3 / 6, 6)]
+    assert [(e.step, e.success) for e in run.evaluations] == [(0, 1 / 6), (10, 5 / 6), (20, 3 / 6)]
     assert (run.start.step, run.peak.step, run.final.step) == (0, 10, 20)
-    # sqrt(p (1 − p) / n) of 3 out of 6.
-    assert run.final.standard_error == pytest.approx(0.2041241)
-    assert run.final.response_length == 80.0
 
 
 def test_outcomes_are_counted_by_task(tmp_path: Path, record_run: RecordRun) -> None:

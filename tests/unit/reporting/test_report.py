@@ -38,6 +38,10 @@ def comparison(tmp_path: Path, record_run: RecordRun) -> Path:
     return out
 
 
+def write(comparison: Path) -> list[Path]:
+    return write_report(summarise(read_runs(comparison)), comparison)
+
+
 class Tags(HTMLParser):
     """Collects tags with their attributes, and the text."""
 
@@ -65,7 +69,7 @@ def rate(solved: int) -> str:
 
 
 def test_both_reports_hold_the_success_rates_of_the_episodes(comparison: Path) -> None:
-    markdown, html, _ = write_report(comparison)
+    markdown, html, _ = write(comparison)
     for text in (markdown.read_text(), parse(html).text):
         for solved in (*UNIFORM, *ACTFOCUS):
             assert rate(solved) in text
@@ -75,7 +79,7 @@ def test_both_reports_hold_the_success_rates_of_the_episodes(comparison: Path) -
 
 
 def test_both_reports_hold_conditions_commands_versions_hardware_and_wall_times(comparison: Path) -> None:
-    markdown, html, _ = write_report(comparison)
+    markdown, html, _ = write(comparison)
     expected = [
         "frozenlake, packaged",
         "16 × 8",
@@ -107,7 +111,7 @@ def change_steps(path: Path, change: Callable[[int, dict[str, float]], None]) ->
 
 
 def rows_of(comparison: Path) -> dict[str, str]:
-    markdown, html, _ = write_report(comparison)
+    markdown, html, _ = write(comparison)
     rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]* \| [^|]*) \|$", markdown.read_text(), re.M))
     page = html.read_text()
     for name, cells in rows.items():
@@ -155,7 +159,7 @@ def test_what_was_left_out_and_how_far_probabilities_differ_is_said(comparison: 
 
 
 def test_the_page_loads_nothing_from_anywhere(comparison: Path) -> None:
-    _, html, _ = write_report(comparison)
+    _, html, _ = write(comparison)
     text = html.read_text(encoding="utf-8")
     assert "http:" not in text and "https:" not in text and "@import" not in text and "url(" not in text
     tags = parse(html).found
@@ -165,13 +169,13 @@ def test_the_page_loads_nothing_from_anywhere(comparison: Path) -> None:
 
 
 def test_the_embedded_picture_is_the_one_beside_it(comparison: Path) -> None:
-    _, html, picture = write_report(comparison)
+    _, html, picture = write(comparison)
     source = next(str(attributes["src"]) for tag, attributes in parse(html).found if tag == "img")
     assert base64.b64decode(source.partition(",")[2]) == picture.read_bytes()
 
 
 def test_every_token_of_the_model_shows_weight_signal_span_and_advantage(comparison: Path) -> None:
-    _, html, _ = write_report(comparison)
+    _, html, _ = write(comparison)
     tooltips = [str(attributes["title"]) for tag, attributes in parse(html).found if "title" in attributes]
     # Eight tokens of the model in each of the two methods' trajectories.
     assert len(tooltips) == 16
@@ -181,22 +185,50 @@ def test_every_token_of_the_model_shows_weight_signal_span_and_advantage(compari
 
 
 def test_text_of_the_environment_cannot_become_markup(comparison: Path) -> None:
-    _, html, _ = write_report(comparison)
+    _, html, _ = write(comparison)
     assert "state <b>&" in parse(html).text
     assert all(tag != "b" for tag, _ in parse(html).found)
 
 
 def test_unfinished_runs_are_named(comparison: Path, record_run: RecordRun) -> None:
     record_run(comparison, "actfocus", 1, {0: outcomes(8)}, done=False)
-    markdown, html, _ = write_report(comparison)
+    markdown, html, _ = write(comparison)
     for text in (markdown.read_text(), parse(html).text):
         assert "Not finished and not counted: actfocus-seed1" in text
+
+
+def test_the_command_of_the_report_continues_also_what_is_not_finished(comparison: Path, record_run: RecordRun) -> None:
+    record_run(comparison, "uniform", 2, {0: outcomes(8)}, done=False)
+    for text in (path.read_text() for path in write(comparison)[:2]):
+        assert "--seeds 3 --methods uniform actfocus --profile cpu_frozenlake" in text
+
+
+def test_a_method_of_which_nothing_is_finished_is_in_the_command(tmp_path: Path, record_run: RecordRun) -> None:
+    record_run(tmp_path, "uniform", 0, {0: outcomes(8), 2: outcomes(9)})
+    record_run(tmp_path, "actfocus", 0, {0: outcomes(8)}, done=False)
+    assert "--methods uniform actfocus" in write(tmp_path)[0].read_text()
+
+
+def test_runs_that_no_comparison_makes_have_no_compare_command(tmp_path: Path, record_run: RecordRun) -> None:
+    """`actfocus reproduce` may begin with another seed than 0."""
+    record_run(tmp_path, "uniform", 1, {0: outcomes(8), 2: outcomes(9)})
+    for text in (path.read_text() for path in write(tmp_path)[:2]):
+        assert "actfocus compare" not in text and f"actfocus report {tmp_path}" in text
+        assert "the first makes this report again" in text
+
+
+def test_every_kind_of_interval_in_the_table_is_named(tmp_path: Path, record_run: RecordRun) -> None:
+    alike = {task: [1, 0] for task in range(40)}
+    record_run(tmp_path, "uniform", 0, {0: outcomes(8), 1: alike, 2: outcomes(14)})
+    record_run(tmp_path, "actfocus", 0, {0: outcomes(8), 2: alike})
+    for text in (path.read_text() for path in write(tmp_path)[:2]):
+        assert "bootstrap over the 40 tasks; exact binomial interval with every task as one trial" in text
 
 
 def test_a_comparison_without_trajectories_still_has_a_report(comparison: Path) -> None:
     for file in comparison.glob("*/trajectories/*"):
         file.unlink()
-    _, html, _ = write_report(comparison)
+    _, html, _ = write(comparison)
     assert "no trajectories" in parse(html).text
 
 
@@ -205,7 +237,7 @@ def test_a_lost_setting_is_named(tmp_path: Path, record_run: RecordRun) -> None:
     path = folder / "run.json"
     path.write_text(path.read_text().replace("data.train_batch_size", "gone"))
     with pytest.raises(ExperimentError, match=r"run\.json lacks the settings data\.train_batch_size"):
-        write_report(tmp_path)
+        write(tmp_path)
 
 
 def pixels_of(png: bytes, colour: str) -> int:
