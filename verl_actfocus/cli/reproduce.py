@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="WORD",
-        help="environments, algorithms, model sizes or variants to restrict the table to",
+        help="environments, algorithms, outcomes, model sizes or variants to restrict the table to",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("outputs/paper"), metavar="DIR", help="the runs (default outputs/paper)"

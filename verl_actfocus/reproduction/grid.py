@@ -100,8 +100,8 @@ def select(table: Table, profile: Profile, only: Sequence[str]) -> list[tuple[Ro
     Args:
         table: the table.
         profile: the profile.
-        only: words. A word chooses an environment, an algorithm, an outcome, a model size or a variant; words of one
-            kind add up, words of different kinds restrict each other.
+        only: words. A word chooses an environment, an algorithm, an outcome by its label, a model size or a variant;
+            words of one kind add up, words of different kinds restrict each other.
 
     Returns:
         (row, size, variant's name, variant), row by row.
@@ -115,24 +115,22 @@ def select(table: Table, profile: Profile, only: Sequence[str]) -> list[tuple[Ro
         for size in profile.sizes(row)
         for name, variant in table.variants.items()
     ]
-    kinds = [
-        {word for word in only if word in known}
-        for known in (
-            {row.env for row in table.rows},
-            {row.algorithm for row in table.rows},
-            {row.label for row in table.rows},
-            {size for _, size, _, _ in everything},
-            set(table.variants),
-        )
-    ]
-    unknown = sorted(set(only) - set().union(*kinds))
+    kinds = {
+        "environments": [row.env for row in table.rows],
+        "algorithms": [row.algorithm for row in table.rows],
+        "outcomes": [row.label for row in table.rows if row.label],
+        "model sizes": [size for _, size, _, _ in everything],
+        "variants": list(table.variants),
+    }
+    unknown = [word for word in only if not any(word in names for names in kinds.values())]
     if unknown:
-        names = dict.fromkeys(word for row, size, name, _ in everything for word in (row.env, size, name))
-        raise ValueError(f"--only {' '.join(unknown)}: {table.name} has {', '.join(names)}")
+        known = [f"the {kind} {', '.join(dict.fromkeys(names))}" for kind, names in kinds.items() if names]
+        raise ValueError(f"--only {' '.join(unknown)}: {table.name} has {'; '.join(known)}")
+    wanted = [{word for word in only if word in names} for names in kinds.values()]
     chosen = []
     for row, size, name, variant in everything:
         values = (row.env, row.algorithm, row.label, size, name)
-        if all(not words or value in words for words, value in zip(kinds, values, strict=True)):
+        if all(not words or value in words for words, value in zip(wanted, values, strict=True)):
             chosen.append((row, size, name, variant))
     if not chosen:
         raise ValueError(f"--only {' '.join(only)} leaves nothing of {table.name}")

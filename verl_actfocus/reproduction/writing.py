@@ -143,6 +143,8 @@ def _difference(line: Line, table: Table) -> str:
 
 def verdict(difference: Estimate) -> str:
     """Say what an interval around a difference allows to say."""
+    if difference.interval is None:
+        return "no interval"
     if difference.above_zero:
         return "higher"
     return "lower" if difference.below_zero else "not told apart"
@@ -153,7 +155,7 @@ def _markdown(request: Request, made: Sequence[Line], header: list[str], body: l
         loader=PackageLoader("verl_actfocus.reporting"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     runs = list({run.folder.path: run for line in made for run in line.runs}.values())
-    estimates = [part for line in made for part in (line.first, line.difference) if part is not None]
+    estimates = [part for line in made for part in (line.first, line.second, line.difference) if part is not None]
     return environment.get_template("table.md").render(
         table=request.table,
         profile=request.profile,
@@ -181,8 +183,9 @@ def _distinct(made: Sequence[Line]) -> list[Line]:
 
 
 def _latex(request: Request, header: list[str], body: list[list[str]]) -> str:
+    unit = "success in %" if request.table.quantity is Quantity.success else "share in %"
     lines_of_comment = [
-        f"% {request.table.title}; profile {request.profile_name}; success in %, 95 % confidence intervals in brackets",
+        f"% {request.table.title}; profile {request.profile_name}; {unit}, 95 % confidence intervals in brackets",
         f"% {command(request)}",
     ]
     table = tabulate(body, header, tablefmt="latex_booktabs", disable_numparse=True)

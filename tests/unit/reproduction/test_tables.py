@@ -13,10 +13,11 @@ from scipy import stats
 
 from verl_actfocus.experiment.errors import ExperimentError
 from verl_actfocus.experiment.settings import compose_settings
+from verl_actfocus.experiment.statistics import Estimate
 from verl_actfocus.reproduction import grid
 from verl_actfocus.reproduction.figures import Line, lines
 from verl_actfocus.reproduction.grid import Request, cells
-from verl_actfocus.reproduction.writing import write_table
+from verl_actfocus.reproduction.writing import verdict, write_table
 
 from .conftest import TABLE
 
@@ -143,7 +144,42 @@ def test_a_run_made_with_other_settings_is_in_no_table(
 def test_the_command_under_the_table_names_what_was_asked_for(make_request: MakeRequest, tmp_path: Path) -> None:
     write_table(make_request(only=("sokoban",), extra=("trainer.test_freq=2",)), tmp_path)
     command = "actfocus reproduce mine --profile cpu --seeds 2 --only sokoban -- trainer.test_freq=2"
-    assert command in (tmp_path / "mine-cpu.md").read_text()
+    assert (
+        f"trains what is blank and writes the table again:\n\n```sh\n{command}\n"
+        in (tmp_path / "mine-cpu.md").read_text()
+    )
+
+
+def test_the_command_under_a_complete_table_trains_nothing(
+    make_request: MakeRequest, finish: Finish, tmp_path: Path
+) -> None:
+    request = make_request(seeds=1, only=("frozenlake", "uniform"))
+    for run in cells(request)[0].runs:
+        finish(run, {0: outcomes(1), 4: outcomes(2)})
+    write_table(request, tmp_path)
+    text = (tmp_path / "mine-cpu.md").read_text()
+    assert "writes the table again" in text and "trains what is blank" not in text
+
+
+def test_a_difference_without_an_interval_is_not_called_undecided() -> None:
+    """Not told apart is what an interval that includes zero says."""
+    assert verdict(Estimate(0.1, None, "no interval: all 2 seeds gave the same value")) == "no interval"
+    assert verdict(Estimate(0.1, (-0.1, 0.3), "")) == "not told apart"
+    assert verdict(Estimate(0.1, (0.05, 0.3), "")) == "higher"
+    assert verdict(Estimate(-0.1, (-0.3, -0.05), "")) == "lower"
+
+
+def test_the_intervals_of_all_three_numbers_are_named(
+    make_request: MakeRequest, finish: Finish, tmp_path: Path
+) -> None:
+    request = make_request(seeds=1, only=("frozenlake",))
+    for cell in cells(request):
+        # All tasks have the peak's rate, so that it has another interval than the final.
+        (run,) = cell.runs
+        finish(run, {0: outcomes(1), 2: outcomes(4), 4: outcomes(2 if run.method == "uniform" else 3)})
+    write_table(request, tmp_path)
+    text = (tmp_path / "mine-cpu.md").read_text()
+    assert "bootstrap over the 4 tasks; exact binomial interval with every task as one trial" in text
 
 
 def test_tokens_and_their_action_share_are_those_of_the_first_step(make_request: MakeRequest, finish: Finish) -> None:
@@ -155,6 +191,8 @@ def test_tokens_and_their_action_share_are_those_of_the_first_step(make_request:
     # What the stand-in runs write at step 1: 90 − 1 tokens, a share of 0.08.
     assert line.first is not None and line.first.value == 89.0
     assert line.second is not None and line.second.value == pytest.approx(0.08)
+    write_table(request, request.out)
+    assert "success" not in (request.out / "mine-cpu.tex").read_text()
     # Killed in its last evaluation and resumed behind the step, whose metrics veRL had not written yet.
     path = cells(request)[0].runs[0].folder / "metrics-1.jsonl"
     records = [json.loads(text) for text in path.read_text().splitlines()]
