@@ -5,6 +5,7 @@
 `grid`               the runs that a table is made of
 `training`           runs or resumes them, one after another; a failed one does not stop the others
 `figures`            estimates with intervals from the runs that have finished
-`writing`            Markdown, CSV, LaTeX and the learning curves
+`curves`             the learning curves: picture, and difference to the baseline at every evaluation
+`writing`            Markdown, CSV and LaTeX
 ===================  ==================================================================================================
 """

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
+from verl_actfocus.envs import registry
 from verl_actfocus.experiment.errors import ExperimentError
 from verl_actfocus.experiment.results import Outcomes, RunResult
 from verl_actfocus.experiment.statistics import Estimate, difference, mean_over_seeds, success_rate
@@ -38,6 +39,25 @@ class Line:
     paired_seeds: tuple[int, ...] = ()
     #: Runs that are not finished.
     missing: int = 0
+
+    @property
+    def key(self) -> dict[str, object]:
+        """What the line is, as columns of a file."""
+        row = self.cell.row
+        return {
+            "environment": row.env,
+            "algorithm": row.algorithm,
+            "outcome": row.outcome,
+            "model": self.cell.size,
+            "variant": self.cell.variant,
+        }
+
+    @property
+    def place(self) -> list[str]:
+        """Environment and model size for people."""
+        row = self.cell.row
+        name = registry.spec(row.env).id.split("/")[1].rsplit("-", 1)[0]
+        return [f"{name}, {row.algorithm.upper()}{', ' + row.label if row.label else ''}", self.cell.size]
 
 
 def lines(table: Table, chosen: Sequence[Cell]) -> list[Line]:

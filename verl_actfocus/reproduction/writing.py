@@ -1,4 +1,4 @@
-"""Writes a table: Markdown, CSV and LaTeX, the evaluations of every run, and the learning curves."""
+"""Writes a table: Markdown, CSV and LaTeX, the evaluations of every run and what compares them step by step."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from verl_actfocus.envs import registry
 from verl_actfocus.experiment.results import RunResult
 from verl_actfocus.experiment.statistics import Estimate
-from verl_actfocus.reporting.plots import COLOURS, MARKERS, draw_success, finish, png
 from verl_actfocus.reporting.provenance import made_with
 from verl_actfocus.reporting.summary import points
+from verl_actfocus.reproduction.curves import picture, step_differences
 from verl_actfocus.reproduction.figures import Line, lines
 from verl_actfocus.reproduction.grid import Request, cells
 from verl_actfocus.reproduction.specification import Quantity, Table
@@ -27,7 +25,6 @@ NUMBERS = {
     Quantity.success: ("final", "peak"),
     Quantity.action_tokens: ("tokens per trajectory", "share of action tokens"),
 }
-_COLUMNS_OF_PLOTS = 3
 
 
 def write_table(request: Request, folder: Path) -> list[Path]:
@@ -35,7 +32,9 @@ def write_table(request: Request, folder: Path) -> list[Path]:
 
     Args:
         request: the table, its profile and the runs.
-        folder: where the files go: ``<table>-<profile>.md``, ``.csv``, ``.tex``, ``-runs.csv`` and ``.png``.
+        folder: where the files go. Of every table ``<table>-<profile>.md``, ``.tex``, ``.csv`` (a row for each number)
+            and ``-runs.csv`` (every evaluation of every run); of a table of success ``-steps.csv``, too (the difference
+            to the baseline at every evaluation), and ``.png`` once a run has finished (the learning curves).
 
     Returns:
         The files written.
@@ -49,12 +48,14 @@ def write_table(request: Request, folder: Path) -> list[Path]:
     stem = f"{request.table.name}-{request.profile_name}"
     contents: dict[str, bytes] = {}
     if request.table.quantity is Quantity.success and any(line.runs for line in made):
-        contents[f"{stem}.png"] = _curves(request.table, made)
+        contents[f"{stem}.png"] = picture(request.table, made)
     header, body = _readable(request.table, made)
     contents[f"{stem}.md"] = _markdown(request, made, header, body, f"{stem}.png" in contents).encode()
     contents[f"{stem}.tex"] = _latex(request, header, body).encode()
     contents[f"{stem}.csv"] = _csv(_numbers(request.table, made)).encode()
-    contents[f"{stem}-runs.csv"] = _csv(_evaluations(request.table, made)).encode()
+    contents[f"{stem}-runs.csv"] = _csv(_evaluations(made)).encode()
+    if request.table.quantity is Quantity.success:
+        contents[f"{stem}-steps.csv"] = _csv(step_differences(request.table, made)).encode()
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     return [folder / name for name in contents]
@@ -73,14 +74,14 @@ def _readable(table: Table, made: Sequence[Line]) -> tuple[list[str], list[list[
     if table.quantity is Quantity.action_tokens:
         header = ["environment", "model", "paper: tokens, action share", "tokens", "action share (%)", "seeds"]
         rows = [
-            [*_place(line), _paper(line, "{:.0f}, {:.1f} %"), _plain(line.first), _percent(line.second), _seeds(line)]
+            [*line.place, _paper(line, "{:.0f}, {:.1f} %"), _plain(line.first), _percent(line.second), _seeds(line)]
             for line in made
         ]
         return header, rows
     header = ["environment", "model", "weighting", "paper: final (peak)", "final", "peak", f"final − {base}", "seeds"]
     rows = [
         [
-            *_place(line),
+            *line.place,
             table.variants[line.cell.variant].label,
             _paper(line, "{:.1f} ({:.1f})"),
             _percent(line.first),
@@ -91,12 +92,6 @@ def _readable(table: Table, made: Sequence[Line]) -> tuple[list[str], list[list[
         for line in made
     ]
     return header, rows
-
-
-def _place(line: Line) -> list[str]:
-    row = line.cell.row
-    name = registry.spec(row.env).id.split("/")[1].rsplit("-", 1)[0]
-    return [f"{name}, {row.algorithm.upper()}{', ' + row.label if row.label else ''}", line.cell.size]
 
 
 def _paper(line: Line, form: str) -> str:
@@ -150,7 +145,7 @@ def verdict(difference: Estimate) -> str:
     return "lower" if difference.below_zero else "not told apart"
 
 
-def _markdown(request: Request, made: Sequence[Line], header: list[str], body: list[list[str]], picture: bool) -> str:
+def _markdown(request: Request, made: Sequence[Line], header: list[str], body: list[list[str]], drawn: bool) -> str:
     environment = Environment(
         loader=PackageLoader("verl_actfocus.reporting"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -165,7 +160,7 @@ def _markdown(request: Request, made: Sequence[Line], header: list[str], body: l
         steps=sorted({run.identity["steps"] for run in runs}),
         seeds=sorted({run.seed for run in runs}),
         unfinished=sum(line.missing for line in _distinct(made)),
-        picture=f"{request.table.name}-{request.profile_name}.png" if picture else None,
+        picture=f"{request.table.name}-{request.profile_name}.png" if drawn else None,
         made_with=made_with(runs) if runs else [],
         hours=sum((run.folder.done or {})["seconds"] for run in runs) / 3600,
         resumed=[f"{run.folder.path.parent.name}/{run.folder.path.name}" for run in runs if _attempts(run) > 1],
@@ -206,7 +201,7 @@ def _numbers(table: Table, made: Sequence[Line]) -> list[dict[str, object]]:
             low, high = (estimate.interval or (None, None)) if estimate else (None, None)
             rows.append(
                 {
-                    **_key(line),
+                    **line.key,
                     "number": name,
                     "value": estimate.value if estimate else None,
                     "low": low,
@@ -219,11 +214,11 @@ def _numbers(table: Table, made: Sequence[Line]) -> list[dict[str, object]]:
     return rows
 
 
-def _evaluations(table: Table, made: Sequence[Line]) -> list[dict[str, object]]:
+def _evaluations(made: Sequence[Line]) -> list[dict[str, object]]:
     """Every evaluation of every run."""
     return [
         {
-            **_key(line),
+            **line.key,
             "seed": run.seed,
             "step": step,
             "rate": outcomes.rate,
@@ -236,17 +231,6 @@ def _evaluations(table: Table, made: Sequence[Line]) -> list[dict[str, object]]:
     ]
 
 
-def _key(line: Line) -> dict[str, object]:
-    row = line.cell.row
-    return {
-        "environment": row.env,
-        "algorithm": row.algorithm,
-        "outcome": row.outcome,
-        "model": line.cell.size,
-        "variant": line.cell.variant,
-    }
-
-
 def _csv(rows: list[dict[str, object]]) -> str:
     if not rows:
         return ""
@@ -255,28 +239,3 @@ def _csv(rows: list[dict[str, object]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return buffer.getvalue()
-
-
-def _curves(table: Table, made: Sequence[Line]) -> bytes:
-    """One plot for each row and model size with finished runs."""
-    panels: dict[tuple[int, str], list[Line]] = {}
-    for line in made:
-        if line.runs:
-            panels.setdefault((id(line.cell.row), line.cell.size), []).append(line)
-    columns = min(_COLUMNS_OF_PLOTS, len(panels))
-    height = -(-len(panels) // columns)
-    # Wide enough for the title, however few the plots.
-    figure = Figure(figsize=(max(6.4, 4.6 * columns), 3.8 * height), layout="constrained")
-    for position, panel in enumerate(panels.values(), start=1):
-        axes = figure.add_subplot(height, columns, position)
-        for line in panel:
-            index = list(table.variants).index(line.cell.variant)
-            label = (
-                f"{table.variants[line.cell.variant].label} ({len(line.runs)} seed{'s' if len(line.runs) > 1 else ''})"
-            )
-            runs = [run.outcomes(line.cell.row.outcome) for run in line.runs]
-            draw_success(axes, runs, label, COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
-        finish(axes, ", ".join(_place(panel[0])), "success rate (%)")
-        axes.set_ylim(bottom=0)
-    figure.suptitle(f"{table.title} (bands: 95 % CI)")
-    return png(figure)

@@ -92,7 +92,8 @@ def test_what_was_not_run_stays_blank_and_is_counted(played: Request, tmp_path: 
         "",
     ]
     assert "6 of the runs asked for are not finished" in markdown
-    assert {path.name for path in text} == {f"mine-cpu{end}" for end in (".md", ".csv", ".tex", "-runs.csv", ".png")}
+    ends = (".md", ".csv", ".tex", "-runs.csv", "-steps.csv", ".png")
+    assert {path.name for path in text} == {f"mine-cpu{end}" for end in ends}
 
 
 def test_a_tiny_model_stands_beside_all_sizes_of_the_paper_and_a_gpu_model_beside_its_own(
