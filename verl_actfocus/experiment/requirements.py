@@ -74,6 +74,6 @@ def require_gpu() -> None:
 
     if not torch.cuda.is_available() and not os.environ.get("RAY_ADDRESS"):
         raise ExperimentError(
-            "torch finds no GPU here; run this on a GPU node, name a Ray cluster with RAY_ADDRESS, or train the "
-            "miniature with --profile cpu"
+            "torch finds no GPU here; run this on a GPU node, name a Ray cluster with RAY_ADDRESS, or train a "
+            "miniature on the CPU (actfocus reproduce --profile cpu, actfocus compare --profile cpu_<env>)"
         )
