@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from typing import Any
 
 from verl_actfocus.experiment.errors import ExperimentError
 from verl_actfocus.experiment.folder import write_json
+from verl_actfocus.experiment.locks import locked
 from verl_actfocus.experiment.settings import differences, flatten, in_words
 from verl_actfocus.interaction import Message
 
@@ -132,12 +132,7 @@ class EvaluationFolder:
                 )
         elif self.path.exists() and any(self.path.iterdir()):
             raise ExperimentError(f"{self.path} holds files but no evaluation; choose another --out")
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ExperimentError(f"{self.path} is in use by another evaluation; wait for it or end it") from error
+        with locked(self.path):
             write_json(begun, wanted)
             yield
 
