@@ -1,7 +1,7 @@
 """Packaging of verl_actfocus.
 
 Base versions admit both sets that are documented to work: the CPU set (torch 2.13, transformers 5.10) and veRL's own
-GPU pins (torch 2.11, transformers 5.9), which the extra ``gpu`` installs together with vllm; ``flash-attn`` comes after it.
+GPU pins (torch 2.11, transformers 5.9), which the extra ``gpu`` installs with vllm; ``flash-attn`` comes after it.
 """
 
 import re
