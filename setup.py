@@ -7,7 +7,7 @@ GPU pins (torch 2.11, transformers 5.9), which the extra ``gpu`` installs with v
 import re
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import find_namespace_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"', (HERE / "verl_actfocus/__init__.py").read_text(), re.M).group(1)
@@ -20,7 +20,8 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
-    packages=find_packages(include=["verl_actfocus", "verl_actfocus.*"]),
+    # Folders of data are named too: setuptools warns about every one that is not.
+    packages=find_namespace_packages(include=["verl_actfocus", "verl_actfocus.*"], exclude=["*.__pycache__*"]),
     include_package_data=True,
     package_data={
         "verl_actfocus": [
