@@ -28,7 +28,9 @@ DATA = Path(os.environ.get("ACTFOCUS_WEBSHOP_DATA", BESIDE_THE_REPOSITORY))
 ITEMS, INSTRUCTIONS = DATA / "items_shuffle_1000.json", DATA / "items_ins_v2_1000.json"
 
 pytestmark = pytest.mark.skipif(
-    not ITEMS.exists(), reason=f"no WebShop catalogue in {DATA}: set ACTFOCUS_WEBSHOP_DATA to its directory"
+    not ITEMS.exists(),
+    reason="WebShop's products have no licence and cannot come with this project: download them (docs/webshop.md) and "
+    f"set ACTFOCUS_WEBSHOP_DATA to their directory; there are none in {DATA}",
 )
 
 
