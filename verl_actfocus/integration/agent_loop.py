@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, register
@@ -35,9 +35,6 @@ logger = logging.getLogger(__name__)
 @register(AGENT_NAME)
 class EpisodeLoop(AgentLoopBase):
     """Plays one episode of a text environment with the policy behind veRL's rollout server."""
-
-    # veRL annotates the factory class (AutoTokenizer) where it passes what the factory makes.
-    tokenizer: PreTrainedTokenizerBase  # type: ignore[assignment]
 
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> Any:
         """Play the episode that the dataset row describes.
@@ -72,10 +69,6 @@ class EpisodeLoop(AgentLoopBase):
             return []
         return play.output(tokens, row["seed"])
 
-    def prefill_ids(self, prefill: str) -> list[int]:
-        """Tokens of the prefill, which stands at the end of every prompt."""
-        return self.tokenizer.encode(prefill, add_special_tokens=False) if prefill else []
-
 
 class _Play:
     """One run of an episode: the turns, and the record of them."""
@@ -92,8 +85,11 @@ class _Play:
         self._loop = loop
         self._episode = episode
         self._limits = limits
-        self._tagger = _tagger(loop.tokenizer, tags)
-        self._prefill = loop.prefill_ids(tags.prefill)
+        # veRL annotates the factory class (AutoTokenizer) where it passes what the factory makes.
+        self._tokenizer = cast(PreTrainedTokenizerBase, loop.tokenizer)
+        self._tagger = _tagger(self._tokenizer, tags)
+        #: Tokens that stand at the end of every prompt.
+        self._prefill = self._tokenizer.encode(tags.prefill, add_special_tokens=False) if tags.prefill else []
         self._sampling_params = sampling_params
         self._row = row
         self._metrics: dict[str, Any] = {}
@@ -150,9 +146,9 @@ class _Play:
         self._has_log_probs = self._has_log_probs and output.log_probs is not None
         tokens.add_response(output.token_ids, output.log_probs or [0.0] * len(spans), spans)
         cut_off = output.stop_reason == "length" or (
-            len(output.token_ids) >= max_tokens and output.token_ids[-1] != self._loop.tokenizer.eos_token_id
+            len(output.token_ids) >= max_tokens and output.token_ids[-1] != self._tokenizer.eos_token_id
         )
-        text = str(self._loop.tokenizer.decode(output.token_ids, skip_special_tokens=True))
+        text = str(self._tokenizer.decode(output.token_ids, skip_special_tokens=True))
         result = self._episode.respond(text, cut_off=cut_off)
         tokens.reward_turn(result.reward)
         self._valid_turns += result.valid
