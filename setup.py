@@ -29,7 +29,7 @@ setup(
             "config/**/*.yaml",
             "models/**/*",
             "envs/webshop/data/*",
-            "reporting/templates/*",
+            "experiments/report/templates/*",
         ]
     },
     install_requires=[

@@ -17,7 +17,7 @@ from gymnasium.utils.env_checker import check_env
 
 from verl_actfocus import envs
 from verl_actfocus.envs.base import TextEnv, check_options, match_action, step_info
-from verl_actfocus.interaction import Episode
+from verl_actfocus.episodes import Episode
 
 SIZES = (3, 5)
 ACTIONS = ("fill 3", "fill 5", "empty 3", "empty 5", "pour 3 into 5", "pour 5 into 3")

@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from verl_actfocus.method import (
+    from verl_actfocus.tagging import SpanTagger
+    from verl_actfocus.weighting import (
         SIGNALS,
         Span,
         compute_signal,
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
         token_weights,
         weighted_policy_loss,
     )
-    from verl_actfocus.tagging import SpanTagger
 
 __version__ = "0.1.0"
 
@@ -39,7 +39,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "tagging" if name == "SpanTagger" else "method"
+    home = "tagging" if name == "SpanTagger" else "weighting"
     return getattr(import_module(f"{__name__}.{home}"), name)
 
 

@@ -13,6 +13,8 @@ from transformers import PreTrainedTokenizerBase
 from verl.workers.rollout.replica import TokenOutput
 
 from verl_actfocus import models
+from verl_actfocus.episodes import StopReason
+from verl_actfocus.episodes.prompts import THINK_OPEN
 from verl_actfocus.evaluation.policy import Answer
 from verl_actfocus.evaluation.prompts import PromptBuilder, VerlPrompts, load_tokenizer, prompt_builder
 from verl_actfocus.evaluation.records import EvaluationFolder
@@ -20,8 +22,6 @@ from verl_actfocus.evaluation.runner import run
 from verl_actfocus.evaluation.settings import EvaluationSettings, Lengths, profile_settings
 from verl_actfocus.generation.sampling import SamplingParams
 from verl_actfocus.integration.dataset import EnvironmentDataset
-from verl_actfocus.interaction import StopReason
-from verl_actfocus.interaction.prompts import THINK_OPEN
 
 from ..episode_loops import play_episode
 

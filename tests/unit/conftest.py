@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from verl_actfocus.experiment import execute as execution
-from verl_actfocus.experiment.runs import Run
+from verl_actfocus.experiments import execute as execution
+from verl_actfocus.experiments.runs import Run
 
 #: Settings that a report shows, as a complete configuration would hold them.
 SETTINGS: dict[str, Any] = {

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from verl_actfocus.experiment.settings import compose_group
-from verl_actfocus.reproduction.specification import find_table, tables_folder
+from verl_actfocus.experiments.settings import compose_group
+from verl_actfocus.experiments.specification import find_table, tables_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/paper.md").read_text(encoding="utf-8")

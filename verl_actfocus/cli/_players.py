@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from verl_actfocus.envs.base import EpisodeLimits, TextEnv
-from verl_actfocus.interaction import Episode, Message, StopReason
-from verl_actfocus.interaction.prompts import (
+from verl_actfocus.episodes import Episode, Message, StopReason
+from verl_actfocus.episodes.prompts import (
     ACTION_SEPARATOR,
     ANSWER_CLOSE,
     ANSWER_OPEN,

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-from verl_actfocus.experiment.machine import free_memory
-from verl_actfocus.experiment.requirements import require_gpu
-from verl_actfocus.experiment.runs import Run
+from verl_actfocus.experiments.machine import free_memory
+from verl_actfocus.experiments.requirements import require_gpu
+from verl_actfocus.experiments.runs import Run
 
 #: Free memory below which a warning is printed, in bytes: veRL's processes and a tiny model take about 5 GB.
 ENOUGH_MEMORY = 5e9

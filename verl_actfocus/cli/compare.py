@@ -8,11 +8,11 @@ from pathlib import Path
 
 from verl_actfocus.cli._environment_arguments import positive
 from verl_actfocus.cli._training import INTERRUPTED, RUN_FAILED, end_cleanly, require_machine
-from verl_actfocus.experiment.comparison import Comparison, run_comparison
-from verl_actfocus.experiment.errors import RunFailedError
-from verl_actfocus.experiment.requirements import require_verl
-from verl_actfocus.experiment.runs import ESTIMATORS, environments, methods
-from verl_actfocus.experiment.settings import subject
+from verl_actfocus.experiments.comparison import Comparison, run_comparison
+from verl_actfocus.experiments.errors import RunFailedError
+from verl_actfocus.experiments.requirements import require_verl
+from verl_actfocus.experiments.runs import ESTIMATORS, environments, methods
+from verl_actfocus.experiments.settings import subject
 
 #: What is trained unless the command or its profile says otherwise.
 _ENV, _ALGORITHM = "frozenlake", "grpo"

@@ -20,7 +20,7 @@ from verl_actfocus.cli._environment_arguments import (
     positive,
 )
 from verl_actfocus.evaluation import table
-from verl_actfocus.experiment.progress import Display, duration
+from verl_actfocus.experiments.progress import Display, duration
 
 if TYPE_CHECKING:
     from verl_actfocus.evaluation.policy import Policy
@@ -183,7 +183,7 @@ def _report(
 ) -> int:
     """Writes the summary and prints it; returns the exit code."""
     from verl_actfocus.evaluation import figures
-    from verl_actfocus.experiment import machine
+    from verl_actfocus.experiments import machine
 
     found = figures.figures(attempt.finished) if attempt.finished else []
     reasons = figures.stop_reasons(attempt.finished)

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return USER_ERROR
     # An ExperimentError explains itself, a ValueError is how every module refuses a value, an OSError names a file.
-    from verl_actfocus.experiment.errors import ExperimentError
+    from verl_actfocus.experiments.errors import ExperimentError
 
     try:
         return import_module(module).run(options)

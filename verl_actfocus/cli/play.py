@@ -14,7 +14,7 @@ from verl_actfocus.cli._environment_arguments import (
 )
 from verl_actfocus.cli._players import ActionPolicy, Human, LocalModel, Player, random_policy
 from verl_actfocus.envs import EpisodeLimits, TextEnv, experts
-from verl_actfocus.interaction import Episode, Message, TurnResult
+from verl_actfocus.episodes import Episode, Message, TurnResult
 from verl_actfocus.models.miniatures import miniature
 
 

@@ -20,8 +20,8 @@ from verl_actfocus.cli._environment_arguments import (
 )
 from verl_actfocus.cli._players import ActionPolicy, random_policy
 from verl_actfocus.envs import EpisodeLimits, TextEnv, experts
-from verl_actfocus.interaction import Episode
-from verl_actfocus.interaction.prompts import THINK_OPEN
+from verl_actfocus.episodes import Episode
+from verl_actfocus.episodes.prompts import THINK_OPEN
 
 if TYPE_CHECKING:
     from verl_actfocus.evaluation.prompts import PromptBuilder

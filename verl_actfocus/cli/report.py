@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from verl_actfocus.experiment.results import read_runs
-from verl_actfocus.reporting.report import write_report
-from verl_actfocus.reporting.summary import summarise
+from verl_actfocus.experiments.report.report import write_report
+from verl_actfocus.experiments.report.summary import summarise
+from verl_actfocus.experiments.results import read_runs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

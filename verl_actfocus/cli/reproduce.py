@@ -8,12 +8,12 @@ from pathlib import Path
 
 from verl_actfocus.cli._environment_arguments import positive
 from verl_actfocus.cli._training import INTERRUPTED, RUN_FAILED, end_cleanly, require_machine
-from verl_actfocus.experiment.folder import RunFolder
-from verl_actfocus.experiment.requirements import require_verl
-from verl_actfocus.experiment.runs import Run
-from verl_actfocus.reproduction.grid import Request, cells, distinct_runs
-from verl_actfocus.reproduction.specification import find_table, read_profile, read_table, tables_folder
-from verl_actfocus.reproduction.training import state, title, train
+from verl_actfocus.experiments.folder import RunFolder
+from verl_actfocus.experiments.grid import Request, cells, distinct_runs
+from verl_actfocus.experiments.requirements import require_verl
+from verl_actfocus.experiments.runs import Run
+from verl_actfocus.experiments.specification import find_table, read_profile, read_table, tables_folder
+from verl_actfocus.experiments.training import state, title, train
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _list(runs)
     failed, interrupted = (0, False) if args.no_training else _train(runs, args.delete_checkpoints)
-    from verl_actfocus.reproduction.writing import write_table
+    from verl_actfocus.experiments.report.writing import write_table
 
     for request in requests:
         for path in write_table(request, args.write_to or args.out / request.profile_name):

@@ -96,7 +96,7 @@ class TextEnv(gymnasium.Env[str, str]):
     - the trajectory depends on the seed and the actions alone, in whatever process and beside
       whatever other environments it is produced;
     - the observation is the state and nothing else: rewards, budgets and instructions are added by
-      `verl_actfocus.interaction`.
+      `verl_actfocus.episodes`.
 
     Args:
         render_mode: "ansi" (the observation's text) or another mode of `metadata["render_modes"]`.

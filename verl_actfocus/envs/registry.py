@@ -36,19 +36,19 @@ class EnvironmentSpec:
 ENVIRONMENTS: dict[str, EnvironmentSpec] = {
     "sokoban": EnvironmentSpec(
         id="ActFocus/Sokoban-v0",
-        entry_point="verl_actfocus.envs.sokoban:SokobanEnv",
+        entry_point="verl_actfocus.envs.sokoban.env:SokobanEnv",
         limits=EpisodeLimits(turns=5, actions_per_turn=2, actions=10, words=100),
         summary="push every box onto a target; rooms are generated solvable",
     ),
     "frozenlake": EnvironmentSpec(
         id="ActFocus/FrozenLake-v0",
-        entry_point="verl_actfocus.envs.frozenlake:FrozenLakeEnv",
+        entry_point="verl_actfocus.envs.frozenlake.env:FrozenLakeEnv",
         limits=EpisodeLimits(turns=5, actions_per_turn=2, actions=10, words=120),
         summary="cross slippery ice to the goal without falling into a hole",
     ),
     "sudoku": EnvironmentSpec(
         id="ActFocus/Sudoku-v0",
-        entry_point="verl_actfocus.envs.sudoku:SudokuEnv",
+        entry_point="verl_actfocus.envs.sudoku.env:SudokuEnv",
         limits=EpisodeLimits(turns=8, actions_per_turn=None, actions=16, words=150),
         summary="fill in the empty cells of a 4x4 or 9x9 grid, one number at a time",
     ),
@@ -62,7 +62,7 @@ ENVIRONMENTS: dict[str, EnvironmentSpec] = {
     # Not in the paper; needs the extra `textworld`. A default game can be won with four commands.
     "textworld": EnvironmentSpec(
         id="ActFocus/TextWorld-v0",
-        entry_point="verl_actfocus.envs.textworld:TextWorldEnv",
+        entry_point="verl_actfocus.envs.textworld.env:TextWorldEnv",
         limits=EpisodeLimits(turns=12, actions_per_turn=1, actions=12, words=100),
         summary="complete the quest of a generated text adventure (extra: textworld)",
     ),

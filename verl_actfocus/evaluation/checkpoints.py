@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from verl_actfocus.experiment.folder import write_json
+from verl_actfocus.experiments.folder import write_json
 
 #: Where veRL notes the newest step of a run's checkpoints.
 _NEWEST = "latest_checkpointed_iteration.txt"

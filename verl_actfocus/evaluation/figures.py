@@ -1,7 +1,7 @@
 """What an evaluation found, as numbers with confidence intervals.
 
 Episodes of one task are alike, so intervals are bootstrapped over tasks with all their episodes, as in
-`verl_actfocus.experiment.statistics`.
+`verl_actfocus.experiments.statistics`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy.special import comb
 
 from verl_actfocus.evaluation.records import EpisodeRecord, by_task
-from verl_actfocus.experiment.results import Outcomes
-from verl_actfocus.experiment.statistics import Estimate, over_tasks, success_rate
+from verl_actfocus.experiments.results import Outcomes
+from verl_actfocus.experiments.statistics import Estimate, over_tasks, success_rate
 
 
 @dataclass(frozen=True)

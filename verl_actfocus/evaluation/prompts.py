@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from verl_actfocus.episodes.prompts import Message
 from verl_actfocus.evaluation.settings import Lengths
 from verl_actfocus.generation.encoding import TurnEncoder
-from verl_actfocus.interaction.prompts import Message
 
 #: Model types (``config.json``) whose prompts veRL builds as ChatML with a line break between turns
 #: (``verl/utils/tokenizer/continuous_token_wiring.py``).

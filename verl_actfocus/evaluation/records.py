@@ -18,11 +18,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from verl_actfocus.experiment.errors import ExperimentError
-from verl_actfocus.experiment.folder import write_json
-from verl_actfocus.experiment.locks import locked
-from verl_actfocus.experiment.settings import differences, flatten, in_words
-from verl_actfocus.interaction import Message
+from verl_actfocus.episodes import Message
+from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.folder import write_json
+from verl_actfocus.experiments.locks import locked
+from verl_actfocus.experiments.settings import differences, flatten, in_words
 
 
 @dataclass(kw_only=True)
@@ -59,7 +59,7 @@ class EpisodeRecord:
     success: bool = False
     #: Sum of the turn rewards.
     reward: float = 0.0
-    #: Value of `verl_actfocus.interaction.StopReason`.
+    #: Value of `verl_actfocus.episodes.StopReason`.
     stop_reason: str = ""
     #: What the environment declares beyond success (`verl_actfocus.envs.TextEnv.outcomes`), such as WebShop's purchase.
     outcomes: dict[str, bool] = field(default_factory=dict)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from verl_actfocus import envs
 from verl_actfocus.envs import TextEnv
+from verl_actfocus.episodes import Episode, StopReason, parse_response
 from verl_actfocus.evaluation.policy import Answer, Policy
 from verl_actfocus.evaluation.prompts import Transcript
 from verl_actfocus.evaluation.records import EpisodeRecord, EvaluationFolder, TurnRecord
 from verl_actfocus.evaluation.settings import EvaluationSettings
 from verl_actfocus.generation.sampling import SamplingParams, response_seed
-from verl_actfocus.interaction import Episode, StopReason, parse_response
 
 #: Step of the sampling seeds. An evaluation before training has this one, so its responses are sampled alike here.
 STEP = 0

@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from verl_actfocus.config import resolvers
 from verl_actfocus.config.environment import EnvironmentSettings
 from verl_actfocus.envs import EpisodeLimits
-from verl_actfocus.experiment.runs import packaged_groups
-from verl_actfocus.interaction.prompts import THINK_OPEN
+from verl_actfocus.episodes.prompts import THINK_OPEN
+from verl_actfocus.experiments.runs import packaged_groups
 
 #: Evaluation of the paper where no packaged recipe says it (He et al. 2026, App. C): 16 episodes of a task at 0.5.
 PAPER_SAMPLES = 16

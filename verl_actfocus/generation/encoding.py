@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from verl_actfocus.interaction.prompts import THINK_OPEN, Message
+from verl_actfocus.episodes.prompts import THINK_OPEN, Message
 
 #: Ends a turn in ChatML.
 TURN_END = "<|im_end|>"

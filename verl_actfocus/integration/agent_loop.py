@@ -18,6 +18,7 @@ from verl.utils.profiler import simple_timer
 from verl.workers.rollout.replica import TokenOutput
 
 from verl_actfocus.envs import EpisodeLimits, make
+from verl_actfocus.episodes import Episode, StopReason
 from verl_actfocus.generation.sampling import response_seed
 from verl_actfocus.integration import exclusions
 from verl_actfocus.integration.cpu import BACKEND_NAME
@@ -25,9 +26,8 @@ from verl_actfocus.integration.dataset import AGENT_NAME
 from verl_actfocus.integration.episode_tokens import EpisodeOutput, EpisodeTokens
 from verl_actfocus.integration.metrics import EpisodeRecord
 from verl_actfocus.integration.settings import ActFocusSettings, TagSettings
-from verl_actfocus.interaction import Episode, StopReason
-from verl_actfocus.method import Span
 from verl_actfocus.tagging import SpanTagger
+from verl_actfocus.weighting import Span
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngine, FSDPEngineWith
 from verl.workers.engine.utils import prepare_micro_batches
 
 from verl_actfocus.integration import fields
-from verl_actfocus.method import token_energy, token_entropy
+from verl_actfocus.weighting import token_energy, token_entropy
 
 #: Positions per chunk: bounds the float32 working memory of a signal to this many rows of the vocabulary.
 CHUNK_SIZE = 1024

@@ -8,7 +8,7 @@ import torch
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 
 from verl_actfocus.integration import fields
-from verl_actfocus.method import Span
+from verl_actfocus.weighting import Span
 
 
 class EpisodeTokens:

@@ -10,7 +10,7 @@ from collections import Counter
 
 import transfer_queue as tq
 
-from verl_actfocus.interaction import StopReason
+from verl_actfocus.episodes import StopReason
 
 #: TransferQueue partition per split.
 _PARTITIONS = {True: "actfocus_excluded_val", False: "actfocus_excluded_train"}

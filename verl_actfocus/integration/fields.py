@@ -3,7 +3,7 @@
 All per-token fields have one value per response token of a trajectory.
 """
 
-#: `verl_actfocus.method.Span` of each response token, int64.
+#: `verl_actfocus.weighting.Span` of each response token, int64.
 SPANS = "actfocus_spans"
 #: Reward of each turn on the last token of the turn, float32.
 TURN_REWARDS = "actfocus_turn_rewards"
@@ -25,5 +25,5 @@ ENERGY = "actfocus_energy"
 ENTROPY = "actfocus_entropy"
 LOG_PROB = "actfocus_log_prob"
 
-#: Prefix under which the inputs of a signal (`verl_actfocus.method.SIGNALS`) are stored.
+#: Prefix under which the inputs of a signal (`verl_actfocus.weighting.SIGNALS`) are stored.
 SIGNAL_PREFIX = "actfocus_signal_"

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from verl_actfocus.interaction import StopReason
+from verl_actfocus.episodes import StopReason
 
 #: File in a checkpoint folder that holds what `SuccessTracker` knows.
 _STATE_FILE = "actfocus.json"

@@ -23,7 +23,7 @@ from verl.workers.config import ActorConfig
 from verl.workers.utils.losses import ppo_loss
 
 from verl_actfocus.integration import fields
-from verl_actfocus.method import weighted_policy_loss
+from verl_actfocus.weighting import weighted_policy_loss
 
 #: Value of ``actor.policy_loss.loss_mode``.
 LOSS_NAME = "actfocus"

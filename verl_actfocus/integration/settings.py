@@ -13,8 +13,8 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from verl_actfocus.integration.policy_loss import LOSS_NAME, REFUSED_AGG_MODES
-from verl_actfocus.method import SIGNALS
 from verl_actfocus.tagging import SpanGrammar
+from verl_actfocus.weighting import SIGNALS
 
 #: Where the settings live in a veRL configuration.
 CONFIG_PATH = "algorithm.actfocus"
@@ -70,7 +70,7 @@ class ActFocusSettings:
     alpha: float = 0.1
     #: Largest addition to the weight of an action token, at least 0.
     beta: float = 0.5
-    #: Signal of the action tokens: a name of `verl_actfocus.method.SIGNALS`.
+    #: Signal of the action tokens: a name of `verl_actfocus.weighting.SIGNALS`.
     signal: str = "energy"
     #: Added to the variance of the signal, positive.
     eps: float = 1e-6

@@ -38,11 +38,11 @@ from verl_actfocus.integration.policy_loss import SKIPPED_METRIC, actfocus_ppo_l
 from verl_actfocus.integration.settings import BASE_ESTIMATORS, TRAINER_MODE, ActFocusSettings, check_compatible
 from verl_actfocus.integration.trajectories import TrajectoryLog
 from verl_actfocus.integration.weighting import ResponseTagger, compute_weights, weight_metrics
-from verl_actfocus.method import SIGNALS
+from verl_actfocus.weighting import SIGNALS
 
 logger = logging.getLogger(__name__)
 
-#: Engine output → field of the batch that `verl_actfocus.method.compute_signal` knows.
+#: Engine output → field of the batch that `verl_actfocus.weighting.compute_signal` knows.
 _REFERENCE_OUTPUTS = {
     "ref_energy": fields.ENERGY,
     "ref_entropy": fields.ENTROPY,

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from verl_actfocus.integration import fields
 from verl_actfocus.integration.settings import TrajectorySettings
-from verl_actfocus.method import Span
+from verl_actfocus.weighting import Span
 
 _FIELDS = [
     "prompts",

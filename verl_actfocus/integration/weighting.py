@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from verl_actfocus.integration.settings import ActFocusSettings, TagSettings
-from verl_actfocus.method import SignalStatistics, Span, compute_signal, signal_statistics, token_weights
 from verl_actfocus.tagging import SpanTagger
+from verl_actfocus.weighting import SignalStatistics, Span, compute_signal, signal_statistics, token_weights
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def compute_weights(
     Args:
         spans: ``(B, T)`` integer, values of `Span`.
         response_mask: ``(B, T)``, 1 on tokens that are trained on.
-        signals: per-token tensors ``(B, T)`` that the signal is computed from (`verl_actfocus.method.SIGNALS`).
+        signals: per-token tensors ``(B, T)`` that the signal is computed from (`verl_actfocus.weighting.SIGNALS`).
         settings: α, β, signal, ε and the weight of other tokens.
 
     Returns:

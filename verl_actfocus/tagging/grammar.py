@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from verl_actfocus.method import Span
+from verl_actfocus.weighting import Span
 
 REST: Final = "rest"
 """In place of the action's tags: everything that is neither reasoning nor a tag is action."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from tokenizers import Tokenizer
 
-from verl_actfocus.method import Span
 from verl_actfocus.tagging.grammar import SpanGrammar, SpanScanner
 from verl_actfocus.tagging.pieces import TokenPieces
+from verl_actfocus.weighting import Span
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

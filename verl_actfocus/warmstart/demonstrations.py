@@ -14,14 +14,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from verl_actfocus.envs._sudoku_grid import legal_numbers
 from verl_actfocus.envs.base import TextEnv
-from verl_actfocus.envs.experts.sokoban import solve
-from verl_actfocus.envs.frozenlake import FrozenLakeEnv
-from verl_actfocus.envs.sokoban import ACTIONS as SOKOBAN_ACTIONS
-from verl_actfocus.envs.sokoban import SokobanEnv
-from verl_actfocus.envs.sudoku import SudokuEnv
-from verl_actfocus.interaction.prompts import ACTION_SEPARATOR, ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE
+from verl_actfocus.envs.frozenlake.env import FrozenLakeEnv
+from verl_actfocus.envs.sokoban.env import ACTIONS as SOKOBAN_ACTIONS
+from verl_actfocus.envs.sokoban.env import SokobanEnv
+from verl_actfocus.envs.sokoban.expert import solve
+from verl_actfocus.envs.sudoku.env import SudokuEnv
+from verl_actfocus.envs.sudoku.grid import legal_numbers
+from verl_actfocus.episodes.prompts import ACTION_SEPARATOR, ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE
 
 FOLLOW = 0.6
 """Probability that an action follows what the reasoning states."""

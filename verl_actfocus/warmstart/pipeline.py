@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from verl_actfocus.interaction.prompts import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE
+from verl_actfocus.episodes.prompts import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE
 from verl_actfocus.warmstart.evaluation import EPISODES, Evaluation, evaluate
 from verl_actfocus.warmstart.publish import CARD, model_card, save
 from verl_actfocus.warmstart.tasks import Demonstration, Task, demonstrate

@@ -1,7 +1,7 @@
 """The noisy shopper whose play WebShop's tiny model imitates.
 
 Like the experts of the grids it reasons better than it acts, and it knows nothing that is not on the page: where to
-click is what ``verl_actfocus.envs.experts.webshop`` reads off the page's text.
+click is what ``verl_actfocus.envs.webshop.expert`` reads off the page's text.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from verl_actfocus.envs.base import TextEnv
-from verl_actfocus.envs.experts.webshop import expert_action
 from verl_actfocus.envs.webshop import WebShopEnv
+from verl_actfocus.envs.webshop.expert import expert_action
 from verl_actfocus.envs.webshop.text import keywords
-from verl_actfocus.interaction.prompts import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE
+from verl_actfocus.episodes.prompts import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE
 from verl_actfocus.warmstart.demonstrations import pick
 
 FOLLOW = 0.85

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from verl_actfocus.envs import TextEnv
-from verl_actfocus.interaction import Episode, Message, parse_response
+from verl_actfocus.episodes import Episode, Message, parse_response
 from verl_actfocus.models.miniatures import MINIATURES, Miniature
 from verl_actfocus.warmstart.demonstrations import demonstrate_frozenlake, demonstrate_sokoban, demonstrate_sudoku
 

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from verl_actfocus.episodes.prompts import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN, Message
 from verl_actfocus.generation.encoding import TURN_END
-from verl_actfocus.interaction.prompts import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN, Message
 
 PAD_TOKEN = "<|endoftext|>"
 TURN_START = "<|im_start|>"

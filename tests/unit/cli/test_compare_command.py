@@ -12,9 +12,9 @@ import pytest
 
 from verl_actfocus.cli import _training, compare
 from verl_actfocus.cli.main import main
-from verl_actfocus.experiment import requirements
-from verl_actfocus.experiment.comparison import Comparison
-from verl_actfocus.experiment.errors import RunFailedError
+from verl_actfocus.experiments import requirements
+from verl_actfocus.experiments.comparison import Comparison
+from verl_actfocus.experiments.errors import RunFailedError
 
 RecordRun = Callable[..., Path]
 
@@ -83,7 +83,7 @@ def test_a_profile_of_another_environment_or_algorithm_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("verl_actfocus.experiment.comparison.execute", lambda *_, **__: pytest.fail("it was trained"))
+    monkeypatch.setattr("verl_actfocus.experiments.comparison.execute", lambda *_, **__: pytest.fail("it was trained"))
     out = ["--out", str(tmp_path / "o")]
     assert main(["compare", "--profile", "cpu_sokoban", "--env", "frozenlake", *out]) == 2
     assert "the run profile cpu_sokoban trains sokoban, not frozenlake" in capsys.readouterr().err

@@ -65,7 +65,9 @@ def test_where_there_are_gpus_what_recipes_need_is_checked(monkeypatch: pytest.M
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda number: "Example GPU")
-    monkeypatch.setattr("verl_actfocus.experiment.requirements.version", lambda name: {"vllm": "0.24.0"}.get(name, "1"))
+    monkeypatch.setattr(
+        "verl_actfocus.experiments.requirements.version", lambda name: {"vllm": "0.24.0"}.get(name, "1")
+    )
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
     found = {finding.name: finding for finding in check_gpus()}
     assert list(found) == ["GPUs", "torch", "vllm", "transformers", "flash-attn", "VERL_PLATFORM"]

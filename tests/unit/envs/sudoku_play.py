@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from verl_actfocus.envs.sudoku import SudokuEnv
+from verl_actfocus.envs.sudoku.env import SudokuEnv
 
 # Emptying the four corners of the rectangle rows 1-2, columns 1 and 3 leaves two solutions: 1 and 3 may swap.
 AMBIGUOUS = [".2.4", ".4.2", "2143", "4321"]

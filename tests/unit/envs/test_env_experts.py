@@ -9,11 +9,11 @@ import pytest
 
 from verl_actfocus import envs
 from verl_actfocus.envs import experts
-from verl_actfocus.envs.experts.frozenlake import expert_action as frozenlake_expert
-from verl_actfocus.envs.experts.sokoban import solve
-from verl_actfocus.envs.frozenlake import FrozenLakeEnv
-from verl_actfocus.envs.sokoban import SokobanEnv
-from verl_actfocus.envs.sudoku import SudokuEnv
+from verl_actfocus.envs.frozenlake.env import FrozenLakeEnv
+from verl_actfocus.envs.frozenlake.expert import expert_action as frozenlake_expert
+from verl_actfocus.envs.sokoban.env import SokobanEnv
+from verl_actfocus.envs.sokoban.expert import solve
+from verl_actfocus.envs.sudoku.env import SudokuEnv
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import chisquare
 
-from verl_actfocus.envs.frozenlake import ACTIONS, FrozenLakeEnv
+from verl_actfocus.envs.frozenlake.env import ACTIONS, FrozenLakeEnv
 
 OFFSET = {"Left": (0, -1), "Down": (1, 0), "Right": (0, 1), "Up": (-1, 0)}
 SIDES = {"Left": ("Up", "Down"), "Right": ("Up", "Down"), "Up": ("Left", "Right"), "Down": ("Left", "Right")}

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from verl_actfocus.envs.sokoban import SokobanEnv
+from verl_actfocus.envs.sokoban.env import SokobanEnv
 
 OFFSET = {"Up": (-1, 0), "Down": (1, 0), "Left": (0, -1), "Right": (0, 1)}
 Cell = tuple[int, int]

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from verl_actfocus.envs.sudoku import SudokuEnv
+from verl_actfocus.envs.sudoku.env import SudokuEnv
 
 from .sudoku_play import AMBIGUOUS, started
 

@@ -12,8 +12,8 @@ from verl_actfocus.cli.main import main
 from verl_actfocus.cli.prompt_lengths import measure
 from verl_actfocus.envs import EpisodeLimits, TextEnv
 from verl_actfocus.envs.base import step_info
-from verl_actfocus.interaction import Episode
-from verl_actfocus.interaction.prompts import user_message
+from verl_actfocus.episodes import Episode
+from verl_actfocus.episodes.prompts import user_message
 
 LIMITS = EpisodeLimits(turns=4, actions_per_turn=1, actions=4, words=10)
 END = -1

@@ -15,8 +15,8 @@ from gymnasium.utils.env_checker import check_env
 
 from verl_actfocus import envs
 from verl_actfocus.envs import textworld as module
-from verl_actfocus.envs.experts.textworld import expert_action
-from verl_actfocus.envs.textworld import TextWorldEnv
+from verl_actfocus.envs.textworld.env import TextWorldEnv
+from verl_actfocus.envs.textworld.expert import expert_action
 
 GAMES = 2  # each takes a second or more to compile
 

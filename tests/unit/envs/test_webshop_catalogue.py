@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from verl_actfocus.envs.webshop import WebShopEnv, generate_catalogue
+from tools.webshop import generate_catalogue
+from verl_actfocus.envs.webshop import WebShopEnv
 from verl_actfocus.envs.webshop.catalogue import EMBEDDED_INSTRUCTIONS, EMBEDDED_ITEMS, load_catalogue
 from verl_actfocus.envs.webshop.goals import open_shop
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from verl_actfocus import envs
-from verl_actfocus.envs.experts.webshop import expert_action
 from verl_actfocus.envs.webshop import WebShopEnv
+from verl_actfocus.envs.webshop.expert import expert_action
 from verl_actfocus.envs.webshop.goals import Goal
 from verl_actfocus.envs.webshop.pages import Page, View, clicks, render
 from verl_actfocus.envs.webshop.text import keywords, price_limit

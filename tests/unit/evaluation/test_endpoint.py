@@ -11,12 +11,12 @@ from transformers import PreTrainedTokenizerBase
 
 from verl_actfocus import models
 from verl_actfocus.cli.main import main
+from verl_actfocus.episodes import Episode
 from verl_actfocus.evaluation.endpoint import KEY_VARIABLE, EndpointModel
 from verl_actfocus.evaluation.records import EvaluationFolder
 from verl_actfocus.evaluation.runner import run
 from verl_actfocus.evaluation.settings import EvaluationSettings
 from verl_actfocus.generation.encoding import TurnEncoder
-from verl_actfocus.interaction import Episode
 
 from .conftest import RIGHT, FakeServer
 

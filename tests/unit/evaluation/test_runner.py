@@ -10,13 +10,13 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from verl_actfocus.envs import TextEnv
+from verl_actfocus.episodes import Episode
 from verl_actfocus.evaluation.policy import Answer
 from verl_actfocus.evaluation.prompts import Transcript
 from verl_actfocus.evaluation.records import EpisodeRecord, EvaluationFolder
 from verl_actfocus.evaluation.runner import run
 from verl_actfocus.evaluation.settings import EvaluationSettings, Lengths, paper_settings
-from verl_actfocus.experiment.errors import ExperimentError
-from verl_actfocus.interaction import Episode
+from verl_actfocus.experiments.errors import ExperimentError
 
 from .conftest import RIGHT, ScriptedPolicy
 
@@ -167,7 +167,7 @@ def test_failures_that_are_not_the_models_are_kept_apart_and_played_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = EvaluationFolder(tmp_path)
-    from verl_actfocus.envs.frozenlake import FrozenLakeEnv
+    from verl_actfocus.envs.frozenlake.env import FrozenLakeEnv
 
     reset = FrozenLakeEnv.reset
 

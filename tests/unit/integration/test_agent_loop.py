@@ -13,7 +13,7 @@ from verl_actfocus.envs import EnvironmentSpec, EpisodeLimits, register_environm
 from verl_actfocus.envs.base import TextEnv, step_info
 from verl_actfocus.envs.registry import ENVIRONMENTS
 from verl_actfocus.integration import fields
-from verl_actfocus.method import Span
+from verl_actfocus.weighting import Span
 
 from ...episode_loops import play_episode
 

@@ -22,7 +22,7 @@ from verl_actfocus.integration.metrics import (
 from verl_actfocus.integration.selection import groups_to_keep
 from verl_actfocus.integration.settings import ActFocusSettings, TagSettings
 from verl_actfocus.integration.weighting import ResponseTagger, compute_weights, weight_metrics
-from verl_actfocus.method import Span
+from verl_actfocus.weighting import Span
 
 N, R, A = int(Span.NONE), int(Span.REASONING), int(Span.ACTION)
 

@@ -13,10 +13,10 @@ from verl_actfocus import models
 from verl_actfocus.config import resolvers
 from verl_actfocus.config.environment import EnvironmentSettings
 from verl_actfocus.envs import make
+from verl_actfocus.episodes import Episode
 from verl_actfocus.generation.encoding import TurnEncoder
 from verl_actfocus.integration.dataset import EnvironmentDataset
 from verl_actfocus.integration.settings import ActFocusSettings, check_compatible
-from verl_actfocus.interaction import Episode
 
 from .test_recipes import RECIPES, critic_of, environment_of, kept_trajectories
 

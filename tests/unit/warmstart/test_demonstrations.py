@@ -10,10 +10,10 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from verl_actfocus.envs.base import TextEnv
-from verl_actfocus.envs.frozenlake import FrozenLakeEnv
-from verl_actfocus.envs.sokoban import SokobanEnv
-from verl_actfocus.envs.sudoku import SudokuEnv
-from verl_actfocus.interaction import parse_response
+from verl_actfocus.envs.frozenlake.env import FrozenLakeEnv
+from verl_actfocus.envs.sokoban.env import SokobanEnv
+from verl_actfocus.envs.sudoku.env import SudokuEnv
+from verl_actfocus.episodes import parse_response
 from verl_actfocus.models.miniatures import miniature
 from verl_actfocus.warmstart.demonstrations import (
     demonstrate_frozenlake,

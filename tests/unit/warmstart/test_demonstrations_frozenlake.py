@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from verl_actfocus.envs import make
-from verl_actfocus.envs.experts.frozenlake import action_value, state_values
-from verl_actfocus.envs.frozenlake import ACTIONS, FrozenLakeEnv
-from verl_actfocus.interaction import parse_response
+from verl_actfocus.envs.frozenlake.env import ACTIONS, FrozenLakeEnv
+from verl_actfocus.envs.frozenlake.expert import action_value, state_values
+from verl_actfocus.episodes import parse_response
 from verl_actfocus.warmstart.demonstrations import FOLLOW, demonstrate_frozenlake
 
 from .conftest import stated_way

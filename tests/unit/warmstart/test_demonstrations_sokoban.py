@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from verl_actfocus.envs._sokoban_rooms import Room
-from verl_actfocus.envs.sokoban import SokobanEnv
-from verl_actfocus.interaction import parse_response
+from verl_actfocus.envs.sokoban.env import SokobanEnv
+from verl_actfocus.envs.sokoban.rooms import Room
+from verl_actfocus.episodes import parse_response
 from verl_actfocus.warmstart.demonstrations import demonstrate_sokoban
 
 from .conftest import stated_way

@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from verl_actfocus.envs._sudoku_grid import Grid
-from verl_actfocus.envs.sudoku import SudokuEnv
-from verl_actfocus.interaction import parse_response
+from verl_actfocus.envs.sudoku.env import SudokuEnv
+from verl_actfocus.envs.sudoku.grid import Grid
+from verl_actfocus.episodes import parse_response
 from verl_actfocus.warmstart.demonstrations import FOLLOW, demonstrate_sudoku
 
 

@@ -9,7 +9,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from verl_actfocus import envs
-from verl_actfocus.interaction import Episode
+from verl_actfocus.episodes import Episode
 from verl_actfocus.warmstart.evaluation import Evaluation, evaluate
 from verl_actfocus.warmstart.model import build_model
 from verl_actfocus.warmstart.publish import save

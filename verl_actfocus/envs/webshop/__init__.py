@@ -2,7 +2,7 @@
 
 `catalogue` reads and checks the product files, `search` indexes them, `goals` turns them into what
 shoppers ask for, `pages` is the shop one clicks through, `reward` judges a purchase, `env` puts them
-together. `generate_catalogue` makes the catalogue that the package ships, `measure_nouns` says how much
+together. `tools/webshop` in the repository made the catalogue that the package ships, and says how much
 the reward's one approximation matters.
 """
 

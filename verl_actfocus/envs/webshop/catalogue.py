@@ -2,7 +2,7 @@
 
 Two JSON files make a catalogue: the items (`items_shuffle_*.json`, a list of products) and the
 instructions (`items_ins_v2_*.json`, what shoppers ask for, by product id). Without paths the catalogue
-that `generate_catalogue` made and the package ships is read. Every record is checked: a shop that
+that `tools.webshop.generate_catalogue` made and the package ships is read. Every record is checked: a shop that
 silently lost products would still train, on other goals than one believes.
 """
 

@@ -129,7 +129,7 @@ def title_nouns(title: str) -> tuple[str, ...]:
 
     An approximation: every word that contains a letter and is not a function word. Shop titles are
     strings of capitalised words, most of which spaCy calls (proper) nouns, adjectives among them;
-    `measure_nouns` reports how much that simplification matters.
+    `tools.webshop.measure_nouns` reports how much that simplification matters.
 
     Example:
         >>> title_nouns("Women's Red Leather Boots, Size 8, for Winter")

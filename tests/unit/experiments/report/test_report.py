@@ -1,0 +1,128 @@
+"""The report holds what the runs measured and how they were made, and stands on its own."""
+
+from __future__ import annotations
+
+import base64
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.report.plots import COLOURS, learning_curves
+from verl_actfocus.experiments.report.summary import summarise
+from verl_actfocus.experiments.results import read_runs
+
+from .pages import ACTFOCUS, UNIFORM, RecordRun, outcomes, parse, write
+
+
+def rate(solved: int) -> str:
+    values = [value for task in outcomes(solved).values() for value in task]
+    return f"{100 * sum(values) / len(values):.1f} %"
+
+
+def test_both_reports_hold_the_success_rates_of_the_episodes(comparison: Path) -> None:
+    markdown, html, _ = write(comparison)
+    for text in (markdown.read_text(), parse(html).text):
+        for solved in (*UNIFORM, *ACTFOCUS):
+            assert rate(solved) in text
+        summary = summarise(read_runs(comparison))
+        assert all(method.sentence in text for method in summary.methods)
+        assert summary.differences[0].sentence in text and summary.differences[0].scope in text
+
+
+def test_both_reports_hold_conditions_commands_versions_hardware_and_wall_times(comparison: Path) -> None:
+    markdown, html, _ = write(comparison)
+    expected = [
+        "frozenlake, packaged",
+        "16 × 8",
+        "0.0001",
+        "alpha 0.1, beta 0.5, signal energy",
+        "alpha 1.0, beta 0.0",
+        "turns 3",
+        "success_rate 1.0",
+        "VERL_PLATFORM=cpu python -m verl.trainer.main_ppo data.seed=0 +actfocus=uniform",
+        "actfocus compare --algorithm grpo --env frozenlake --steps 2 --seeds 1 --methods uniform actfocus",
+        "Example CPU, 2 cores, 8.0 GB",
+        "abc123",
+        "1 min 15 s",
+        "2 min 10 s",
+        "whole step",
+        "update_actor",
+    ]
+    for text in (markdown.read_text(), parse(html).text):
+        assert [words for words in expected if words not in text] == []
+
+
+def test_the_page_loads_nothing_from_anywhere(comparison: Path) -> None:
+    _, html, _ = write(comparison)
+    text = html.read_text(encoding="utf-8")
+    assert "http:" not in text and "https:" not in text and "@import" not in text and "url(" not in text
+    tags = parse(html).found
+    assert {"script", "link", "iframe"}.isdisjoint(tag for tag, _ in tags)
+    sources = [attributes["src"] for _, attributes in tags if "src" in attributes]
+    assert len(sources) == 1 and str(sources[0]).startswith("data:image/png;base64,")
+
+
+def test_the_embedded_picture_is_the_one_beside_it(comparison: Path) -> None:
+    _, html, picture = write(comparison)
+    source = next(str(attributes["src"]) for tag, attributes in parse(html).found if tag == "img")
+    assert base64.b64decode(source.partition(",")[2]) == picture.read_bytes()
+
+
+def test_unfinished_runs_are_named(comparison: Path, record_run: RecordRun) -> None:
+    record_run(comparison, "actfocus", 1, {0: outcomes(8)}, done=False)
+    markdown, html, _ = write(comparison)
+    for text in (markdown.read_text(), parse(html).text):
+        assert "Not finished and not counted: actfocus-seed1" in text
+
+
+def test_the_command_of_the_report_continues_also_what_is_not_finished(comparison: Path, record_run: RecordRun) -> None:
+    record_run(comparison, "uniform", 2, {0: outcomes(8)}, done=False)
+    for text in (path.read_text() for path in write(comparison)[:2]):
+        assert "--seeds 3 --methods uniform actfocus --profile cpu_frozenlake" in text
+
+
+def test_a_method_of_which_nothing_is_finished_is_in_the_command(tmp_path: Path, record_run: RecordRun) -> None:
+    record_run(tmp_path, "uniform", 0, {0: outcomes(8), 2: outcomes(9)})
+    record_run(tmp_path, "actfocus", 0, {0: outcomes(8)}, done=False)
+    assert "--methods uniform actfocus" in write(tmp_path)[0].read_text()
+
+
+def test_runs_that_no_comparison_makes_have_no_compare_command(tmp_path: Path, record_run: RecordRun) -> None:
+    """`actfocus reproduce` may begin with another seed than 0."""
+    record_run(tmp_path, "uniform", 1, {0: outcomes(8), 2: outcomes(9)})
+    for text in (path.read_text() for path in write(tmp_path)[:2]):
+        assert "actfocus compare" not in text and f"actfocus report {tmp_path}" in text
+        assert "the first makes this report again" in text
+
+
+def test_every_kind_of_interval_in_the_table_is_named(tmp_path: Path, record_run: RecordRun) -> None:
+    alike = {task: [1, 0] for task in range(40)}
+    record_run(tmp_path, "uniform", 0, {0: outcomes(8), 1: alike, 2: outcomes(14)})
+    record_run(tmp_path, "actfocus", 0, {0: outcomes(8), 2: alike})
+    for text in (path.read_text() for path in write(tmp_path)[:2]):
+        assert "bootstrap over the 40 tasks; exact binomial interval with every task as one trial" in text
+
+
+def test_a_lost_setting_is_named(tmp_path: Path, record_run: RecordRun) -> None:
+    folder = record_run(tmp_path, "uniform", 0, {0: outcomes(4), 1: outcomes(9)})
+    path = folder / "run.json"
+    path.write_text(path.read_text().replace("data.train_batch_size", "gone"))
+    with pytest.raises(ExperimentError, match=r"run\.json lacks the settings data\.train_batch_size"):
+        write(tmp_path)
+
+
+def pixels_of(png: bytes, colour: str) -> int:
+    image = np.asarray(Image.open(BytesIO(png)).convert("RGB")).astype(int)
+    wanted = [int(colour[n : n + 2], 16) for n in (1, 3, 5)]
+    return int((np.abs(image - wanted).sum(axis=-1) < 12).sum())
+
+
+def test_the_curves_of_all_methods_are_drawn(comparison: Path) -> None:
+    png = learning_curves(summarise(read_runs(comparison)), "title")
+    assert png.startswith(b"\x89PNG")
+    assert all(pixels_of(png, colour) > 200 for colour in COLOURS[:2])
+    assert pixels_of(png, COLOURS[2]) == 0

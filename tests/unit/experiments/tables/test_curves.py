@@ -1,0 +1,91 @@
+"""The learning curves are compared step by step, over the seeds that variant and baseline share."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from verl_actfocus.experiments.grid import Request, cells
+from verl_actfocus.experiments.report.writing import write_table
+
+from .conftest import TABLE
+from .test_tables import outcomes
+
+MakeRequest = Callable[..., Request]
+Finish = Callable[..., None]
+#: Solved episodes of four tasks at each step, by (method, seed); the second has one evaluation more, as after resuming.
+CURVES = {
+    ("uniform", 1): {0: 1, 2: 3, 4: 2},
+    ("uniform", 2): {0: 1, 2: 1, 3: 1, 4: 2},
+    ("uniform", 3): {0: 1, 2: 2, 4: 1},
+    ("actfocus", 1): {0: 1, 2: 2, 4: 4},
+    ("actfocus", 2): {0: 1, 2: 3, 3: 3, 4: 3},
+    ("actfocus", 4): {0: 1, 2: 4, 4: 4},
+}
+
+
+def step_rows(request: Request, folder: Path) -> list[dict[str, str]]:
+    paths = write_table(request, folder)
+    assert folder / "mine-cpu-steps.csv" in paths
+    with (folder / "mine-cpu-steps.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def compared(make_request: MakeRequest, finish: Finish) -> Request:
+    """FrozenLake with seeds 1 and 2 of both methods and one more seed of each; nothing of Sokoban."""
+    request = make_request(seeds=4)
+    for cell in cells(request):
+        for run in cell.runs:
+            if run.env == "frozenlake" and (run.method, run.seed) in CURVES:
+                curve = CURVES[run.method, run.seed]
+                finish(run, {step: outcomes(solved) for step, solved in curve.items()})
+    return request
+
+
+def test_every_step_has_the_paired_difference_with_students_interval(compared: Request, tmp_path: Path) -> None:
+    rows = step_rows(compared, tmp_path)
+    assert {(row["environment"], row["variant"], row["baseline"], row["model"]) for row in rows} == {
+        ("frozenlake", "actfocus", "uniform", "tiny")
+    }
+    found = {int(row["step"]): row for row in rows}
+    for step, values in {2: np.array([-0.25, 0.5]), 4: np.array([0.5, 0.25])}.items():
+        assert found[step]["seeds"] == "2"
+        assert float(found[step]["difference"]) == pytest.approx(values.mean())
+        low, high = stats.t.interval(0.95, 1, values.mean(), stats.sem(values))
+        assert (float(found[step]["low"]), float(found[step]["high"])) == pytest.approx((max(-1, low), min(1, high)))
+        assert found[step]["interval"] == "t interval over 2 seeds"
+
+
+def test_the_last_step_is_the_difference_of_the_table(compared: Request, tmp_path: Path) -> None:
+    last = step_rows(compared, tmp_path)[-1]
+    with (tmp_path / "mine-cpu.csv").open() as file:
+        (row,) = [r for r in csv.DictReader(file) if r["number"] == "difference" and r["value"]]
+    assert (last["step"], last["difference"], last["low"], last["high"]) == ("4", row["value"], row["low"], row["high"])
+
+
+def test_a_step_that_few_seeds_have_says_so_and_one_without_an_interval_has_none(
+    compared: Request, tmp_path: Path
+) -> None:
+    found = {int(row["step"]): row for row in step_rows(compared, tmp_path)}
+    assert sorted(found) == [0, 2, 3, 4]
+    assert (found[3]["seeds"], found[3]["difference"]) == ("1", "0.5")
+    assert found[3]["interval"] == "bootstrap over the 4 tasks"
+    assert (found[0]["seeds"], found[0]["difference"], found[0]["low"], found[0]["high"]) == ("2", "0.0", "", "")
+    assert found[0]["interval"] == "no interval: all 2 seeds gave the same value"
+
+
+def test_without_a_pair_there_are_no_rows_and_a_table_of_tokens_has_no_steps(
+    make_request: MakeRequest, finish: Finish, tmp_path: Path
+) -> None:
+    request = make_request(seeds=1, only=("frozenlake", "actfocus"))
+    (run,) = cells(request)[0].runs
+    finish(run, {0: outcomes(1), 4: outcomes(2)})
+    assert step_rows(request, tmp_path) == []
+    tokens = make_request(TABLE.replace("algorithm: grpo", "algorithm: grpo\nquantity: action_tokens"))
+    assert tmp_path / "t/mine-cpu-steps.csv" not in write_table(tokens, tmp_path / "t")

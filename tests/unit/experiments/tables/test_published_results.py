@@ -1,0 +1,84 @@
+"""What recipes/paper/RESULTS.md says is what the published runs say."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from verl_actfocus.experiments.specification import find_table, tables_folder
+
+FOLDER = tables_folder() / "results"
+PAGE = (tables_folder() / "RESULTS.md").read_text(encoding="utf-8")
+TABLES = sorted(path.stem for path in FOLDER.glob("*-cpu.md"))
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def key(row: dict[str, str]) -> tuple[str, ...]:
+    return tuple(row[name] for name in ("environment", "algorithm", "outcome", "model", "variant"))
+
+
+def test_results_of_both_algorithms_are_published() -> None:
+    assert {"table2-cpu", "table6-cpu"} <= set(TABLES)
+    for name in TABLES:
+        assert find_table(name.removesuffix("-cpu")).exists()
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_page_shows_the_written_tables_word_for_word(name: str) -> None:
+    grid = [line for line in (FOLDER / f"{name}.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    # The table itself ends where the list of versions begins.
+    grid = grid[: next(n for n, line in enumerate(grid) if line.startswith("| made with"))]
+    assert len(grid) > 1
+    for line in grid:
+        assert line in PAGE
+
+
+@pytest.mark.parametrize("name", [name for name in TABLES if name != "table1-cpu"])
+def test_the_numbers_follow_from_the_published_evaluations(name: str) -> None:
+    finals: dict[tuple[str, ...], dict[str, float]] = defaultdict(dict)
+    evaluations = rows(FOLDER / f"{name}-runs.csv")
+    last = max(int(row["step"]) for row in evaluations)
+    for row in evaluations:
+        if int(row["step"]) == last:
+            finals[key(row)][row["seed"]] = float(row["rate"])
+    checked = 0
+    for row in rows(FOLDER / f"{name}.csv"):
+        if row["number"] == "final" and row["value"]:
+            values = np.array(list(finals[key(row)].values()))
+            assert len(values) == int(row["seeds"])
+            assert float(row["value"]) == pytest.approx(values.mean())
+            if len(values) > 1:
+                interval = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
+                # A success rate lies between 0 and 1, whatever two seeds allow.
+                assert (float(row["low"]), float(row["high"])) == pytest.approx(np.clip(interval, 0, 1).tolist())
+            checked += 1
+    assert checked >= 2
+
+
+@pytest.mark.parametrize("name", [name for name in TABLES if name != "table1-cpu"])
+def test_the_last_step_is_the_difference_in_the_table(name: str) -> None:
+    steps = rows(FOLDER / f"{name}-steps.csv")
+    last = {key(row): row for row in steps}
+    declared = [row for row in rows(FOLDER / f"{name}.csv") if row["number"] == "difference" and row["value"]]
+    assert declared
+    for row in declared:
+        found = last[key(row)]
+        assert float(found["difference"]) == pytest.approx(float(row["value"]))
+        assert found["seeds"] == row["seeds"]
+
+
+def test_pictures_and_files_that_the_page_names_are_there() -> None:
+    targets = re.findall(r"\]\((?!https?://)([^)#]+)\)", PAGE)
+    assert targets
+    for target in targets:
+        assert (tables_folder() / target).exists(), target

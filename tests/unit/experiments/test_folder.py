@@ -1,0 +1,52 @@
+"""What a run's folder says about its attempts is true, and a file that cannot be read is named."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.folder import RunFolder
+from verl_actfocus.experiments.runs import Run
+
+BEGAN = datetime(2026, 1, 1, 12, 0, 0, tzinfo=timezone.utc)
+
+
+def written_after(path: Path, seconds: float, text: str = "") -> None:
+    path.write_text(text)
+    os.utime(path, (BEGAN.timestamp() + seconds, BEGAN.timestamp() + seconds))
+
+
+def test_an_attempt_that_was_killed_lasted_until_it_last_wrote_something(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert folder.begin_attempt(BEGAN.isoformat()) == 1
+    written_after(folder.metrics(1), 40.0)
+    written_after(folder.log, 75.0)
+    assert folder.seconds() == 75.0
+    # The next attempt writes into the same log.
+    assert folder.begin_attempt("2026-01-02T00:00:00+00:00") == 2
+    written_after(folder.log, 1e6)
+    folder.end_attempt(2, seconds=12.5, exit_code=0)
+    assert folder.seconds() == 87.5
+    assert json.loads((tmp_path / "attempt-2.json").read_text()) == {
+        "began": "2026-01-02T00:00:00+00:00",
+        "seconds": 12.5,
+        "exit_code": 0,
+    }
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"run": {}', "[]", "\x00\x00"])
+@pytest.mark.parametrize("name", ["run.json", "done.json", "attempt-1.json"])
+def test_a_damaged_file_is_named_with_the_remedy(tmp_path: Path, name: str, content: str) -> None:
+    folder = RunFolder(tmp_path / "r")
+    run = Run(algorithm="grpo", method="uniform", env="frozenlake", seed=0, steps=3, folder=folder.path)
+    folder.begin(run, {})
+    folder.begin_attempt(BEGAN.isoformat())
+    folder.finish({})
+    (folder.path / name).write_text(content)
+    with pytest.raises(ExperimentError, match=rf"r/{name} .*delete"):
+        _ = (folder.settings, folder.done, folder.seconds())

@@ -1,0 +1,116 @@
+"""What a run has left on disk is read back as it was, and contradictions are refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.results import Outcomes, RunResult, read_runs, same_tasks
+
+RecordRun = Callable[..., Path]
+#: Task → outcomes of its episodes, at steps 0, 10 and 20.
+CURVE = {
+    0: {0: [0, 0], 1: [1, 0], 2: [0, 0]},
+    10: {0: [1, 1], 1: [1, 1], 2: [1, 0]},
+    20: {0: [1, 1], 1: [1, 0], 2: [0, 0]},
+}
+
+
+def test_the_curve_has_start_peak_and_final(tmp_path: Path, record_run: RecordRun) -> None:
+    run = RunResult.read(record_run(tmp_path, "actfocus", 3, CURVE))
+    assert (run.method, run.seed) == ("actfocus", 3)
+    assert [(e.step, e.success) for e in run.evaluations] == [(0, 1 / 6), (10, 5 / 6), (20, 3 / 6)]
+    assert (run.start.step, run.peak.step, run.final.step) == (0, 10, 20)
+
+
+def test_outcomes_are_counted_by_task(tmp_path: Path, record_run: RecordRun) -> None:
+    outcomes = RunResult.read(record_run(tmp_path, "actfocus", 0, CURVE)).evaluations[1].outcomes
+    assert outcomes.tasks.tolist() == [0, 1, 2]
+    assert outcomes.successes.tolist() == [2, 2, 1]
+    assert outcomes.episodes.tolist() == [2, 2, 2]
+    assert outcomes.rate == pytest.approx(5 / 6)
+
+
+def test_series_and_wall_times_come_from_the_metrics(tmp_path: Path, record_run: RecordRun) -> None:
+    run = RunResult.read(record_run(tmp_path, "uniform", 0, CURVE))
+    steps, lengths = run.series("rollout/response_length")
+    assert steps == list(range(1, 21)) and lengths[0] == 89.0
+    assert run.phase_seconds() == {
+        "gen": [2.0] * 20,
+        "ref": [0.5] * 20,
+        "update_actor": [1.5] * 20,
+        "step": [4.25] * 20,
+    }
+
+
+def test_episodes_that_contradict_the_metrics_are_refused(tmp_path: Path, record_run: RecordRun) -> None:
+    folder = record_run(tmp_path, "uniform", 0, CURVE)
+    source, target = folder / "evaluations/10.jsonl", folder / "evaluations/20.jsonl"
+    target.write_text(source.read_text())
+    with pytest.raises(ExperimentError, match=r"step 20 say success 0\.5000.*say 0\.8333"):
+        _ = RunResult.read(folder).evaluations
+
+
+def test_a_missing_or_malformed_evaluation_is_named(tmp_path: Path, record_run: RecordRun) -> None:
+    folder = record_run(tmp_path, "uniform", 0, CURVE)
+    (folder / "evaluations/20.jsonl").write_text('{"success": 1}\n')
+    with pytest.raises(ExperimentError, match=r"20\.jsonl, line 1"):
+        _ = RunResult.read(folder).evaluations
+    (folder / "evaluations/20.jsonl").write_text("")
+    with pytest.raises(ExperimentError, match=r"20\.jsonl holds no episodes"):
+        _ = RunResult.read(folder).evaluations
+    (folder / "evaluations/20.jsonl").unlink()
+    with pytest.raises(ExperimentError, match=r"20\.jsonl is missing"):
+        _ = RunResult.read(folder).evaluations
+
+
+def test_a_response_with_unicode_line_separators_is_one_line(tmp_path: Path, record_run: RecordRun) -> None:
+    """veRL writes responses as they are; Unicode ends lines at characters that JSON leaves within strings."""
+    path = record_run(tmp_path, "uniform", 0, CURVE) / "evaluations/20.jsonl"
+    episodes = [
+        {**json.loads(line), "output": "a\u0085b\u2028c\u2029d"} for line in path.read_text().split("\n") if line
+    ]
+    text = "".join(json.dumps(episode, ensure_ascii=False) + "\n" for episode in episodes)
+    path.write_text(text, encoding="utf-8")
+    assert RunResult.read(path.parent.parent).final.outcomes.successes.tolist() == [2, 1, 0]
+
+
+def test_runs_are_read_by_method_and_seed(tmp_path: Path, record_run: RecordRun) -> None:
+    for method, seed in [("uniform", 1), ("actfocus", 10), ("actfocus", 2), ("uniform", 0)]:
+        record_run(tmp_path, method, seed, CURVE)
+    found = [(run.method, run.seed) for run in read_runs(tmp_path)]
+    assert found == [("actfocus", 2), ("actfocus", 10), ("uniform", 0), ("uniform", 1)]
+
+
+def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match="holds no runs"):
+        read_runs(tmp_path)
+    with pytest.raises(ExperimentError, match=r"no run\.json"):
+        RunResult.read(tmp_path)
+
+
+def test_evaluations_on_other_tasks_cannot_be_compared() -> None:
+    first = Outcomes.of([(0, True), (1, False)])
+    other = Outcomes.of([(1, True), (2, False)])
+    with pytest.raises(ExperimentError, match=r"different tasks.*1 of them shared"):
+        same_tasks([first, other])
+
+
+def test_pooling_adds_the_episodes_of_each_task() -> None:
+    pooled = Outcomes.pooled([Outcomes.of([(0, True), (1, False)]), Outcomes.of([(0, True), (1, True), (1, True)])])
+    np.testing.assert_array_equal(pooled.successes, [2, 2])
+    np.testing.assert_array_equal(pooled.episodes, [2, 3])
+
+
+def test_metrics_of_resumed_attempts_are_merged(tmp_path: Path, record_run: RecordRun) -> None:
+    folder = record_run(tmp_path, "uniform", 0, CURVE)
+    lines = (folder / "metrics-1.jsonl").read_text().splitlines(keepends=True)
+    (folder / "metrics-1.jsonl").write_text("".join(lines[:15]))
+    repeated = [json.loads(line) for line in lines[10:]]
+    (folder / "metrics-2.jsonl").write_text("".join(json.dumps(record) + "\n" for record in repeated))
+    assert RunResult.read(folder).phase_seconds()["step"] == [4.25] * 20

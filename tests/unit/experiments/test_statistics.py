@@ -1,0 +1,145 @@
+"""Intervals agree with closed forms, and respect that episodes of one task are alike."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.results import Outcomes
+from verl_actfocus.experiments.statistics import Estimate, difference, improvement, success_rate
+
+#: Quantile of the standard normal distribution for 95 %.
+Z = 1.959964
+
+
+def evaluation(successes: list[int], episodes: int = 4) -> Outcomes:
+    """Successes of tasks 0, 1, … with the same number of episodes each."""
+    count = len(successes)
+    return Outcomes(np.arange(count), np.array(successes), np.full(count, episodes))
+
+
+def random_evaluation(seed: int, tasks: int = 200, episodes: int = 4, mean: float = 0.4) -> Outcomes:
+    """Tasks of different difficulty."""
+    rng = np.random.default_rng(seed)
+    rates = rng.beta(2 * mean, 2 * (1 - mean), tasks)
+    return Outcomes(np.arange(tasks), rng.binomial(episodes, rates), np.full(tasks, episodes))
+
+
+def normal_interval(values: np.ndarray) -> tuple[float, float]:
+    """The central limit theorem's interval for the mean of independent values."""
+    half = Z * values.std(ddof=1) / math.sqrt(len(values))
+    return values.mean() - half, values.mean() + half
+
+
+def ends(estimate: Estimate) -> tuple[float, float]:
+    assert estimate.interval is not None
+    return estimate.interval
+
+
+def test_one_seed_agrees_with_the_normal_interval_over_task_means() -> None:
+    outcomes = random_evaluation(0)
+    estimate = success_rate([outcomes])
+    assert estimate.value == pytest.approx(outcomes.successes.sum() / 800)
+    assert ends(estimate) == pytest.approx(normal_interval(outcomes.successes / 4), abs=0.006)
+    assert "200 tasks" in estimate.covers
+
+
+def test_episodes_of_one_task_do_not_count_as_independent() -> None:
+    # All four episodes of a task agree: 100 tasks tell as much as 100 episodes, not 400.
+    low, high = ends(success_rate([evaluation([4] * 30 + [0] * 70)]))
+    half_of_100, half_of_400 = (Z * math.sqrt(0.3 * 0.7 / n) for n in (100, 400))
+    assert (high - low) / 2 == pytest.approx(half_of_100, abs=0.008)
+    assert (high - low) / 2 > 1.7 * half_of_400
+
+
+def test_tasks_with_more_episodes_weigh_more() -> None:
+    outcomes = Outcomes(np.arange(3), np.array([1, 0, 6]), np.array([1, 1, 6]))
+    assert success_rate([outcomes]).value == pytest.approx(7 / 8)
+
+
+@pytest.mark.parametrize("solved", [0, 4])
+def test_without_any_variation_the_interval_is_the_exact_binomial_one_over_tasks(solved: int) -> None:
+    # Clopper and Pearson for 0 of n: the upper end solves (1 − p)^n = 0.025.
+    upper = 1 - 0.025 ** (1 / 50)
+    expected = (0.0, upper) if solved == 0 else (1 - upper, 1.0)
+    estimate = success_rate([evaluation([solved] * 50)])
+    assert ends(estimate) == pytest.approx(expected)
+    assert "exact binomial" in estimate.covers
+
+
+def test_a_difference_is_paired_by_task() -> None:
+    first, second = random_evaluation(1), random_evaluation(1)
+    rng = np.random.default_rng(5)
+    second = Outcomes(second.tasks, np.minimum(4, second.successes + rng.binomial(1, 0.3, 200)), second.episodes)
+    estimate = difference([second], [first])
+    per_task = (second.successes - first.successes) / 4
+    assert estimate.value == pytest.approx(per_task.mean())
+    assert ends(estimate) == pytest.approx(normal_interval(per_task), abs=0.004)
+    # Unpaired, the tasks' difficulty would drown it.
+    variances = [np.var(o.successes / 4, ddof=1) for o in (first, second)]
+    unpaired = Z * math.sqrt(sum(variances) / 200)
+    low, high = ends(estimate)
+    assert (high - low) / 2 < unpaired / 3
+    assert estimate.above_zero and not estimate.below_zero
+
+
+def test_a_difference_changes_its_sign_with_the_order() -> None:
+    first, second = random_evaluation(1, mean=0.3), random_evaluation(2, mean=0.5)
+    forward, backward = difference([second], [first]), difference([first], [second])
+    assert forward.value == pytest.approx(-backward.value)
+    assert forward.above_zero and backward.below_zero
+
+
+def test_equal_evaluations_admit_no_interval() -> None:
+    estimate = difference([evaluation([4, 4])], [evaluation([4, 4])])
+    assert estimate == Estimate(0.0, None, "no interval: the difference is the same on every task")
+    assert not estimate.above_zero and not estimate.below_zero
+
+
+def test_several_seeds_give_students_interval_over_seeds() -> None:
+    # Rates 0.2, 0.4, 0.6: mean 0.4, standard deviation 0.2; t quantile with 2 degrees of freedom 4.302653.
+    estimate = success_rate([evaluation([1, 1, 1, 1, 1], 5), evaluation([2] * 5, 5), evaluation([3] * 5, 5)])
+    half = 4.302653 * 0.2 / math.sqrt(3)
+    assert estimate.value == pytest.approx(0.4)
+    assert ends(estimate) == (0.0, pytest.approx(0.4 + half)) and 0.4 - half < 0
+    assert "3 seeds" in estimate.covers
+
+
+def test_several_seeds_are_paired_by_seed() -> None:
+    # Differences 0.1, 0.2, 0.3: mean 0.2, standard deviation 0.1, although the seeds themselves lie far apart.
+    base = [evaluation([n] * 10, 10) for n in (1, 4, 6)]
+    other = [evaluation([n] * 10, 10) for n in (2, 6, 9)]
+    estimate = difference(other, base)
+    half = 4.302653 * 0.1 / math.sqrt(3)
+    assert estimate.value == pytest.approx(0.2)
+    assert ends(estimate) == pytest.approx((0.2 - half, 0.2 + half))
+
+
+def test_seeds_that_all_agree_admit_no_interval() -> None:
+    estimate = success_rate([evaluation([1, 3]), evaluation([2, 2])])
+    assert estimate.interval is None and "2 seeds" in estimate.covers
+
+
+def test_a_difference_needs_partners_and_the_same_tasks() -> None:
+    with pytest.raises(ExperimentError, match="cannot be paired"):
+        difference([evaluation([1])], [evaluation([1]), evaluation([1])])
+    with pytest.raises(ExperimentError, match="different tasks"):
+        difference([evaluation([1, 2])], [evaluation([1, 2, 3])])
+
+
+def test_improvement_pools_the_episodes_of_all_seeds_by_task() -> None:
+    start = [random_evaluation(seed, mean=0.2) for seed in (1, 2)]
+    final = [random_evaluation(seed, mean=0.5) for seed in (3, 4)]
+    estimate = improvement(final, start)
+    per_task = np.sum([o.successes for o in final], axis=0) / 8 - np.sum([o.successes for o in start], axis=0) / 8
+    assert estimate.value == pytest.approx(per_task.mean())
+    assert ends(estimate) == pytest.approx(normal_interval(per_task), abs=0.006)
+    assert estimate.above_zero
+
+
+def test_a_report_can_be_made_again() -> None:
+    outcomes = random_evaluation(0)
+    assert success_rate([outcomes]) == success_rate([outcomes])

@@ -1,0 +1,1 @@
+"""Scripts that only developers of the package run; they are not installed."""

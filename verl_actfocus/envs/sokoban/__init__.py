@@ -1,0 +1,1 @@
+"""Sokoban: `env` plays, `rooms` generates, `expert` solves."""

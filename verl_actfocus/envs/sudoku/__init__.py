@@ -1,0 +1,1 @@
+"""Sudoku: `env` plays, `grid` holds the rules of a grid, `expert` solves."""

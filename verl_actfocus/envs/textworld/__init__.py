@@ -1,0 +1,1 @@
+"""TextWorld's generated games: `env` plays, `expert` walks through."""

@@ -1,0 +1,229 @@
+"""One episode as a conversation: the turn protocol shared by rollout, evaluation, play and demonstrations.
+
+``Episode`` stands between a text environment and whatever writes the responses. It knows nothing of tokens or
+models: it hands out messages, takes decoded responses, keeps the budgets, and says why an episode ended. The
+rules it keeps (He et al. 2026, App. C; what the paper leaves open is decided here):
+
+* A response outside the grammar executes nothing and earns the format penalty.
+* Of more actions than a turn allows, the first ones are executed and the rest ignored, as in the RAGEN code
+  that the paper builds on. The turn stays valid.
+* Execution stops at the first action the environment refuses, since later actions were chosen for a state
+  that never came about. Such a turn is invalid, so half an answer is never paid as a whole one: the accepted
+  actions keep the rewards they earned (they happened, and later rewards build on them) and the format penalty
+  takes the place of whatever reward the environment attached to the refusal. A refused action does not count
+  as executed.
+* A response cut off by the length limit is invalid whatever it holds, and ends the episode.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from verl_actfocus.envs.base import EpisodeLimits, StepInfo, TextEnv
+from verl_actfocus.episodes.outcomes import EnvironmentFailure, StopReason, TurnResult
+from verl_actfocus.episodes.parsing import ParsedResponse, parse_response
+from verl_actfocus.episodes.prompts import THINK_OPEN, Message, system_message, user_message
+
+
+class Episode:
+    """A conversation between a policy and a text environment.
+
+    Args:
+        env: Environment; the episode resets and steps it, the caller closes it.
+        limits: Budgets of the episode.
+        format_penalty: Reward added on an invalid turn (He et al. 2026, App. C: -0.1).
+        prefill: Text the caller puts before every response.
+
+    Attributes:
+        observation: Text of the current state.
+        info: What the environment reported with the last accepted action (of ``reset`` before the first).
+        turn_rewards: Reward of every turn so far.
+        stop_reason: Why the episode ended; ``None`` while it runs or before ``reset``.
+        error: The environment's failure, if ``stop_reason`` is ``ENVIRONMENT_ERROR``.
+
+    Example:
+        >>> from verl_actfocus.envs import registry
+        >>> episode = Episode(registry.make("frozenlake"), registry.spec("frozenlake").limits)
+        >>> system, user = episode.reset(seed=7)
+        >>> result = episode.respond("The goal is to the right.</think><answer>Right</answer>")
+    """
+
+    def __init__(
+        self, env: TextEnv, limits: EpisodeLimits, *, format_penalty: float = -0.1, prefill: str = THINK_OPEN
+    ) -> None:
+        if not format_penalty <= 0:
+            raise ValueError(f"format_penalty is {format_penalty}: a penalty is zero or negative, e.g. -0.1")
+        self.env = env
+        self.limits = limits
+        self.format_penalty = format_penalty
+        self.prefill = prefill
+        self._ready = False
+        self._start(None)
+
+    def _start(self, seed: int | None) -> None:
+        self._seed = seed
+        self.observation = ""
+        self.info: Mapping[str, Any] = {}
+        self.turn_rewards: list[float] = []
+        self.actions_used = 0
+        self.stop_reason: StopReason | None = None
+        self.error: EnvironmentFailure | None = None
+
+    @property
+    def turn(self) -> int:
+        """Number of responses taken so far."""
+        return len(self.turn_rewards)
+
+    @property
+    def done(self) -> bool:
+        """Whether the episode has ended."""
+        return self.stop_reason is not None
+
+    @property
+    def total_reward(self) -> float:
+        """Sum of the turn rewards."""
+        return math.fsum(self.turn_rewards)
+
+    @property
+    def success(self) -> bool:
+        """Whether the environment reported the task solved."""
+        return self.stop_reason is StopReason.SUCCESS
+
+    @property
+    def outcomes(self) -> dict[str, bool]:
+        """What the environment declares beyond success (``TextEnv.outcomes``), as of the last accepted action."""
+        return {name: bool(self.info.get(name, False)) for name in self.env.outcomes}
+
+    def reset(self, seed: int | None) -> list[Message]:
+        """Begin a new episode.
+
+        Args:
+            seed: Seed handed to the environment's ``reset``; the same seed gives the same task.
+
+        Returns:
+            The system message and the first user message; an empty list if the environment failed (``done``
+            is then true and ``error`` says how).
+        """
+        self._start(seed)
+        self._ready = True
+        try:
+            self.observation, self.info = self.env.reset(seed=seed)
+        except Exception as exception:  # any: recorded, counted, not trained on
+            self._fail(exception, action=None)
+            return []
+        return [{"role": "system", "content": system_message(self.env)}, self._user_message()]
+
+    def respond(self, text: str, *, cut_off: bool = False) -> TurnResult:
+        """Take one response and run its actions.
+
+        Args:
+            text: Decoded response without the prefill and without end-of-turn special tokens.
+            cut_off: Whether generation stopped at the length limit rather than at the end of the turn.
+
+        Returns:
+            The outcome of the turn.
+
+        Raises:
+            RuntimeError: If the episode has ended or was never reset.
+        """
+        if not self._ready or self.stop_reason is not None:
+            state = f"has ended ({self.stop_reason.value})" if self.stop_reason else "has not begun"
+            raise RuntimeError(f"Episode.respond: the episode {state}; call reset(seed) first")
+        if cut_off:
+            parsed = ParsedResponse(False, text, [], f"cut off at {self.limits.response_tokens} tokens")
+            self.stop_reason = StopReason.RESPONSE_CUT
+        else:
+            parsed = parse_response(text, prefill=self.prefill)
+        executed, reward, effective, refused = self._execute(parsed.actions)
+        problem = parsed.problem or refused
+        if problem is not None:
+            reward += self.format_penalty
+        self.turn_rewards.append(reward)
+        self._check_budgets()
+        return TurnResult(
+            reward=reward,
+            valid=problem is None and self.error is None,
+            problem=problem,
+            actions=executed,
+            effective_actions=effective,
+            stop_reason=self.stop_reason,
+            next_message=None if self.done else self._user_message(),
+        )
+
+    def stop(self, reason: StopReason) -> None:
+        """End a running episode from outside, e.g. with ``CONTEXT_FULL`` when its next prompt does not fit.
+
+        Args:
+            reason: Recorded as ``stop_reason``.
+
+        Raises:
+            RuntimeError: If the episode has ended or was never reset.
+        """
+        if not self._ready or self.stop_reason is not None:
+            raise RuntimeError(f"Episode.stop({reason.value}): no episode is running")
+        self.stop_reason = reason
+
+    def _execute(self, actions: list[str]) -> tuple[list[str], float, int, str | None]:
+        """Run actions up to the budgets, the end of the task or the first refusal.
+
+        Returns:
+            The executed actions, the sum of their rewards, how many changed the state, and what was refused.
+        """
+        budget = self.limits.actions - self.actions_used
+        if self.limits.actions_per_turn is not None:
+            budget = min(budget, self.limits.actions_per_turn)
+        executed: list[str] = []
+        rewards: list[float] = []
+        effective = 0
+        refused = None
+        for action in actions[:budget]:
+            try:
+                step_reward, over, info = self._checked_step(action)
+            except Exception as exception:  # any: recorded, counted, not trained on
+                self._fail(exception, action=action)
+                break
+            if not info["valid"]:
+                refused = f"the environment refuses the action {action!r}"
+                break
+            self.info = info
+            self.actions_used += 1
+            executed.append(action)
+            rewards.append(step_reward)
+            effective += bool(info["effective"])
+            if over or info["success"]:
+                self.stop_reason = StopReason.SUCCESS if info["success"] else StopReason.TERMINATED
+                break
+        return executed, math.fsum(rewards), effective, refused
+
+    def _checked_step(self, action: str) -> tuple[float, bool, Mapping[str, Any]]:
+        """Step the environment; return reward, whether the task is over, and info, or raise if one is unusable."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        missing = {*StepInfo.__required_keys__, *self.env.outcomes} - info.keys()
+        if missing:
+            raise KeyError(f"{type(self.env).__name__}.step: info lacks {sorted(missing)}")
+        if not math.isfinite(reward):
+            raise ValueError(f"{type(self.env).__name__}.step: reward {reward} is not finite")
+        self.observation = observation
+        return float(reward), terminated or truncated, info
+
+    def _check_budgets(self) -> None:
+        if self.stop_reason is not None:
+            return
+        if self.actions_used >= self.limits.actions:
+            self.stop_reason = StopReason.ACTION_LIMIT
+        elif self.turn >= self.limits.turns:
+            self.stop_reason = StopReason.TURN_LIMIT
+
+    def _fail(self, exception: Exception, *, action: str | None) -> None:
+        self.error = EnvironmentFailure(
+            type=type(exception).__name__, message=str(exception), seed=self._seed, action=action
+        )
+        self.stop_reason = StopReason.ENVIRONMENT_ERROR
+
+    def _user_message(self) -> Message:
+        previous_reward = self.turn_rewards[-1] if self.turn_rewards else None
+        actions_left = self.limits.actions - self.actions_used
+        content = user_message(self.turn + 1, self.observation, previous_reward, actions_left, self.limits)
+        return {"role": "user", "content": content}

@@ -1,0 +1,74 @@
+"""Metrics that veRL's ``file`` logger writes, one JSON object per line, and the merge over the attempts of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+from verl_actfocus.experiments.errors import ExperimentError
+
+#: Metric name → value.
+Metrics: TypeAlias = dict[str, float]
+
+
+class MetricsTail:
+    """Reads a metrics file while it grows.
+
+    Args:
+        path: the file; it may not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self._line = 0
+
+    def new_records(self) -> Iterator[tuple[int, Metrics]]:
+        """Yield (step, metrics) of every complete line that was not read before; an unfinished line is left for later.
+
+        Raises:
+            ExperimentError: a complete line is no metrics record.
+        """
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self._offset += len(line)
+                self._line += 1
+                yield self._parse(line)
+
+    def _parse(self, line: bytes) -> tuple[int, Metrics]:
+        try:
+            record = json.loads(line)
+            return int(record["step"]), record["data"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ExperimentError(f"{self._path}, line {self._line}: not a metrics record: {line[:80]!r}") from error
+
+
+def merge_attempts(attempts: Iterable[Path]) -> dict[int, Metrics]:
+    """Merge the metrics of a run's attempts; what a later one did stands.
+
+    An attempt that resumes from a checkpoint repeats the steps behind it, so what earlier attempts wrote about those is
+    dropped. The step it resumes at keeps its training metrics and gets the evaluation that veRL repeats on resuming.
+
+    Args:
+        attempts: metrics files, oldest first.
+
+    Returns:
+        Step → metrics, ascending.
+    """
+    merged: dict[int, Metrics] = {}
+    for path in attempts:
+        records = list(MetricsTail(path).new_records())
+        if not records:
+            continue
+        first = records[0][0]
+        merged = {step: metrics for step, metrics in merged.items() if step <= first}
+        for step, metrics in records:
+            merged[step] = {**merged.get(step, {}), **metrics}
+    return dict(sorted(merged.items()))

@@ -1,0 +1,100 @@
+"""Learning curves of a table: the picture, and the difference to the baseline at every evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from verl_actfocus.experiments.report.figures import Line
+from verl_actfocus.experiments.report.plots import COLOURS, MARKERS, draw_success, finish, png
+from verl_actfocus.experiments.results import Outcomes
+from verl_actfocus.experiments.specification import Table
+from verl_actfocus.experiments.statistics import difference
+
+_COLUMNS_OF_PLOTS = 3
+
+
+def step_differences(table: Table, made: Sequence[Line]) -> list[dict[str, object]]:
+    """Compare every variant with the baseline at every evaluation.
+
+    Args:
+        table: the table.
+        made: its lines.
+
+    Returns:
+        A row for each line but the baseline's and each step at which finished runs of both with the same seed were
+        evaluated: the mean difference of success, variant − baseline, its interval, and how many seeds are behind it.
+        The last step is the difference in the table.
+
+    Raises:
+        ExperimentError: the evaluations were made on different tasks.
+    """
+    baselines = {(id(line.cell.row), line.cell.size): line for line in made if line.cell.variant == table.baseline}
+    rows: list[dict[str, object]] = []
+    for line in made:
+        baseline = baselines.get((id(line.cell.row), line.cell.size), line)
+        if baseline is line:
+            continue
+        own, other = _by_step(line), _by_step(baseline)
+        for step in sorted(own.keys() & other.keys()):
+            seeds = sorted(own[step].keys() & other[step].keys())
+            if not seeds:
+                continue
+            estimate = difference([own[step][seed] for seed in seeds], [other[step][seed] for seed in seeds])
+            low, high = estimate.interval or (None, None)
+            rows.append(
+                {
+                    **line.key,
+                    "baseline": table.baseline,
+                    "step": step,
+                    "difference": estimate.value,
+                    "low": low,
+                    "high": high,
+                    "seeds": len(seeds),
+                    "interval": estimate.covers,
+                }
+            )
+    return rows
+
+
+def _by_step(line: Line) -> dict[int, dict[int, Outcomes]]:
+    """Step → seed → outcomes of the evaluation."""
+    evaluations: dict[int, dict[int, Outcomes]] = {}
+    for run in line.runs:
+        for step, outcomes in run.outcomes(line.cell.row.outcome).items():
+            evaluations.setdefault(step, {})[run.seed] = outcomes
+    return evaluations
+
+
+def picture(table: Table, made: Sequence[Line]) -> bytes:
+    """Draw success over training steps, a plot for each row and model size with finished runs.
+
+    Args:
+        table: the table.
+        made: its lines; there is a finished run among them.
+
+    Returns:
+        A PNG file.
+    """
+    panels: dict[tuple[int, str], list[Line]] = {}
+    for line in made:
+        if line.runs:
+            panels.setdefault((id(line.cell.row), line.cell.size), []).append(line)
+    columns = min(_COLUMNS_OF_PLOTS, len(panels))
+    height = -(-len(panels) // columns)
+    # Wide enough for the title, however few the plots.
+    figure = Figure(figsize=(max(6.4, 4.6 * columns), 3.8 * height), layout="constrained")
+    for position, panel in enumerate(panels.values(), start=1):
+        axes = figure.add_subplot(height, columns, position)
+        for line in panel:
+            index = list(table.variants).index(line.cell.variant)
+            label = (
+                f"{table.variants[line.cell.variant].label} ({len(line.runs)} seed{'s' if len(line.runs) > 1 else ''})"
+            )
+            runs = [run.outcomes(line.cell.row.outcome) for run in line.runs]
+            draw_success(axes, runs, label, COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
+        finish(axes, ", ".join(panel[0].place), "success rate (%)")
+        axes.set_ylim(bottom=0)
+    figure.suptitle(f"{table.title} (bands: 95 % CI)")
+    return png(figure)

@@ -1,0 +1,153 @@
+"""The numbers of a table: estimates with intervals from the runs that have finished, beside the paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+
+from verl_actfocus.envs import registry
+from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.grid import Cell, distinct_runs, folder_of
+from verl_actfocus.experiments.results import Outcomes, RunResult
+from verl_actfocus.experiments.specification import Quantity, Table
+from verl_actfocus.experiments.statistics import Estimate, difference, mean_over_seeds, success_rate
+
+#: Metrics of the first training step, whose rollout is the untrained model's.
+_TOKENS, _ACTION_SHARE = "rollout/response_length", "actfocus/token_share/action"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of a table: a variant in a row, for one model size.
+
+    The two numbers are final and peak success, or tokens per trajectory and share of action tokens. A number that was
+    not measured is None: its cell stays blank.
+    """
+
+    cell: Cell
+    #: Model size → the paper's two numbers; several sizes where ours has no counterpart.
+    paper: dict[str, list[float | None]]
+    #: The finished runs.
+    runs: tuple[RunResult, ...] = ()
+    first: Estimate | None = None
+    second: Estimate | None = None
+    #: First number of this variant minus that of the baseline, over the seeds that both have.
+    difference: Estimate | None = None
+    #: Seeds behind `difference`.
+    paired_seeds: tuple[int, ...] = ()
+    #: Runs that are not finished.
+    missing: int = 0
+
+    @property
+    def key(self) -> dict[str, object]:
+        """What the line is, as columns of a file."""
+        row = self.cell.row
+        return {
+            "environment": row.env,
+            "algorithm": row.algorithm,
+            "outcome": row.outcome,
+            "model": self.cell.size,
+            "variant": self.cell.variant,
+        }
+
+    @property
+    def place(self) -> list[str]:
+        """Environment and model size for people."""
+        row = self.cell.row
+        name = registry.spec(row.env).id.split("/")[1].rsplit("-", 1)[0]
+        return [f"{name}, {row.algorithm.upper()}{', ' + row.label if row.label else ''}", self.cell.size]
+
+
+def lines(table: Table, chosen: Sequence[Cell]) -> list[Line]:
+    """Compute the lines of a table.
+
+    Args:
+        table: the table.
+        chosen: its cells.
+
+    Returns:
+        A line for each cell, in the same order.
+
+    Raises:
+        ExperimentError: runs were made with other settings or not evaluated on the same tasks, or their files
+            contradict each other.
+    """
+    finished = {
+        run.folder: RunResult.read(run.folder) for run in distinct_runs(chosen) if folder_of(run).done is not None
+    }
+    made = []
+    for cell in chosen:
+        base = next(
+            (c for c in chosen if c.row is cell.row and c.size == cell.size and c.variant == table.baseline), cell
+        )
+        others = () if base is cell else _of(base, finished)
+        made.append(_line(table, cell, _of(cell, finished), others))
+    return made
+
+
+def _line(table: Table, cell: Cell, runs: tuple[RunResult, ...], baseline: tuple[RunResult, ...]) -> Line:
+    paper = _paper(cell)
+    missing = len(cell.runs) - len(runs)
+    if not runs:
+        return Line(cell=cell, paper=paper, missing=missing)
+    if table.quantity is Quantity.action_tokens:
+        return Line(
+            cell=cell,
+            paper=paper,
+            runs=runs,
+            missing=missing,
+            first=mean_over_seeds([_at_first_step(run, _TOKENS) for run in runs]),
+            second=mean_over_seeds([_at_first_step(run, _ACTION_SHARE) for run in runs]),
+        )
+    estimate, seeds = _difference(cell, runs, baseline)
+    return Line(
+        cell=cell,
+        paper=paper,
+        runs=runs,
+        missing=missing,
+        first=success_rate([_final(run, cell) for run in runs]),
+        second=success_rate([_peak(run, cell) for run in runs]),
+        difference=estimate,
+        paired_seeds=seeds,
+    )
+
+
+def _paper(cell: Cell) -> dict[str, list[float | None]]:
+    numbers = {size: values[cell.variant] for size, values in cell.row.paper.items() if cell.variant in values}
+    return {cell.size: numbers[cell.size]} if cell.size in numbers else numbers
+
+
+def _of(cell: Cell, finished: Mapping[Path, RunResult]) -> tuple[RunResult, ...]:
+    return tuple(finished[run.folder] for run in cell.runs if run.folder in finished)
+
+
+def _difference(
+    cell: Cell, runs: Sequence[RunResult], baseline: Sequence[RunResult]
+) -> tuple[Estimate | None, tuple[int, ...]]:
+    own, base = ({run.seed: _final(run, cell) for run in group} for group in (runs, baseline))
+    seeds = tuple(sorted(own.keys() & base.keys()))
+    if not seeds:
+        return None, ()
+    return difference([own[seed] for seed in seeds], [base[seed] for seed in seeds]), seeds
+
+
+def _final(run: RunResult, cell: Cell) -> Outcomes:
+    outcomes = run.outcomes(cell.row.outcome)
+    return outcomes[max(outcomes)]
+
+
+def _peak(run: RunResult, cell: Cell) -> Outcomes:
+    return max(run.outcomes(cell.row.outcome).values(), key=attrgetter("rate"))
+
+
+def _at_first_step(run: RunResult, metric: str) -> float:
+    values = dict(zip(*run.series(metric), strict=True))
+    if 1 not in values:
+        # veRL saves the checkpoint of a step, evaluates, and writes the step's metrics last.
+        raise ExperimentError(
+            f"{run.folder.path} has no {metric} of step 1: it was interrupted after the step's checkpoint and before "
+            "its metrics, and resumed behind it; delete the folder, the same command then makes the run again"
+        )
+    return values[1]

@@ -1,0 +1,150 @@
+"""Writes the report of a comparison: ``report.md``, ``learning_curves.png`` and the self-contained ``report.html``."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.report import summary as numbers
+from verl_actfocus.experiments.report.plots import learning_curves
+from verl_actfocus.experiments.report.provenance import Row, made_with, wall_times
+from verl_actfocus.experiments.report.steps import checks, run_times, step_times
+from verl_actfocus.experiments.report.summary import Summary
+from verl_actfocus.experiments.report.trajectories import Trajectory, sample, scale_of
+from verl_actfocus.experiments.runs import METHOD_KEYS
+
+#: Name of the picture in the report's folder.
+PICTURE = "learning_curves.png"
+#: What a reader wants to know about the conditions → the settings that say it.
+_CONDITIONS = {
+    "model": ("actor_rollout_ref.model.path",),
+    "prompts × trajectories per step": ("data.train_batch_size", "actor_rollout_ref.rollout.n"),
+    "mini-batch (prompts)": ("actor_rollout_ref.actor.ppo_mini_batch_size",),
+    "learning rate of the policy": ("actor_rollout_ref.actor.optim.lr",),
+    "clip range: low, high": (
+        "actor_rollout_ref.actor.clip_ratio_low",
+        "actor_rollout_ref.actor.clip_ratio_high",
+    ),
+    "entropy coefficient": ("actor_rollout_ref.actor.entropy_coeff",),
+    "sampling temperature: training, evaluation": (
+        "actor_rollout_ref.rollout.temperature",
+        "actor_rollout_ref.rollout.val_kwargs.temperature",
+    ),
+    "evaluation tasks × episodes": ("data.environment.val_size", "actor_rollout_ref.rollout.val_kwargs.n"),
+    "share of prompt groups trained on": ("algorithm.actfocus.keep_groups",),
+}
+_SECTIONS = {"episode limits": "data.environment.limits.", "environment options": "data.environment.kwargs."}
+_BETA, _SIGNAL = "algorithm.actfocus.beta", "algorithm.actfocus.signal"
+
+
+def write_report(summary: Summary, out: Path) -> list[Path]:
+    """Write the report of a comparison.
+
+    Args:
+        summary: its numbers, see `verl_actfocus.experiments.report.summary.summarise`.
+        out: folder of the comparison, where the report goes.
+
+    Returns:
+        The files written: Markdown, HTML and the picture.
+
+    Raises:
+        ExperimentError: the runs' files contradict each other.
+    """
+    identity = summary.runs[0].identity
+    title = f"{identity['algorithm'].upper()} on {identity['env']}, {identity['steps']} steps"
+    picture = learning_curves(summary, title)
+    trajectories = [trajectory for method in summary.methods for trajectory in sample(method.runs[0])]
+    context = {
+        "title": title,
+        "summary": summary,
+        "numbers": numbers,
+        "conditions": _conditions(summary),
+        "step_times": step_times(summary),
+        "run_times": run_times(summary),
+        "checks": checks(summary),
+        "made_with": [*made_with(summary.runs), *wall_times(summary.runs)],
+        "picture_name": PICTURE,
+        "picture_data": base64.b64encode(picture).decode("ascii"),
+        "trajectories": trajectories,
+        "headline": _headline,
+        "scale": scale_of(trajectories),
+        "commands": [*_compare_command(summary, out), f"actfocus report {shlex.quote(str(out))}"],
+    }
+    files = {PICTURE: picture}
+    for name in ("report.md", "report.html"):
+        files[name] = _render(name, context).encode("utf-8")
+    for name, content in files.items():
+        (out / name).write_bytes(content)
+    return [out / "report.md", out / "report.html", out / PICTURE]
+
+
+def _render(name: str, context: dict[str, Any]) -> str:
+    environment = Environment(
+        loader=PackageLoader("verl_actfocus.experiments.report"),
+        autoescape=name.endswith(".html"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name).render(context)
+
+
+def _compare_command(summary: Summary, out: Path) -> list[str]:
+    """The command that makes all these runs again, or continues them; none for runs that no comparison makes."""
+    runs = [*summary.runs, *summary.unfinished]
+    seeds = {run.seed for run in runs}
+    if min(seeds) > 0:
+        return []
+    run = runs[0].identity
+    methods = " ".join(numbers.baseline_first(run.method for run in runs))
+    extra = " ".join(["", "--", shlex.join(run["extra"])]) if run["extra"] else ""
+    return [
+        f"actfocus compare --algorithm {run['algorithm']} --env {run['env']} --steps {run['steps']} "
+        f"--seeds {1 + max(seeds)} --methods {methods} --profile {run['profile']} --out {shlex.quote(str(out))}{extra}"
+    ]
+
+
+def _headline(trajectory: Trajectory) -> str:
+    """What a trajectory is, in a line."""
+    episode = trajectory.episode
+    end = f", end: {episode['stop_reason']}" if "stop_reason" in episode else ""
+    task = f", task {episode['seed']}" if "seed" in episode else ""
+    return (
+        f"{numbers.label(trajectory.method)}, seed {trajectory.seed}, step {trajectory.step}{task}: "
+        f"reward {trajectory.reward:+.2f}{end}"
+    )
+
+
+def _conditions(summary: Summary) -> list[Row]:
+    """What the runs have in common, then what makes the methods."""
+    settings = summary.runs[0].folder.settings
+    rows = []
+    for name, keys in _CONDITIONS.items():
+        missing = [key for key in keys if key not in settings]
+        if missing:
+            raise ExperimentError(f"{summary.runs[0].folder.path}/run.json lacks the settings {', '.join(missing)}")
+        between = " × " if "×" in name else ", "
+        rows.append(Row(name, [between.join(_readable(settings[key]) for key in keys)]))
+    for name, prefix in _SECTIONS.items():
+        values = [f"{key.removeprefix(prefix)} {value}" for key, value in settings.items() if key.startswith(prefix)]
+        if values:
+            rows.append(Row(name, [", ".join(values)]))
+    rows.append(Row("overrides of the user", [" ".join(summary.runs[0].identity["extra"]) or "none"]))
+    for method in summary.methods:
+        own = method.runs[0].folder.settings
+        # Without β, no weight depends on the signal.
+        idle = {_SIGNAL} if own[_BETA] == 0 else set()
+        shown = [key for key in METHOD_KEYS if own[key] is not None and key not in idle]
+        rows.append(Row(f"weights of {method.label}", [", ".join(f"{key.split('.')[-1]} {own[key]}" for key in shown)]))
+    return rows
+
+
+def _readable(value: Any) -> str:
+    """A setting for people; the packaged models are named by reference."""
+    return re.sub(r"\$\{actfocus\.model:(\w+)\}/model", r"\1, packaged", str(value))

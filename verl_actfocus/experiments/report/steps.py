@@ -1,0 +1,85 @@
+"""What the steps of runs cost, and whether anything went wrong in them, as the rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import median
+
+from verl_actfocus.experiments.report.provenance import Row
+from verl_actfocus.experiments.report.summary import MethodSummary, Summary
+from verl_actfocus.experiments.results import RunResult
+
+#: Timers that hold other timers; the rest are parts of a step.
+_STEP, _TESTING = "step", "testing"
+#: Metric → name; counts are summed over steps and runs.
+_COUNTS = {
+    "rollout/excluded_trajectories": "trajectories excluded from training",
+    "val/excluded_trajectories": "excluded evaluation episodes",
+    "actfocus/skipped_updates": "skipped optimizer steps",
+}
+_PROBABILITIES = "training/rollout_probs_diff_max"
+
+
+def step_times(summary: Summary) -> list[Row]:
+    """Seconds per training step of each phase and of the whole step: median and, in brackets, least of all steps."""
+    columns = [_seconds(method) for method in summary.methods]
+    names = {name for column in columns for name in column} - {_STEP, _TESTING}
+    longest_first = sorted(names, key=lambda name: (-max(median(column.get(name, [0.0])) for column in columns), name))
+    return [
+        Row("whole step" if name == _STEP else name, [_median_and_least(column.get(name, [])) for column in columns])
+        for name in [*longest_first, _STEP]
+    ]
+
+
+def run_times(summary: Summary) -> list[Row]:
+    """Seconds per run for each method, mean over its runs."""
+    rows: dict[str, list[str]] = {}
+    for method in summary.methods:
+        parts = [_parts(run) for run in method.runs]
+        for name in parts[0]:
+            rows.setdefault(name, []).append(f"{sum(part[name] for part in parts) / len(parts):.1f}")
+    return [Row(name, cells) for name, cells in rows.items()]
+
+
+def checks(summary: Summary) -> list[Row]:
+    """What should be zero or tiny, for each method over all its runs; empty where a run does not record it."""
+    rows = [
+        Row(label, [_cell(_values(method, metric), lambda values: f"{sum(values):g}") for method in summary.methods])
+        for metric, label in _COUNTS.items()
+    ]
+    largest = [
+        _cell(_values(method, _PROBABILITIES), lambda values: f"{max(values):.1e}") for method in summary.methods
+    ]
+    return [*rows, Row("largest difference of a token's probability, rollout and forward pass", largest)]
+
+
+def _seconds(method: MethodSummary) -> dict[str, list[float]]:
+    """Phase → seconds in each step of all runs."""
+    together: dict[str, list[float]] = {}
+    for run in method.runs:
+        for name, seconds in run.phase_seconds().items():
+            together.setdefault(name, []).extend(seconds)
+    return together
+
+
+def _median_and_least(seconds: Sequence[float]) -> str:
+    return f"{median(seconds):.2f} ({min(seconds):.2f})" if seconds else ""
+
+
+def _parts(run: RunResult) -> dict[str, float]:
+    phases, whole = run.phase_seconds(), run.folder.seconds()
+    steps, testing = sum(phases.get(_STEP, [])), sum(phases.get(_TESTING, []))
+    return {
+        "all steps": steps,
+        "evaluations after steps": testing,
+        "the rest: start-up, first evaluation, repeated steps": whole - steps - testing,
+        "whole run": whole,
+    }
+
+
+def _values(method: MethodSummary, metric: str) -> list[float]:
+    return [value for run in method.runs for value in run.series(metric)[1]]
+
+
+def _cell(values: list[float], words: Callable[[list[float]], str]) -> str:
+    return words(values) if values else ""

@@ -1,0 +1,244 @@
+"""Writes a table: Markdown, CSV and LaTeX, the evaluations of every run and what compares them step by step."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from tabulate import tabulate
+
+from verl_actfocus.experiments.grid import Request, cells
+from verl_actfocus.experiments.report.curves import picture, step_differences
+from verl_actfocus.experiments.report.figures import Line, lines
+from verl_actfocus.experiments.report.provenance import made_with
+from verl_actfocus.experiments.report.summary import points
+from verl_actfocus.experiments.results import RunResult
+from verl_actfocus.experiments.specification import Quantity, Table
+from verl_actfocus.experiments.statistics import Estimate
+
+#: Quantity of a table → names of its two numbers.
+NUMBERS = {
+    Quantity.success: ("final", "peak"),
+    Quantity.action_tokens: ("tokens per trajectory", "share of action tokens"),
+}
+
+
+def write_table(request: Request, folder: Path) -> list[Path]:
+    """Write a table from the runs that have finished; what has not stays blank.
+
+    Args:
+        request: the table, its profile and the runs.
+        folder: where the files go. Of every table ``<table>-<profile>.md``, ``.tex``, ``.csv`` (a row for each number)
+            and ``-runs.csv`` (every evaluation of every run); of a table of success ``-steps.csv``, too (the difference
+            to the baseline at every evaluation), and ``.png`` once a run has finished (the learning curves).
+
+    Returns:
+        The files written.
+
+    Raises:
+        ExperimentError: the files of a run contradict each other.
+    """
+    chosen = cells(request)
+    made = lines(request.table, chosen)
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = f"{request.table.name}-{request.profile_name}"
+    contents: dict[str, bytes] = {}
+    if request.table.quantity is Quantity.success and any(line.runs for line in made):
+        contents[f"{stem}.png"] = picture(request.table, made)
+    header, body = _readable(request.table, made)
+    contents[f"{stem}.md"] = _markdown(request, made, header, body, f"{stem}.png" in contents).encode()
+    contents[f"{stem}.tex"] = _latex(request, header, body).encode()
+    contents[f"{stem}.csv"] = _csv(_numbers(request.table, made)).encode()
+    contents[f"{stem}-runs.csv"] = _csv(_evaluations(made)).encode()
+    if request.table.quantity is Quantity.success:
+        contents[f"{stem}-steps.csv"] = _csv(step_differences(request.table, made)).encode()
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return [folder / name for name in contents]
+
+
+def command(request: Request) -> str:
+    """Return the command line that makes the table."""
+    words = ["actfocus", "reproduce", request.table.name, "--profile", request.profile_name]
+    words += ["--seeds", str(request.seeds), *(["--only", *request.only] if request.only else [])]
+    return shlex.join([*words, *(["--", *request.extra] if request.extra else [])])
+
+
+def _readable(table: Table, made: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
+    """Header and cells for people."""
+    base = table.variants[table.baseline].label
+    if table.quantity is Quantity.action_tokens:
+        header = ["environment", "model", "paper: tokens, action share", "tokens", "action share (%)", "seeds"]
+        rows = [
+            [*line.place, _paper(line, "{:.0f}, {:.1f} %"), _plain(line.first), _percent(line.second), _seeds(line)]
+            for line in made
+        ]
+        return header, rows
+    header = ["environment", "model", "weighting", "paper: final (peak)", "final", "peak", f"final − {base}", "seeds"]
+    rows = [
+        [
+            *line.place,
+            table.variants[line.cell.variant].label,
+            _paper(line, "{:.1f} ({:.1f})"),
+            _percent(line.first),
+            _percent(line.second),
+            _difference(line, table),
+            _seeds(line),
+        ]
+        for line in made
+    ]
+    return header, rows
+
+
+def _paper(line: Line, form: str) -> str:
+    """The paper's numbers; with the size where they are not for the size of the line."""
+    parts = []
+    for size, pair in line.paper.items():
+        numbers = form.format(*(_NotGiven() if value is None else value for value in pair))
+        parts.append(numbers if size == line.cell.size else f"{size} {numbers}")
+    return "; ".join(parts)
+
+
+class _NotGiven:
+    """A number that the paper does not give, whatever the format."""
+
+    def __format__(self, form: str) -> str:
+        return "–"
+
+
+def _seeds(line: Line) -> str:
+    return str(len(line.runs)) if line.runs else ""
+
+
+def _percent(estimate: Estimate | None) -> str:
+    return "" if estimate is None else _with_ends(estimate, 100.0)
+
+
+def _plain(estimate: Estimate | None) -> str:
+    return "" if estimate is None else _with_ends(estimate, 1.0)
+
+
+def _with_ends(estimate: Estimate, factor: float) -> str:
+    value = f"{factor * estimate.value:.1f}"
+    if estimate.interval is None:
+        return value
+    low, high = estimate.interval
+    return f"{value} [{factor * low:.1f}, {factor * high:.1f}]"
+
+
+def _difference(line: Line, table: Table) -> str:
+    if line.difference is None:
+        return ""
+    return f"{points(line.difference)}: {verdict(line.difference)}"
+
+
+def verdict(difference: Estimate) -> str:
+    """Say what an interval around a difference allows to say."""
+    if difference.interval is None:
+        return "no interval"
+    if difference.above_zero:
+        return "higher"
+    return "lower" if difference.below_zero else "not told apart"
+
+
+def _markdown(request: Request, made: Sequence[Line], header: list[str], body: list[list[str]], drawn: bool) -> str:
+    environment = Environment(
+        loader=PackageLoader("verl_actfocus.experiments.report"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    runs = list({run.folder.path: run for line in made for run in line.runs}.values())
+    estimates = [part for line in made for part in (line.first, line.second, line.difference) if part is not None]
+    return environment.get_template("table.md").render(
+        table=request.table,
+        profile=request.profile,
+        profile_name=request.profile_name,
+        grid=tabulate(body, header, tablefmt="pipe", disable_numparse=True),
+        intervals=list(dict.fromkeys(estimate.covers for estimate in estimates)),
+        steps=sorted({run.identity["steps"] for run in runs}),
+        seeds=sorted({run.seed for run in runs}),
+        unfinished=sum(line.missing for line in _distinct(made)),
+        picture=f"{request.table.name}-{request.profile_name}.png" if drawn else None,
+        made_with=made_with(runs) if runs else [],
+        hours=sum((run.folder.done or {})["seconds"] for run in runs) / 3600,
+        resumed=[f"{run.folder.path.parent.name}/{run.folder.path.name}" for run in runs if _attempts(run) > 1],
+        command=command(request),
+    )
+
+
+def _attempts(run: RunResult) -> int:
+    return int((run.folder.done or {})["attempts"])
+
+
+def _distinct(made: Sequence[Line]) -> list[Line]:
+    """One line for each set of runs: rows for two outcomes of the same episodes share theirs."""
+    return list({tuple(run.folder for run in line.cell.runs): line for line in made}.values())
+
+
+def _latex(request: Request, header: list[str], body: list[list[str]]) -> str:
+    unit = "success in %" if request.table.quantity is Quantity.success else "share in %"
+    lines_of_comment = [
+        f"% {request.table.title}; profile {request.profile_name}; {unit}, 95 % confidence intervals in brackets",
+        f"% {command(request)}",
+    ]
+    table = tabulate(body, header, tablefmt="latex_booktabs", disable_numparse=True)
+    for symbol, macro in {"−": "$-$", "α": r"$\alpha$", "β": r"$\beta$", "Σ": r"$\Sigma$", "–": "--"}.items():
+        table = table.replace(symbol, macro)
+    return "\n".join([*lines_of_comment, table]) + "\n"
+
+
+def _numbers(table: Table, made: Sequence[Line]) -> list[dict[str, object]]:
+    """The table for machines: a row for each number."""
+    sizes = list(dict.fromkeys(size for row in table.rows for size in row.paper))
+    rows: list[dict[str, object]] = []
+    for line in made:
+        for position, (name, estimate) in enumerate(
+            zip((*NUMBERS[table.quantity], "difference"), (line.first, line.second, line.difference), strict=True)
+        ):
+            paper = {f"paper_{size}": line.paper[size][position] for size in line.paper} if position < 2 else {}
+            low, high = (estimate.interval or (None, None)) if estimate else (None, None)
+            rows.append(
+                {
+                    **line.key,
+                    "number": name,
+                    "value": estimate.value if estimate else None,
+                    "low": low,
+                    "high": high,
+                    "seeds": len(line.paired_seeds) if name == "difference" else len(line.runs),
+                    "interval": estimate.covers if estimate else None,
+                    **{f"paper_{size}": paper.get(f"paper_{size}") for size in sizes},
+                }
+            )
+    return rows
+
+
+def _evaluations(made: Sequence[Line]) -> list[dict[str, object]]:
+    """Every evaluation of every run."""
+    return [
+        {
+            **line.key,
+            "seed": run.seed,
+            "step": step,
+            "rate": outcomes.rate,
+            "episodes": int(outcomes.episodes.sum()),
+            "commit": (run.folder.done or {})["commit"],
+        }
+        for line in made
+        for run in line.runs
+        for step, outcomes in run.outcomes(line.cell.row.outcome).items()
+    ]
+
+
+def _csv(rows: list[dict[str, object]]) -> str:
+    if not rows:
+        return ""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()

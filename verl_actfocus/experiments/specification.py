@@ -1,0 +1,237 @@
+"""What the declarative files of ``recipes/paper/`` say.
+
+``<table>.yaml`` names the rows of a table, its weightings and the paper's numbers; ``_profiles.yaml`` beside it says
+what a GPU run and a CPU miniature are. Training settings are not in these files: they are the packaged configuration
+groups that a profile names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.runs import ESTIMATORS, methods
+
+#: Name of the file with the profiles.
+PROFILES_FILE = "_profiles.yaml"
+_Settings = TypeVar("_Settings")
+
+
+class Quantity(str, Enum):
+    """What a table shows."""
+
+    #: Success rate at the last step and at the best evaluation.
+    success = "success"
+    #: Generated tokens per trajectory and the share of action tokens, before training.
+    action_tokens = "action_tokens"
+
+
+@dataclass(kw_only=True)
+class Variant:
+    """One way of weighting tokens."""
+
+    #: Label in the table.
+    label: str
+    #: A method of ``actfocus compare``.
+    method: str = "actfocus"
+    #: Settings under ``algorithm.actfocus`` that differ from the method's.
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """The settings as Hydra overrides."""
+        return tuple(
+            f"algorithm.actfocus.{name}={'null' if value is None else value}" for name, value in self.settings.items()
+        )
+
+
+@dataclass(kw_only=True)
+class Row:
+    """One row of the paper's table."""
+
+    #: Name of an environment.
+    env: str
+    #: ``grpo`` or ``ppo``; empty for the table's.
+    algorithm: str = ""
+    #: Which outcome of an episode counts: a key of the evaluation episodes.
+    outcome: str = "success"
+    #: Label of the outcome in the table; empty for none.
+    label: str = ""
+    #: Model sizes of the row where a profile has several; empty for all of them.
+    sizes: list[str] = field(default_factory=list)
+    #: Model size → variant → the paper's two numbers: final and peak success in percent, or tokens per trajectory
+    #: and share of action tokens in percent. Null is a number that the paper does not give.
+    paper: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class Table:
+    """A table or ablation of the paper."""
+
+    title: str
+    #: Where the paper's numbers stand.
+    source: str
+    rows: list[Row]
+    quantity: Quantity = Quantity.success
+    #: Algorithm of the rows that name none.
+    algorithm: str = "ppo"
+    #: Name → variant, in the order of the table.
+    variants: dict[str, Variant] = field(default_factory=dict)
+    #: Variant that the others are compared with.
+    baseline: str = "uniform"
+    #: Training steps of every run; null for the profile's.
+    steps: int | None = None
+    #: Sentences under the table.
+    notes: list[str] = field(default_factory=list)
+    #: File name without its ending.
+    name: str = ""
+
+
+@dataclass(kw_only=True)
+class Profile:
+    """Where and how large the runs are."""
+
+    #: Configuration group of a run, with ``{env}`` and ``{algorithm}``.
+    run: str
+    #: What the profile is, in a sentence.
+    summary: str
+    #: First training seed; the others follow it.
+    first_seed: int
+    #: Training seeds unless the command says otherwise.
+    seeds: int
+    #: Training steps; null for the configuration group's.
+    steps: int | None = None
+    #: Label of the model size if there is but one; the paper's numbers of all sizes stand beside it.
+    size: str = ""
+    #: Environment → model size → model; empty for the configuration group's one model.
+    models: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def sizes(self, row: Row) -> list[str]:
+        """Return the model sizes of a row, in the order of the table.
+
+        Raises:
+            ExperimentError: the profile has no model for the row.
+        """
+        if self.size:
+            return [self.size]
+        known = self.models.get(row.env, {})
+        unknown = sorted(set(row.sizes) - set(known))
+        if unknown or not known:
+            raise ExperimentError(
+                f"the profile has no models {unknown or 'at all'} for {row.env}; it has {list(known)}"
+            )
+        return row.sizes or list(known)
+
+
+def tables_folder() -> Path:
+    """Return the folder of the packaged checkout's tables, ``recipes/paper``."""
+    return Path(str(files("verl_actfocus"))).parent / "recipes" / "paper"
+
+
+def find_table(name: str) -> Path:
+    """Find the file of a table.
+
+    Args:
+        name: a name such as ``table2``, or the path of a YAML file.
+
+    Raises:
+        ValueError: there is no such table; the message lists the names.
+    """
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise ValueError(f"there is no file {name}")
+        return Path(name)
+    folder = tables_folder()
+    known = sorted(path.stem for path in folder.glob("[!_]*.yaml"))
+    if not known:
+        raise ValueError(
+            f"{folder} holds no tables: it is part of the project's checkout, not of the installed package; run the "
+            "command from an editable install (pip install -e .) or give the path of a YAML file"
+        )
+    if name not in known:
+        raise ValueError(f"unknown table {name!r}: choose one of {', '.join(known)}, or give the path of a YAML file")
+    return folder / f"{name}.yaml"
+
+
+def read_table(path: Path) -> Table:
+    """Read and check the file of a table.
+
+    Raises:
+        ExperimentError: something in the file is not understood; the message names file, place and remedy.
+    """
+    table = _read(path, Table)
+    table.name = path.stem
+    for row in table.rows:
+        row.algorithm = row.algorithm or table.algorithm
+        _require(path, row.algorithm in ESTIMATORS, f"algorithm {row.algorithm!r} is not one of {list(ESTIMATORS)}")
+        for size, numbers in row.paper.items():
+            unknown = sorted(set(numbers) - set(table.variants))
+            _require(path, not unknown, f"row {row.env}, paper.{size}: {unknown} are not variants of the table")
+            for name, pair in numbers.items():
+                _require(
+                    path, _is_pair(pair), f"row {row.env}, paper.{size}.{name}: {pair!r} is not two numbers or nulls"
+                )
+    _require(path, bool(table.rows), "there are no rows")
+    _require(path, bool(table.variants), "there are no variants")
+    _require(path, table.baseline in table.variants, f"the baseline {table.baseline!r} is not a variant")
+    for name, variant in table.variants.items():
+        known = methods()
+        _require(path, variant.method in known, f"variants.{name}.method {variant.method!r} is not one of {known}")
+    return table
+
+
+def read_profile(path: Path, name: str) -> Profile:
+    """Read a profile of the file beside a table.
+
+    Args:
+        path: file of the table.
+        name: name of the profile.
+
+    Raises:
+        ValueError: there is no such profile; the message lists the names.
+        ExperimentError: something in the file is not understood.
+    """
+    source = path.parent / PROFILES_FILE
+    if not source.is_file():
+        raise ExperimentError(f"{source} is missing: it says what --profile {name} means for {path.name}")
+    known = OmegaConf.to_container(OmegaConf.load(source))
+    if not isinstance(known, dict):
+        raise ExperimentError(f"{source} holds no mapping of profiles")
+    if name not in known:
+        raise ValueError(f"unknown profile {name!r}: {source} has {', '.join(map(str, known))}")
+    profile = _structured(source, Profile, known[name])
+    _require(source, bool(profile.size) != bool(profile.models), f"{name} needs either size or models")
+    return profile
+
+
+def _read(path: Path, kind: type[_Settings]) -> _Settings:
+    try:
+        return _structured(path, kind, OmegaConf.load(path))
+    except (OmegaConfBaseException, OSError) as error:
+        raise ExperimentError(f"{path}: {error}") from error
+
+
+def _structured(path: Path, kind: type[_Settings], values: Any) -> _Settings:
+    try:
+        merged = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), values))
+    except OmegaConfBaseException as error:
+        raise ExperimentError(f"{path}: {str(error).splitlines()[0]} (at {error.full_key or 'the top'})") from error
+    if isinstance(merged, kind):
+        return merged
+    raise ExperimentError(f"{path} holds no mapping")
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(v is None or isinstance(v, int | float) for v in value)
+
+
+def _require(path: Path, holds: bool, message: str) -> None:
+    if not holds:
+        raise ExperimentError(f"{path}: {message}")
