@@ -82,7 +82,7 @@ def stored(spans, mask, **more):
 
 def test_weights_are_stored_per_response_token_with_one_read_and_one_write(build):
     # The engine's outputs run over prompt and response: position t belongs to the logits that predict token t + 1.
-    energy = [[9.0, 9.0, -1.0, -3.0, 9.0], [9.0, -2.0, 9.0]]
+    energy = [[9.0, -1.0, -3.0, 9.0, 9.0], [-2.0, 9.0, 9.0]]
     columns = stored([[A, A, R], [A, A]], [[1, 1, 1], [1, 0]], actfocus_input_ref_energy=energy)
     built, queue = build(ActFocus(eps=1e-12), **columns)
     metrics = {}
