@@ -10,7 +10,7 @@ import pytest
 
 from verl_actfocus import envs
 from verl_actfocus.envs.frozenlake.env import FrozenLakeEnv
-from verl_actfocus.envs.webshop import WebShopEnv
+from verl_actfocus.envs.webshop.env import WebShopEnv
 from verl_actfocus.episodes import parse_response
 from verl_actfocus.warmstart.shopping import FOLLOW, demonstrate_webshop
 from verl_actfocus.warmstart.tasks import TASKS, demonstrate

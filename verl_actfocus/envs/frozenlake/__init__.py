@@ -1,1 +1,1 @@
-"""FrozenLake: `env` plays, `expert` solves."""
+"""FrozenLake: `env` plays, `expert` solves, `demonstrations` says what its tiny model imitates."""

@@ -14,7 +14,7 @@ from rapidfuzz.fuzz import token_set_ratio
 from rapidfuzz.utils import default_process
 
 from verl_actfocus.envs.base import TextEnv
-from verl_actfocus.envs.webshop import WebShopEnv
+from verl_actfocus.envs.webshop.env import WebShopEnv
 from verl_actfocus.envs.webshop.text import keywords, price_limit
 
 _HIT = re.compile(r"^(click\[[^\]]+\]) .* \$(\d+\.\d\d)$", re.MULTILINE)
