@@ -77,9 +77,9 @@ class JugsEnv(TextEnv):
             self.litres[1 - jug] += poured
 
 
-# One call makes it known, to `envs.make`, to gymnasium and to every command, in every process that imports this module. A
-# training run has several; `actfocus --module new_environment`, or VERL_USE_EXTERNAL_MODULES for veRL's own command, makes
-# all of them import it. The expert may be left out; with one, `actfocus play --policy expert` and `experts` work too.
+# One call makes it known, to `envs.make`, to gymnasium and to every command, in every process that imports this module.
+# A training run has several; `actfocus --module new_environment` makes all of them import it, and so does
+# VERL_USE_EXTERNAL_MODULES, also for veRL's own command. The expert may be left out.
 envs.register_environment(
     "jugs",
     envs.EnvironmentSpec(

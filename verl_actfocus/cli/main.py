@@ -87,8 +87,8 @@ def _common_arguments() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME",
-        help="module that registers an environment or a weighting of your own, in the current directory or on PYTHONPATH; "
-        f"may be repeated, and adds to {MODULES_VARIABLE}",
+        help="module that registers an environment or a weighting of your own; looked for on PYTHONPATH and in the "
+        f"current directory; may be repeated, and adds to {MODULES_VARIABLE}",
     )
     return parser
 
@@ -118,9 +118,9 @@ def _import_modules(named: Sequence[str]) -> None:
         try:
             import_module(name)
         except (ImportError, ValueError) as error:  # the latter is how a registry refuses a name
-            where = f"searched were PYTHONPATH and {Path.cwd()}"
             raise ImportError(
-                f"the module {name!r}, which --module or {MODULES_VARIABLE} names, cannot be imported: {error} ({where})"
+                f"--module {name} (or {MODULES_VARIABLE}) cannot be imported: {error}; modules are looked for on "
+                f"PYTHONPATH and in {Path.cwd()}"
             ) from error
 
 

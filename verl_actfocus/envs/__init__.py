@@ -1,8 +1,8 @@
 """Text environments, looked up by name.
 
-`base` says what an environment is, `registry` lists those there are, and each has a folder: `env` plays, `expert` solves,
-`demonstrations` declares what a tiny model imitates. Importing this package registers the gymnasium ids `ActFocus/<Name>-v0`
-and imports no environment.
+`base` says what an environment is, `registry` lists those there are, and each has a folder: `env` plays, `expert`
+solves, `demonstrations` declares what its tiny model imitates. Importing this package registers the gymnasium ids
+`ActFocus/<Name>-v0` and imports no environment.
 
 Example:
     >>> from verl_actfocus import envs

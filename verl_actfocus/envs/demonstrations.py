@@ -1,9 +1,9 @@
 """What an environment declares for its tiny model: a task small enough for it, and the play that it imitates.
 
-What a demonstration says and what it does differ on purpose. The reasoning states facts of the page and a way to the goal,
-all true; each action then follows that only with a certain probability and is otherwise another one. A model that imitates
-this knows the page better than it acts: the best action is its clear mode, and reinforcement learning, which sharpens
-actions, has room to improve. A demonstration knows nothing that is not on the page.
+What a demonstration says and what it does differ on purpose. The reasoning states facts of the page and what would be
+best, all true; each action then follows that only with a certain probability and is otherwise another one. A model that
+imitates this knows the page better than it acts: the best action is its clear mode, and reinforcement learning, which
+sharpens actions, has room to improve. A demonstration knows nothing that is not on the page.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Response:
     """
 
     reasoning: str
-    actions: Sequence[str]
+    actions: tuple[str, ...]
 
 
-#: Responds to the present state; takes the environment, a generator for wording and noise, and the most actions of a turn.
+#: Responds to the present state: takes the environment, a generator for wording and noise, the most actions of a turn.
 Demonstrate: TypeAlias = Callable[[TextEnv, np.random.Generator, int], Response]
 
 
@@ -88,13 +88,10 @@ def pick(rng: np.random.Generator, *texts: str) -> str:
     return texts[rng.integers(len(texts))]
 
 
-def walk(way: Sequence[str], rng: np.random.Generator) -> list[str]:
-    """Return the actions of a response that plans a way through a grid: each is mostly the one planned."""
-    return [f" {action}" if rng.random() < FOLLOW else f" {_another_step(action, rng)}" for action in way]
-
-
-def _another_step(action: str, rng: np.random.Generator) -> str:
-    return pick(rng, *(other for other in STEPS if other != action))
+def walk(way: Sequence[str], rng: np.random.Generator) -> tuple[str, ...]:
+    """Return the actions of a response that plans a way through a grid; each follows it with probability `FOLLOW`."""
+    others = {action: [step for step in STEPS if step != action] for action in STEPS}
+    return tuple(f" {action if rng.random() < FOLLOW else pick(rng, *others[action])}" for action in way)
 
 
 def shortened(way: list[str], rng: np.random.Generator) -> list[str]:

@@ -1,1 +1,1 @@
-"""FrozenLake: `env` plays, `expert` solves, `demonstrations` says what its tiny model imitates."""
+"""FrozenLake: `env` plays, `expert` solves, `demonstrations` is what its model imitates."""

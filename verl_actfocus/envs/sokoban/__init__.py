@@ -1,1 +1,1 @@
-"""Sokoban: `env` plays, `rooms` generates, `expert` solves, `demonstrations` says what its tiny model imitates."""
+"""Sokoban: `env` plays, `rooms` generates, `expert` solves, `demonstrations` is what its model imitates."""

@@ -42,7 +42,7 @@ def demonstrate(env: TextEnv, rng: np.random.Generator, max_actions: int) -> Res
     here, box, target = (divmod(cell, room.columns) for cell in (room.player, min(room.boxes), min(room.targets)))
     solution = solve(room)
     if solution is None:
-        actions = [f" {pick(rng, *STEPS)}" for _ in range(max_actions)]
+        actions = tuple(f" {pick(rng, *STEPS)}" for _ in range(max_actions))
         plan = pick(rng, "It is stuck.", "It cannot get there any more.")
     else:
         way = shortened([ACTIONS[move] for move in solution[:max_actions]], rng)

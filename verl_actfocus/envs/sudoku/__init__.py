@@ -1,1 +1,1 @@
-"""Sudoku: `env` plays, `grid` holds the rules of a grid, `expert` solves, `demonstrations` says what its tiny model imitates."""
+"""Sudoku: `env` plays, `grid` holds the rules of a grid, `expert` solves, `demonstrations` is what its model imitates."""

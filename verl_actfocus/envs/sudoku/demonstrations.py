@@ -48,7 +48,7 @@ def demonstrate(env: TextEnv, rng: np.random.Generator, max_actions: int) -> Res
         else:
             cell = int(rng.choice([other for other in cells if other != cell]))
     reasoning = " ".join(sentence for sentence in sentences if sentence)
-    return Response(reasoning, [f" place {number} at {_place(cell, env.size)}"])
+    return Response(reasoning, (f" place {number} at {_place(cell, env.size)}",))
 
 
 def _move(env: SudokuEnv, fitting: dict[int, list[int]], rng: np.random.Generator) -> tuple[int, int, str]:

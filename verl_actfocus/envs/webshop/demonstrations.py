@@ -134,7 +134,7 @@ def _product_reasoning(wish: _Wish, page: str, action: str, rng: np.random.Gener
 def _response(reasoning: str, action: str) -> Response:
     """Put a response together: a product's id heads a line of the page and an option follows a space; so they do here,
     so that what is to be copied is the same token in both places."""
-    return Response(reasoning, [action if re.fullmatch(r"click\[\w+\d\]", action) else f" {action}"])
+    return Response(reasoning, (action if re.fullmatch(r"click\[\w+\d\]", action) else f" {action}",))
 
 
 MINIATURE = Miniature(
