@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from verl_actfocus.envs.webshop import vocabulary
-from verl_actfocus.envs.webshop.vocabulary import KINDS, ProductKind
+from tools.webshop import vocabulary
+from tools.webshop.vocabulary import KINDS, ProductKind
 
 DEFAULT_SEED = 1
 PRODUCTS_PER_KIND = 17
