@@ -47,7 +47,7 @@ class ExpertRecord:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of the subcommand."""
+    """Add the arguments of the subcommand."""
     parser.description = (
         "Let the experts play, one action at a time, with the action budget of each environment, and print "
         "how often they win. Episode i has seed i."
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Plays and prints one line per environment.
+    """Play and print one line per environment.
 
     Args:
         args: The parsed arguments.
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def measure(name: str, env: TextEnv, expert: Expert, episodes: int) -> ExpertRecord:
-    """Plays episodes with seeds 0, 1, and so on.
+    """Play episodes with seeds 0, 1, and so on.
 
     Args:
         name: Name of the environment, for its budget of actions.
