@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from verl_actfocus.models.miniatures import MINIATURES
+from verl_actfocus import models
 
 #: Algorithm → advantage estimator.
 ESTIMATORS = {"grpo": "actfocus_grpo", "ppo": "actfocus_gae"}
@@ -59,7 +59,7 @@ def methods() -> list[str]:
 def environments() -> list[str]:
     """Return the environments to compare methods on: those with a CPU run profile and a tiny model of their own."""
     names = [name.removeprefix("cpu_") for name in packaged_groups("run") if name.startswith("cpu_")]
-    return [name for name in names if name in MINIATURES]
+    return [name for name in names if name in models.available()]
 
 
 def require_profile(name: str) -> None:
