@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
+from verl_actfocus.generation.encoding import TurnEncoder
 
 from verl_actfocus.episodes import Episode
-from verl_actfocus.generation.encoding import TurnEncoder
 from verl_actfocus.warmstart.tasks import TASKS, demonstrate
 from verl_actfocus.warmstart.tokenizer import build_tokenizer
 

@@ -11,12 +11,12 @@ import pytest
 from omegaconf import OmegaConf
 from transformers import PreTrainedTokenizerBase
 from verl.workers.rollout.replica import TokenOutput
+from verl_actfocus.evaluation.prompts import PromptBuilder, VerlPrompts, load_tokenizer, prompt_builder
 
 from verl_actfocus import models
 from verl_actfocus.episodes import StopReason
 from verl_actfocus.episodes.prompts import THINK_OPEN
 from verl_actfocus.evaluation.policy import Answer
-from verl_actfocus.evaluation.prompts import PromptBuilder, VerlPrompts, load_tokenizer, prompt_builder
 from verl_actfocus.evaluation.records import EvaluationFolder
 from verl_actfocus.evaluation.runner import run
 from verl_actfocus.evaluation.settings import EvaluationSettings, Lengths, profile_settings

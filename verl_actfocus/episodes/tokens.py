@@ -1,8 +1,8 @@
 """An episode's tokens: prompts, how they grow turn by turn, and when they no longer fit.
 
 Tokens are only ever appended: what the model sampled in turn *n* stands unchanged in the prompt of turn *n + 1* and in
-the training data, and nothing is encoded twice. Prompts are veRL's: built by its own continuous-token builder, or for the
-Qwen family without it (``tests/contract/test_encoding_matches_verl.py`` holds the two together).
+the training data, and nothing is encoded twice. Prompts are veRL's: built by its own continuous-token builder, or for
+the Qwen family without it (``tests/contract/test_encoding_matches_verl.py`` holds the two together).
 """
 
 from __future__ import annotations

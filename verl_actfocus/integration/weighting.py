@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from verl_actfocus.integration.settings import ActFocusSettings, TagSettings
+from verl_actfocus.episodes import TagSettings
+from verl_actfocus.integration.settings import ActFocusSettings
 from verl_actfocus.tagging import SpanTagger
 from verl_actfocus.weighting import SignalStatistics, Span, compute_signal, signal_statistics, token_weights
 

@@ -21,7 +21,8 @@ from verl_actfocus.envs.sokoban.env import SokobanEnv
 from verl_actfocus.envs.sokoban.expert import solve
 from verl_actfocus.envs.sudoku.env import SudokuEnv
 from verl_actfocus.envs.sudoku.grid import legal_numbers
-from verl_actfocus.episodes.prompts import ACTION_SEPARATOR, ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE
+from verl_actfocus.episodes import write_response
+from verl_actfocus.episodes.prompts import ACTION_SEPARATOR
 
 FOLLOW = 0.6
 """Probability that an action follows what the reasoning states."""
@@ -184,7 +185,7 @@ def response_text(reasoning: str, actions: Sequence[str]) -> str:
     """Put a response together, without the prefill; every action has a space before it, as in the reasoning, so
     that the tokenizer has one token for both places."""
     answer = f" {ACTION_SEPARATOR}".join(f" {action}" for action in actions)
-    return f" {reasoning}{THINK_CLOSE}{ANSWER_OPEN}{answer}{ANSWER_CLOSE}"
+    return write_response(answer, f" {reasoning}")
 
 
 def _noisy(action: str, rng: np.random.Generator) -> str:

@@ -15,7 +15,7 @@ from verl_actfocus.envs.base import TextEnv
 from verl_actfocus.envs.webshop import WebShopEnv
 from verl_actfocus.envs.webshop.expert import expert_action
 from verl_actfocus.envs.webshop.text import keywords
-from verl_actfocus.episodes.prompts import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE
+from verl_actfocus.episodes import write_response
 from verl_actfocus.warmstart.demonstrations import pick
 
 FOLLOW = 0.85
@@ -137,4 +137,4 @@ def _response(reasoning: str, action: str) -> str:
     """A product's id heads a line of the page and an option follows a space; so they do here, so that what is to be
     copied is the same token in both places."""
     space = "" if re.fullmatch(r"click\[\w+\d\]", action) else " "
-    return f" {reasoning}{THINK_CLOSE}{ANSWER_OPEN}{space}{action}{ANSWER_CLOSE}"
+    return write_response(f"{space}{action}", f" {reasoning}")

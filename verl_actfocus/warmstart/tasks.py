@@ -108,5 +108,5 @@ def demonstrate(task: Task, env: TextEnv, *, seed: int, index: int) -> Demonstra
         if result.next_message is not None:
             messages.append(result.next_message)
     if episode.error is not None:
-        raise RuntimeError(f"task {task.name}: the environment failed: {episode.error}")
+        raise RuntimeError(f"task {task.name}: {episode.error}")
     return Demonstration(messages, episode.success)

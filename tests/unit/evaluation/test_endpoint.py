@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from transformers import PreTrainedTokenizerBase
+from verl_actfocus.generation.encoding import TurnEncoder
 
 from verl_actfocus import models
 from verl_actfocus.cli.main import main
@@ -16,7 +17,6 @@ from verl_actfocus.evaluation.endpoint import KEY_VARIABLE, EndpointModel
 from verl_actfocus.evaluation.records import EvaluationFolder
 from verl_actfocus.evaluation.runner import run
 from verl_actfocus.evaluation.settings import EvaluationSettings
-from verl_actfocus.generation.encoding import TurnEncoder
 
 from .conftest import RIGHT, FakeServer
 

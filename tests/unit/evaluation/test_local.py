@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+from verl_actfocus.evaluation.prompts import load_tokenizer
 
 from verl_actfocus import models
 from verl_actfocus.cli.main import main
 from verl_actfocus.evaluation import checkpoints
 from verl_actfocus.evaluation.checkpoints import find_model, merge
 from verl_actfocus.evaluation.local import LocalModel
-from verl_actfocus.evaluation.prompts import load_tokenizer
 from verl_actfocus.evaluation.records import EvaluationFolder
 from verl_actfocus.evaluation.runner import run
 from verl_actfocus.evaluation.settings import EvaluationSettings

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from transformers import PreTrainedTokenizerBase
+from verl_actfocus.evaluation.prompts import Transcript
 
 from verl_actfocus.envs import TextEnv
 from verl_actfocus.episodes import Episode
 from verl_actfocus.evaluation.policy import Answer
-from verl_actfocus.evaluation.prompts import Transcript
 from verl_actfocus.evaluation.records import EpisodeRecord, EvaluationFolder
 from verl_actfocus.evaluation.runner import run
 from verl_actfocus.evaluation.settings import EvaluationSettings, Lengths, paper_settings

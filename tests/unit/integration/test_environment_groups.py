@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from transformers import AutoTokenizer
+from verl_actfocus.generation.encoding import TurnEncoder
 
 from verl_actfocus import models
 from verl_actfocus.envs import ENVIRONMENTS, EpisodeLimits, make
 from verl_actfocus.experiments.runs import environments, packaged_groups
-from verl_actfocus.generation.encoding import TurnEncoder
 from verl_actfocus.integration.dataset import EnvironmentDataset, EnvironmentSettings
 from verl_actfocus.warmstart.tasks import TASKS, demonstrate
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 from transformers import AutoTokenizer
+from verl_actfocus.generation.encoding import TurnEncoder
 
 from verl_actfocus import models
 from verl_actfocus.config import resolvers
 from verl_actfocus.config.environment import EnvironmentSettings
 from verl_actfocus.envs import make
 from verl_actfocus.episodes import Episode
-from verl_actfocus.generation.encoding import TurnEncoder
 from verl_actfocus.integration.dataset import EnvironmentDataset
 from verl_actfocus.integration.settings import ActFocusSettings, check_compatible
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from verl_actfocus.generation.encoding import TurnEncoder
 
 from verl_actfocus import models
-from verl_actfocus.generation.encoding import TurnEncoder
 from verl_actfocus.warmstart.evaluation import evaluate
 from verl_actfocus.warmstart.tasks import TASKS, demonstrate
 from verl_actfocus.warmstart.train import IGNORED, POOL, TrainingSettings, batches, response_loss

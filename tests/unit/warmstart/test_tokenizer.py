@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
-
 from verl_actfocus.generation.encoding import TurnEncoder
+
 from verl_actfocus.warmstart.tasks import Demonstration, Task
 from verl_actfocus.warmstart.tokenizer import TAGS, build_tokenizer, fixed_phrases
 

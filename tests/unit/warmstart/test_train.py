@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
-
 from verl_actfocus.generation.encoding import TurnEncoder
+
 from verl_actfocus.warmstart import train as train_module
 from verl_actfocus.warmstart.model import build_model
 from verl_actfocus.warmstart.tasks import TASKS, Demonstration, Task, demonstrate
