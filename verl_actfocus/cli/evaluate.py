@@ -131,9 +131,7 @@ def settings_from(args: argparse.Namespace) -> EvaluationSettings:
         settings = paper_settings(args.env)
     else:
         raise ValueError("name an environment with --env, or the settings of a training run with --profile")
-    given: dict[str, Any] = {
-        name: vars(args)[name] for name in ("temperature", "seed") if vars(args)[name] is not None
-    }
+    given: dict[str, Any] = {name: vars(args)[name] for name in ("temperature", "seed") if vars(args)[name] is not None}
     changed = dataclasses.replace(
         settings,
         options={**settings.options, **dict(args.option)},

@@ -70,6 +70,10 @@ class ChatML:
         line_break = [self._newline_id] if ids[-1] == self.turn_end_id else []
         return [*line_break, *rendered, *self._prefill_ids]
 
+    def response(self, text: str) -> list[int]:
+        """Return the ids of a whole response (without the prefill) and its end of turn."""
+        return [*_encode(self.tokenizer, text), self.turn_end_id]
+
     def conversation(self, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
         """Encode a recorded conversation for supervised training.
 
@@ -84,10 +88,8 @@ class ChatML:
         mask = [0] * len(ids)
         for place, message in enumerate(messages[2:], 2):
             is_response = message["role"] == "assistant"
-            if is_response:
-                piece = [*_encode(self.tokenizer, message["content"]), self.turn_end_id]
-            else:
-                piece = self.following(ids, messages[: place - 1], message)
+            content, before = message["content"], messages[: place - 1]
+            piece = self.response(content) if is_response else self.following(ids, before, message)
             ids += piece
             mask += [int(is_response)] * len(piece)
         return ids, mask

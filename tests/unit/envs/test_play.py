@@ -6,11 +6,11 @@ import argparse
 
 import pytest
 from transformers import Qwen2Config, Qwen2ForCausalLM
+from verl_actfocus.cli._players import ActionPolicy, Human, LocalModel, Response
 from verl_actfocus.generation.encoding import TurnEncoder
 
 from verl_actfocus import envs, models
 from verl_actfocus.cli import play
-from verl_actfocus.cli._players import ActionPolicy, Human, LocalModel, Response
 from verl_actfocus.envs import experts
 from verl_actfocus.episodes import Episode, Message, StopReason
 from verl_actfocus.warmstart.tokenizer import build_tokenizer

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
-from verl_actfocus.evaluation.prompts import load_tokenizer
 
 from verl_actfocus import models
 from verl_actfocus.cli.main import main
@@ -23,6 +22,7 @@ from verl_actfocus.evaluation.local import LocalModel
 from verl_actfocus.evaluation.records import EvaluationFolder
 from verl_actfocus.evaluation.runner import run
 from verl_actfocus.evaluation.settings import EvaluationSettings
+from verl_actfocus.evaluation.tokenizers import load_tokenizer
 
 TINY = models.folder("frozenlake")
 TEXT = "Player: (1, 2)\nHoles: (0, 3) I go Right and Down.</think><answer> Right || Down</answer>"
