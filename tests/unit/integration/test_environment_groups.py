@@ -73,7 +73,9 @@ def test_a_miniature_is_the_task_that_its_model_was_made_for_and_has_room_for_th
     encoder = ChatML(AutoTokenizer.from_pretrained(config.actor_rollout_ref.model.tokenizer_path), "<think>")
     env = task.make_env()
     played = [demonstrate(task, env, seed=2, index=index).messages for index in range(100)]
-    pages = [len(encoder.following([encoder.turn_end_id], [], message)) for messages in played for message in messages[3::2]]
+    pages = [
+        len(encoder.following([encoder.turn_end_id], [], message)) for messages in played for message in messages[3::2]
+    ]
     assert max(len(encoder.first(messages[:2])) for messages in played) <= config.data.max_prompt_length
     longest = task.limits.turns * task.limits.response_tokens + (task.limits.turns - 1) * max(pages)
     assert longest <= config.data.max_response_length
