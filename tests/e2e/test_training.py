@@ -67,9 +67,9 @@ def test_a_foreign_tag_style_trains_like_the_standard_one(run_verl, tmp_path):
         *TINY,
         f"actor_rollout_ref.model.path={folder}/model",
         f"actor_rollout_ref.model.tokenizer_path={folder}/tokenizer",
-        "algorithm.actfocus.tags.action=[<act>,</act>]",
-        "algorithm.actfocus.tags.reasoning=[<reason>,</reason>]",
-        "algorithm.actfocus.tags.prefill=<reason>",
+        "algorithm.actfocus.tags.action=['<act>','</act>']",
+        "algorithm.actfocus.tags.reasoning=['<reason>','</reason>']",
+        "algorithm.actfocus.tags.prefill='<reason>'",
     )
     assert [step["step"] for step in metrics] == [0, 1, 2]
     for step in metrics[1:]:

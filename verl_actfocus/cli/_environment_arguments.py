@@ -51,10 +51,10 @@ def add_tag_arguments(parser: argparse.ArgumentParser) -> None:
         "--action-tags",
         type=parse_tags,
         metavar="TAGS",
-        help="'[<act>,</act>]', or rest: all that is not reasoning (default [<answer>,</answer>])",
+        help="\"['<act>','</act>']\", or rest: all that is not reasoning (default: <answer> and </answer>)",
     )
     tags.add_argument(
-        "--reasoning-tags", type=parse_tags, metavar="TAGS", help="as before (default [<think>,</think>])"
+        "--reasoning-tags", type=parse_tags, metavar="TAGS", help="as before (default: <think> and </think>)"
     )
     tags.add_argument("--prefill", metavar="TEXT", help="text that every response continues (default <think>)")
 
@@ -81,13 +81,13 @@ def parse_tags(text: str) -> Any:
         argparse.ArgumentTypeError: The text is no YAML.
 
     Example:
-        >>> parse_tags("[<act>,</act>]")
+        >>> parse_tags("['<act>','</act>']")
         ['<act>', '</act>']
     """
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no pair of tags, such as '[<act>,</act>]'") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is no pair of tags, such as ['<act>','</act>']") from error
 
 
 def parse_option(text: str) -> tuple[str, Any]:

@@ -219,7 +219,7 @@ def test_a_folder_without_a_model_is_refused_by_name() -> None:
 
 
 FOREIGN = TagSettings(action=("<act>", "</act>"), reasoning=("<reason>", "</reason>"), prefill="")
-FOREIGN_WORDS = ("--action-tags", "[<act>,</act>]", "--reasoning-tags", "[<reason>,</reason>]", "--prefill", "")
+FOREIGN_WORDS = ("--action-tags", "['<act>','</act>']", "--reasoning-tags", "['<reason>','</reason>']", "--prefill", "")
 
 
 def test_a_person_plays_with_other_tags_and_is_told_so(

@@ -178,7 +178,14 @@ def test_the_command_line_evaluates_and_plays_with_other_tags(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = foreign_model("frozenlake", tmp_path / "model")
-    tags = ["--action-tags", "[<act>,</act>]", "--reasoning-tags", "[<reason>,</reason>]", "--prefill", "<reason>"]
+    tags = [
+        "--action-tags",
+        "['<act>','</act>']",
+        "--reasoning-tags",
+        "['<reason>','</reason>']",
+        "--prefill",
+        "<reason>",
+    ]
     command = ["--model", str(folder), "--profile", "cpu_frozenlake", "--episodes", "8", "--samples-per-task", "1"]
     assert main(["eval", *command, *tags, "--out", str(tmp_path / "out")]) == 0
     records = EvaluationFolder(tmp_path / "out").episodes()
