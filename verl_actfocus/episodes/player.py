@@ -42,13 +42,14 @@ class Player:
         turns: What came of every response so far.
         messages: The conversation so far, the prefill at the beginning of every response.
         has_log_probs: Whether every response came with log-probabilities.
+        task: Seed of the environment.
+        sample: Number of the episode among those of its task, from 0.
 
     Example:
-        >>> player.begin(seed=7)                                          # doctest: +SKIP
-        >>> while not player.done:                                        # doctest: +SKIP
+        >>> player.begin(task=7)  # doctest: +SKIP
+        >>> while not player.done:  # doctest: +SKIP
         ...     ids, cut_off = model(player.prompt, player.max_tokens)
         ...     player.answer(ids, cut_off=cut_off)
-        >>> player.record().success                                       # doctest: +SKIP
     """
 
     def __init__(self, episode: Episode, prompts: PromptBuilder, reader: ResponseReader, lengths: Lengths) -> None:
@@ -58,7 +59,7 @@ class Player:
         self.turns: list[TurnRecord] = []
         self.messages: list[Message] = []
         self.has_log_probs = True
-        self._seed = 0
+        self.task = self.sample = 0
         self._failure: str | None = None
 
     @property
@@ -81,14 +82,15 @@ class Player:
         """What failed, in words, if the episode ended for a reason that is not the model's; None otherwise."""
         return self._failure if self.episode.error is None else str(self.episode.error)
 
-    def begin(self, seed: int) -> None:
+    def begin(self, task: int, sample: int = 0) -> None:
         """Reset the environment and make the first prompt; the episode is over at once if either cannot be done.
 
         Args:
-            seed: Seed of the environment.
+            task: Seed of the environment.
+            sample: Number of the episode among those of its task, from 0.
         """
-        self._seed = seed
-        self.messages = self.episode.reset(seed)
+        self.task, self.sample = task, sample
+        self.messages = self.episode.reset(task)
         if not self.messages:
             return
         problem = self.tokens.open(self.messages)
@@ -142,21 +144,18 @@ class Player:
         """
         self._stop(StopReason.ROLLOUT_ABORTED, problem)
 
-    def record(self, sample: int = 0) -> EpisodeRecord:
+    def record(self) -> EpisodeRecord:
         """Return what is kept of the episode.
-
-        Args:
-            sample: Number of the episode among those of its task, from 0.
 
         Raises:
             RuntimeError: The episode has not ended.
         """
         reason = self.episode.stop_reason
         if reason is None:
-            raise RuntimeError(f"Player.record: the episode of seed {self._seed} has not ended")
+            raise RuntimeError(f"Player.record: the episode of seed {self.task} has not ended")
         return EpisodeRecord(
-            task=self._seed,
-            sample=sample,
+            task=self.task,
+            sample=self.sample,
             success=self.episode.success,
             reward=self.episode.total_reward,
             stop_reason=reason.value,

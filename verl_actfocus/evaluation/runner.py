@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
 
 from verl_actfocus import envs
 from verl_actfocus.envs import TextEnv
@@ -87,7 +86,7 @@ class _Run:
         self._prompts = policy.prompts(settings.tags.prefill)
         self._tagger = SpanTagger(policy.tokenizer, **asdict(settings.tags))
         self._lengths = settings.lengths.within(policy.context)
-        self._running: dict[str, _Seat] = {}
+        self._running: dict[str, Player] = {}
         #: Environments between two episodes: building one can take longer than an episode.
         self._idle: list[TextEnv] = []
 
@@ -107,13 +106,13 @@ class _Run:
         settings = self._settings
         env = self._idle.pop() if self._idle else envs.make(settings.environment, **settings.options)
         episode = Episode(env, settings.limits, format_penalty=settings.format_penalty, tags=settings.tags)
-        seat = _Seat(Player(episode, self._prompts, self._tagger, self._lengths), task, sample)
-        seat.player.begin(task)
-        self._running[f"{task}-{sample}"] = seat
+        player = Player(episode, self._prompts, self._tagger, self._lengths)
+        player.begin(task, sample)
+        self._running[f"{task}-{sample}"] = player
         self._ask_or_end(f"{task}-{sample}")
 
     def _take(self, key: str, answer: Answer) -> None:
-        player = self._running[key].player
+        player = self._running[key]
         if answer.lost:
             self._attempt.lost = answer.error
         if answer.error is not None:
@@ -123,12 +122,12 @@ class _Run:
         self._ask_or_end(key)
 
     def _ask_or_end(self, key: str) -> None:
-        seat = self._running[key]
-        if not seat.player.done:
-            self._policy.ask(key, seat.player.prompt, self._sampling(seat))
+        player = self._running[key]
+        if not player.done:
+            self._policy.ask(key, player.prompt, self._sampling(player))
             return
         del self._running[key]
-        env, record = seat.player.episode.env, seat.player.record(seat.sample)
+        env, record = player.episode.env, player.record()
         if record.failure is None:
             self._folder.add(record)
             self._attempt.finished.append(record)
@@ -139,21 +138,13 @@ class _Run:
             env.close()
         self._watch(self._attempt)
 
-    def _sampling(self, seat: _Seat) -> SamplingParams:
+    def _sampling(self, player: Player) -> SamplingParams:
         """How the next response is sampled."""
         settings = self._settings
         return SamplingParams(
-            max_tokens=seat.player.max_tokens,
+            max_tokens=player.max_tokens,
             temperature=settings.temperature,
             top_p=settings.top_p,
             top_k=settings.top_k,
-            seed=response_seed(settings.seed, STEP, seat.task, seat.sample, seat.player.episode.turn),
+            seed=response_seed(settings.seed, STEP, player.task, player.sample, player.episode.turn),
         )
-
-
-class _Seat(NamedTuple):
-    """An episode under way."""
-
-    player: Player
-    task: int
-    sample: int

@@ -52,7 +52,7 @@ def ids(text: str) -> list[int]:
 
 def test_what_was_sampled_stands_unchanged_in_every_later_prompt() -> None:
     playing = player()
-    playing.begin(seed=1)
+    playing.begin(1)
     before: list[int] = []
     for text in (answer("go 1"), "prose", answer("go 2")):
         assert playing.prompt[: len(before)] == before
@@ -70,7 +70,7 @@ def test_what_was_sampled_stands_unchanged_in_every_later_prompt() -> None:
 
 def test_a_response_is_read_once_and_the_record_holds_what_was_read() -> None:
     playing = player()
-    playing.begin(seed=1)
+    playing.begin(1, sample=7)
     turn = playing.answer(ids(answer("go 1", "WAIT")), cut_off=False)
     assert playing._reader.read_texts == [turn.text] == [answer("go 1", "WAIT")]
     assert (turn.parsed, turn.executed, turn.valid) == (["go 1", "WAIT"], ["go 1"], False)
@@ -78,7 +78,7 @@ def test_a_response_is_read_once_and_the_record_holds_what_was_read() -> None:
     assert turn.reasoning_tokens == len(turn.text) - 4
     assert not playing.has_log_probs
     playing.answer(ids(answer("win 10")), cut_off=False)
-    record = playing.record(sample=7)
+    record = playing.record()
     assert (record.task, record.sample, record.success, record.stop_reason) == (1, 7, True, "success")
     assert record.reward == pytest.approx(1 - 0.1 + 10) and record.failure is None
     assert [message["role"] for message in record.messages] == ["system", "user", "assistant", "user", "assistant"]
@@ -87,7 +87,7 @@ def test_a_response_is_read_once_and_the_record_holds_what_was_read() -> None:
 
 def test_a_response_that_was_cut_off_executes_nothing_and_ends_the_episode() -> None:
     playing = player()
-    playing.begin(seed=1)
+    playing.begin(1)
     turn = playing.answer(ids(answer("win 10"))[:-1], cut_off=True)
     assert (turn.parsed, turn.executed, turn.valid) == ([], [], False)
     assert playing.done and playing.record().stop_reason == "response_cut"
@@ -116,7 +116,7 @@ def test_the_budget_of_a_turn_is_the_smaller_of_its_own_and_what_is_left(total: 
 )
 def test_a_first_prompt_that_does_not_fit_is_not_the_models_doing(lengths: Lengths, problem: str) -> None:
     playing = player(lengths)
-    playing.begin(seed=1)
+    playing.begin(1)
     record = playing.record()
     assert record.stop_reason == "prompt_too_long" and record.turns == []
     assert record.failure is not None and problem in record.failure
@@ -124,7 +124,7 @@ def test_a_first_prompt_that_does_not_fit_is_not_the_models_doing(lengths: Lengt
 
 def test_a_later_prompt_that_does_not_fit_ends_the_episode_as_the_models_doing() -> None:
     playing = player(Lengths(prompt=500, response=70))
-    playing.begin(seed=1)
+    playing.begin(1)
     playing.answer(ids(answer("go 1")), cut_off=False)
     record = playing.record()
     assert (record.stop_reason, record.failure) == ("context_full", None)
@@ -134,14 +134,14 @@ def test_a_later_prompt_that_does_not_fit_ends_the_episode_as_the_models_doing()
 
 def test_what_fails_for_others_reasons_is_said() -> None:
     playing = player()
-    playing.begin(seed=1)
+    playing.begin(1)
     playing.abort("the server is gone")
     assert (playing.record().stop_reason, playing.failure) == ("rollout_aborted", "the server is gone")
     playing = player(env=ScriptedEnv(broken_reset=True))
-    playing.begin(seed=1)
+    playing.begin(1)
     assert playing.done and playing.failure == "the environment failed on reset with OSError: no map on disk"
     playing = player()
-    playing.begin(seed=1)
+    playing.begin(1)
     playing.answer(ids(answer("raise")), cut_off=False)
     assert playing.record().failure == "the environment failed on action 'raise' with KeyError: 'lost tile'"
 
@@ -154,6 +154,6 @@ def test_tokens_spans_and_log_probabilities_come_in_step() -> None:
 
 def test_an_unfinished_episode_has_no_record() -> None:
     playing = player()
-    playing.begin(seed=1)
+    playing.begin(1)
     with pytest.raises(RuntimeError, match="seed 1 has not ended"):
         playing.record()
