@@ -9,8 +9,7 @@ from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerBase
 from verl.experimental.agent_loop.agent_loop import DictConfigWrap
 
-from verl_actfocus.integration.agent_loop import EpisodeLoop
-from verl_actfocus.integration.episode_tokens import EpisodeOutput
+from verl_actfocus.integration.agent_loop import EpisodeLoop, EpisodeOutput
 
 
 def play_episode(

@@ -1,58 +1,100 @@
-"""The warm start trains on the token sequences that a veRL rollout builds."""
+"""Prompts that are built without veRL, and those of the warm start, are veRL's own, token for token."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pytest
+from transformers import PreTrainedTokenizerBase
 from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
 
 from verl_actfocus import envs
 from verl_actfocus.episodes import Episode
-from verl_actfocus.generation.encoding import TurnEncoder
+from verl_actfocus.episodes.tokens import CHATML_MODEL_TYPES, ChatML, VerlPrompts, prompt_builder
 from verl_actfocus.warmstart.demonstrations import demonstrate
 from verl_actfocus.warmstart.tokenizer import build_tokenizer
 
+#: Words that no demonstration holds, so that the responses go through the byte level too.
+TEXTS = [" Grüße, ich warte.\n</think><answer> Up</answer>", " ?</think><answer>Up || Up</answer>", " x"]
+PREFILLS = ("<think>", "", "<reason> Step 1:")
 
-def test_a_three_turn_episode_has_the_tokens_that_verls_builder_gives_it() -> None:
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerBase:
     task = envs.miniature("frozenlake")
     env = task.make_env()
-    tokenizer = build_tokenizer([demonstrate(task, env, seed=0, index=i).messages for i in range(200)])
-    encoder = TurnEncoder(tokenizer)
-    builder = create_continuous_token_builder(tokenizer, hf_model_type="qwen2", allowed_append_roles=["user"])
-    assert type(builder).__name__ == "QwenContinuousTokenBuilder"
-    prefill = tokenizer.encode("<think>", add_special_tokens=False)
-
-    # Words that no demonstration holds, so that the responses go through the byte level too.
-    texts = [" Grüße, ich warte.\n</think><answer> Up</answer>", " ?</think><answer>Up || Up</answer>", " x"]
-    episode = Episode(env, task.limits)
-    messages = episode.reset(seed=_seed_that_survives(texts))
-    ours = encoder.initial(messages)
-    theirs = builder.build_initial_tokens(messages) + prefill
-    assert ours == theirs
-    for turn, text in enumerate(texts):
-        response_ids = encoder.response(text)
-        assert tokenizer.decode(response_ids, skip_special_tokens=True) == text
-        theirs = builder.merge_assistant_tokens(theirs, response_ids).token_ids
-        ours = ours + response_ids
-        result = episode.respond(text)
-        previous = [*messages, {"role": "assistant", "content": text}]
-        if result.next_message is None:
-            assert turn == 2
-            break
-        messages = [*previous, result.next_message]
-        theirs = builder.merge_context_tokens(previous, messages, theirs).token_ids + prefill
-        ours = ours + encoder.next_turn(result.next_message)
-        assert ours == theirs
-    assert ours == theirs
-    assert encoder.conversation([*messages, {"role": "assistant", "content": texts[-1]}])[0] == theirs
+    return build_tokenizer([demonstrate(task, env, seed=0, index=i).messages for i in range(200)])
 
 
-def _seed_that_survives(texts: list[str]) -> int:
+@pytest.fixture(scope="module")
+def conversation() -> list[dict[str, str]]:
+    """Three turns: system, user, assistant, user, assistant, user, assistant."""
     task = envs.miniature("frozenlake")
-    for seed in range(100):
+    for seed in range(100):  # a map on which moving up twice is harmless
         episode = Episode(task.make_env(), task.limits)
-        episode.reset(seed)
-        for text in texts:
-            if not episode.done:
-                episode.respond(text)
-        if episode.turn == len(texts):
-            return seed
-    raise AssertionError("no map on which moving up twice is harmless")
+        messages = episode.reset(seed)
+        for text in TEXTS:
+            result = episode.respond(text) if not episode.done else None
+            messages.append({"role": "assistant", "content": text})
+            if result is not None and result.next_message is not None:
+                messages.append(result.next_message)
+        if episode.turn == len(TEXTS):
+            return messages
+    raise AssertionError("every map has a hole above the start")
+
+
+def by_verl(
+    tokenizer: PreTrainedTokenizerBase, family: str, prefill: str, messages: Sequence[dict[str, str]]
+) -> list[int]:
+    """The conversation by veRL's builder alone, a prefill put behind every generation prompt."""
+    builder = create_continuous_token_builder(tokenizer, hf_model_type=family, allowed_append_roles=["user"])
+    prefill_ids = tokenizer.encode(prefill, add_special_tokens=False)
+    ids = builder.build_initial_tokens(list(messages[:2])) + prefill_ids
+    for place in range(2, len(messages), 2):
+        response = [*tokenizer.encode(messages[place]["content"], add_special_tokens=False), tokenizer.eos_token_id]
+        ids = builder.merge_assistant_tokens(ids, response).token_ids
+        so_far = list(messages[: place + 1])
+        if place + 1 < len(messages):
+            following = [*so_far, messages[place + 1]]
+            ids = builder.merge_context_tokens(so_far, following, ids).token_ids + prefill_ids
+    return ids
+
+
+@pytest.mark.parametrize("prefill", PREFILLS)
+@pytest.mark.parametrize("family", [*sorted(CHATML_MODEL_TYPES), "llama", "mistral"])
+def test_a_three_turn_episode_has_the_tokens_that_verls_builder_gives_it(
+    tokenizer: PreTrainedTokenizerBase, conversation: list[dict[str, str]], family: str, prefill: str
+) -> None:
+    prompts = prompt_builder(tokenizer, family, prefill)
+    assert isinstance(prompts, ChatML if family in CHATML_MODEL_TYPES else VerlPrompts)
+    ids = prompts.first(conversation[:2])
+    for place in range(2, len(conversation), 2):
+        text = conversation[place]["content"]
+        response = [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]
+        assert tokenizer.decode(response, skip_special_tokens=True) == text
+        ids = ids + response
+        if place + 1 < len(conversation):
+            ids = ids + prompts.following(ids, conversation[:place], conversation[place + 1])
+    assert ids == by_verl(tokenizer, family, prefill, conversation)
+
+
+def test_the_warm_start_trains_on_these_tokens_and_on_the_responses_alone(
+    tokenizer: PreTrainedTokenizerBase, conversation: list[dict[str, str]]
+) -> None:
+    ids, mask = ChatML(tokenizer, "<think>").conversation(conversation)
+    assert ids == by_verl(tokenizer, "qwen2", "<think>", conversation)
+    trained = [token for token, chosen in zip(ids, mask, strict=True) if chosen]
+    responses = [[*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id] for text in TEXTS]
+    assert trained == [token for response in responses for token in response]
+
+
+def test_after_another_end_than_the_templates_the_line_break_is_left_out_as_verl_does(
+    tokenizer: PreTrainedTokenizerBase, conversation: list[dict[str, str]]
+) -> None:
+    system, user, _, message = conversation[:4]
+    cut_off = tokenizer.encode(" and then", add_special_tokens=False)
+    builder = create_continuous_token_builder(tokenizer, hf_model_type="qwen2")
+    ours, theirs = ChatML(tokenizer, "<think>"), VerlPrompts(builder, tokenizer, "<think>")
+    for end in (cut_off, [*cut_off, tokenizer.pad_token_id], [*cut_off, tokenizer.eos_token_id]):
+        ids = ours.first([system, user]) + end
+        assert ours.following(ids, [system, user], message) == theirs.following(ids, [system, user], message)

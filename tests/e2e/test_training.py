@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from ..tag_styles import foreign_model
 from .conftest import TINY
 
 pytestmark = pytest.mark.e2e
@@ -53,6 +54,30 @@ def test_grpo_trains_on_an_environment(run_verl, env):
     assert "val/success_final" in metrics[2]
     for step in metrics[1:]:
         check_training_step(step)
+
+
+def test_a_foreign_tag_style_trains_like_the_standard_one(run_verl, tmp_path):
+    """The tiny model's tag tokens are respelled, so that its text has the tags that the run asks for."""
+    folder = foreign_model("frozenlake", tmp_path / "model")
+    metrics = run_verl(
+        "algorithm.adv_estimator=actfocus_grpo",
+        "+actfocus=default",
+        "+actfocus/run=cpu_frozenlake",
+        "+actfocus/device=cpu",
+        *TINY,
+        f"actor_rollout_ref.model.path={folder}/model",
+        f"actor_rollout_ref.model.tokenizer_path={folder}/tokenizer",
+        "algorithm.actfocus.tags.action=['<act>','</act>']",
+        "algorithm.actfocus.tags.reasoning=['<reason>','</reason>']",
+        "algorithm.actfocus.tags.prefill='<reason>'",
+    )
+    assert [step["step"] for step in metrics] == [0, 1, 2]
+    for step in metrics[1:]:
+        check_training_step(step)
+        # The prompt asked for these tags, the parser took them and the tagger found them.
+        assert step["rollout/valid_turn_rate"] > 0.8
+        assert step["actfocus/action_tokens"] > 0
+        assert step["rollout/effective_action_rate"] > 0
 
 
 def test_ppo_trains_with_a_critic_that_the_estimator_name_switches_on(run_verl):

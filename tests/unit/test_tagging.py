@@ -184,24 +184,20 @@ def test_an_empty_response_has_no_tokens():
     assert SpanTagger(byte_level([])).tag([]) == []
 
 
-def test_the_stream_of_one_response_does_not_affect_another():
-    tokenizer = byte_level(["<answer>", "Up", "</think>"])
-    tagger = SpanTagger(tokenizer)
-    first, second = tagger.stream(), tagger.stream()
-    for piece in ("</think>", "<answer>"):
-        first.feed(id_of(tokenizer, piece))
-    for stream in (first, second):
-        stream.feed(id_of(tokenizer, "Up"))
-    assert first.finish() == [N, N, A]
-    assert second.finish() == [R]
-    assert second.finish() == [R]
+def test_text_and_spans_come_from_one_reading_of_the_tokens():
+    tokenizer = byte_level(
+        ["I", "Up", b"\xe2\x88", b"\x9a"], tokens=["</think>"], special=(EOS, "<answer>", "</answer>")
+    )
+    pieces = ["I", b"\xe2\x88", b"\x9a", "</think>", "<answer>", "Up", EOS, "</answer>", EOS]
+    text, spans = SpanTagger(tokenizer).read([id_of(tokenizer, piece) for piece in pieces])
+    # Special tokens have no text, unless they are the tags that are looked for.
+    assert text == "I√</think><answer>Up</answer>"
+    assert "".join(span.name[0] for span in spans) == "RRRNNANNN"
 
 
-def test_a_finished_stream_takes_no_more_tokens():
-    stream = SpanTagger(byte_level([])).stream()
-    stream.finish()
-    with pytest.raises(ValueError, match="finished"):
-        stream.feed(0)
+def test_a_character_that_was_cut_off_is_shown_as_such():
+    tokenizer = byte_level([b"\xf0\x9f"])
+    assert SpanTagger(tokenizer).read([id_of(tokenizer, b"\xf0\x9f")]) == ("\ufffd", [R])
 
 
 def test_ids_may_come_from_numpy_and_torch():
@@ -217,9 +213,15 @@ def test_a_tagger_survives_being_sent_to_another_process():
     assert tagger.tag([id_of(tokenizer, "Up"), id_of(tokenizer, "</think>")]) == [R, N]
 
 
-@pytest.mark.parametrize("token_id", [-100, -1, 10**6])
-def test_an_id_outside_the_vocabulary_is_named(token_id):
-    with pytest.raises(ValueError, match=rf"token id {token_id} is not in the tokenizer's vocabulary of 257"):
+def test_an_id_beyond_the_vocabulary_has_no_text_and_no_span():
+    tokenizer = byte_level(["Up"])  # embeddings are padded, so a model can sample what no tokenizer knows
+    up = id_of(tokenizer, "Up")
+    assert SpanTagger(tokenizer).read([up, len(tokenizer.get_vocab()), 10**6, up]) == ("UpUp", [R, N, N, R])
+
+
+@pytest.mark.parametrize("token_id", [-100, -1])
+def test_a_negative_id_is_named(token_id):
+    with pytest.raises(ValueError, match=rf"token id {token_id} is negative"):
         SpanTagger(byte_level([])).tag([0, token_id])
 
 

@@ -155,12 +155,10 @@ def test_cutting_a_response_changes_only_the_tokens_of_a_tag_that_is_cut(data):
 @pytest.mark.parametrize("family", FAMILIES)
 @settings(max_examples=15, deadline=None)
 @given(text=texts)
-def test_token_by_token_is_the_same_as_all_at_once(family, text):
+def test_the_text_is_that_of_the_tokenizers_own_decoding_leading_space_aside(family, text):
     ids = tokenizer_of(family).encode(text, add_special_tokens=False)
-    stream = tagger_of(family).stream()
-    for token_id in ids:
-        stream.feed(token_id)
-    assert stream.finish() == tagger_of(family).tag(ids)
+    decoded = tokenizer_of(family).decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    assert tagger_of(family).read(ids)[0].lstrip(" ") == decoded.lstrip(" ")
 
 
 def steps_to_tag(tagger, ids):

@@ -1,14 +1,18 @@
-"""Command-line arguments that several subcommands share: which environment, with which options."""
+"""Command-line arguments that several subcommands share: which environment, with which options, budgets and tags."""
 
 from __future__ import annotations
 
 import argparse
 import ast
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
+
+import yaml
 
 from verl_actfocus import envs
 from verl_actfocus.envs import TextEnv
+from verl_actfocus.episodes import STANDARD_TAGS, TagSettings
 
 #: Budgets of an episode that can be given on the command line.
 LIMITS = ("turns", "actions_per_turn", "actions", "words", "response_tokens")
@@ -38,6 +42,52 @@ def add_limit_arguments(parser: argparse.ArgumentParser) -> None:
 def given_limits(args: argparse.Namespace) -> dict[str, int]:
     """Return the budgets that were given on the command line."""
     return {name: vars(args)[name] for name in LIMITS if vars(args)[name] is not None}
+
+
+def add_tag_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the tags of a response and the prefill, written as in a training run's overrides."""
+    tags = parser.add_argument_group("tags", "what a response looks like: algorithm.actfocus.tags of a training run")
+    tags.add_argument(
+        "--action-tags",
+        type=parse_tags,
+        metavar="TAGS",
+        help="\"['<act>','</act>']\", or rest: all that is not reasoning (default: <answer> and </answer>)",
+    )
+    tags.add_argument(
+        "--reasoning-tags", type=parse_tags, metavar="TAGS", help="as before (default: <think> and </think>)"
+    )
+    tags.add_argument("--prefill", metavar="TEXT", help="text that every response continues (default <think>)")
+
+
+def given_tags(args: argparse.Namespace, tags: TagSettings = STANDARD_TAGS) -> TagSettings:
+    """Returns tags, changed as the command line says.
+
+    Raises:
+        ValueError: The tags can be confused, or no valid response can continue the prefill.
+    """
+    given = {"action": args.action_tags, "reasoning": args.reasoning_tags, "prefill": args.prefill}
+    try:
+        changed = replace(tags, **{name: value for name, value in given.items() if value is not None})
+        changed.left_to_write()
+    except ValueError as error:
+        raise ValueError(f"--action-tags, --reasoning-tags, --prefill: {error}") from error
+    return changed
+
+
+def parse_tags(text: str) -> Any:
+    """Reads a pair of tags, or a word.
+
+    Raises:
+        argparse.ArgumentTypeError: The text is no YAML.
+
+    Example:
+        >>> parse_tags("['<act>','</act>']")
+        ['<act>', '</act>']
+    """
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no pair of tags, such as ['<act>','</act>']") from error
 
 
 def parse_option(text: str) -> tuple[str, Any]:

@@ -15,7 +15,9 @@ from verl_actfocus import envs
 from verl_actfocus.cli._environment_arguments import (
     add_limit_arguments,
     add_option_argument,
+    add_tag_arguments,
     given_limits,
+    given_tags,
     make_environment,
     positive,
 )
@@ -73,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sampling = parser.add_argument_group("sampling")
     sampling.add_argument("--temperature", type=float, help="0 takes the most likely token (default 0.5, the paper's)")
     sampling.add_argument("--seed", type=int, help="seed of the sampling (default 0); the tasks do not depend on it")
-    sampling.add_argument("--prefill", metavar="TEXT", help="text that every response continues (default <think>)")
+    add_tag_arguments(parser)
     running = parser.add_argument_group("running")
     running.add_argument("--batch-size", type=positive, default=64, metavar="N", help="episodes at a time (default 64)")
     running.add_argument("--out", type=Path, metavar="DIR", help="folder of the results (default outputs/eval-…)")
@@ -129,13 +131,12 @@ def settings_from(args: argparse.Namespace) -> EvaluationSettings:
         settings = paper_settings(args.env)
     else:
         raise ValueError("name an environment with --env, or the settings of a training run with --profile")
-    given: dict[str, Any] = {
-        name: vars(args)[name] for name in ("temperature", "seed", "prefill") if vars(args)[name] is not None
-    }
+    given: dict[str, Any] = {name: vars(args)[name] for name in ("temperature", "seed") if vars(args)[name] is not None}
     changed = dataclasses.replace(
         settings,
         options={**settings.options, **dict(args.option)},
         limits=dataclasses.replace(settings.limits, **given_limits(args)),
+        tags=given_tags(args, settings.tags),
         **given,
     )
     return changed.with_episodes(args.episodes, args.samples_per_task)

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from verl_actfocus import envs
 from verl_actfocus.cli._environment_arguments import (
     add_limit_arguments,
     add_option_argument,
+    add_tag_arguments,
     given_limits,
+    given_tags,
     make_environment,
 )
-from verl_actfocus.cli._players import ActionPolicy, Human, LocalModel, Player, random_policy
+from verl_actfocus.cli._policies import ActionPolicy, Human, LocalModel, TextPolicy, random_policy
 from verl_actfocus.envs import EpisodeLimits, TextEnv
-from verl_actfocus.episodes import Episode, Message, TurnResult
+from verl_actfocus.episodes import Episode, Message
+
+if TYPE_CHECKING:
+    from verl_actfocus.episodes.player import Player
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Play one episode. The system and user messages are printed as a model sees them, word for word. "
         "Type actions such as 'Right || Down': they are put into the response format with empty reasoning. "
-        "A line with <answer> or </think> is sent as it is; every response starts with the prefill <think>. "
+        "A line with <answer> or </think> is sent as it is; every response starts with the prefill <think>. Other tags "
+        "change all of this alike. "
         "'quit' ends the game."
     )
     parser.add_argument("env", help=f"environment: {', '.join(envs.ENVIRONMENTS)}")
@@ -36,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--miniature", action="store_true", help="options and budgets that its tiny model was made for")
     add_option_argument(parser)
     add_limit_arguments(parser)
+    add_tag_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,53 +57,71 @@ def run(args: argparse.Namespace) -> int:
         0 when the episode was played or left; 1 when the environment failed.
 
     Raises:
-        ValueError: There is no environment or policy of that name, or the environment has no miniature.
+        ValueError: There is no environment or policy of that name, the environment has no miniature, or the tags can be
+            confused.
     """
     env, limits = _environment(args)
-    episode = Episode(env, limits)
-    player = make_player(args.policy, args.env, args.seed, args.temperature)
-    play(episode, player, args.seed)
+    episode = Episode(env, limits, tags=given_tags(args))
+    policy = make_policy(args.policy, args.env, args.seed, args.temperature)
+    if isinstance(policy, LocalModel):
+        play_tokens(policy.player(episode), policy, args.seed)
+    else:
+        play_text(episode, policy, args.seed)
     if episode.error is not None:
-        print(f"the environment failed: {episode.error}")
+        print(episode.error)
         return 1
     outcome = f"ended: {episode.stop_reason.value}" if episode.stop_reason else "left"
     print(f"== {outcome} | reward {episode.total_reward:g} | success {'yes' if episode.success else 'no'} ==")
     return 0
 
 
-def play(episode: Episode, player: Player, seed: int) -> None:
+def play_text(episode: Episode, policy: TextPolicy, seed: int) -> None:
     """Plays an episode to its end, printing every message, every response and what came of it.
 
     Args:
         episode: The episode; it is reset here.
-        player: Writes the responses.
+        policy: Writes the responses.
         seed: Seed of the episode.
     """
     messages = episode.reset(seed)
     while not episode.done:
-        for message in messages:
-            _show(message)
-        response = player.respond(episode, messages)
+        _show_messages(messages)
+        response = policy.respond(episode)
         if response is None:
             return
-        print(f"-- response --\n{episode.prefill}{response.text}")
-        result = episode.respond(response.text, cut_off=response.cut_off)
-        _show_result(result)
+        result = episode.respond(response)
+        _show_turn(episode, response, result.actions, result.reward, result.problem)
         messages = [] if result.next_message is None else [result.next_message]
     print(f"-- final state --\n{episode.observation}")
 
 
-def make_player(policy: str, env: str, seed: int, temperature: float) -> Player:
-    """Makes the player that a `--policy` names.
+def play_tokens(player: Player, model: LocalModel, seed: int) -> None:
+    """Lets a model play an episode to its end, printing as `play_text` does and the spans of every response.
+
+    Args:
+        player: The player of the episode; it is begun here.
+        model: Answers the prompts.
+        seed: Seed of the episode.
+    """
+    player.begin(seed)
+    shown = 0
+    while not player.done:
+        _show_messages(player.messages[shown:])
+        shown = len(player.messages) + 1  # the response is shown with what came of it
+        turn = model.respond(player)
+        _show_turn(player.episode, turn.text, turn.executed, turn.reward, turn.problem)
+        print(f"== tokens {turn.tokens} | reasoning {turn.reasoning_tokens} | action {turn.action_tokens} ==")
+    print(f"-- final state --\n{player.episode.observation}" if player.failure is None else player.failure)
+
+
+def make_policy(policy: str, env: str, seed: int, temperature: float) -> TextPolicy | LocalModel:
+    """Makes what a `--policy` names.
 
     Args:
         policy: "human", "expert", "random" or "model:DIR".
         env: Name of the environment, for the expert.
         seed: Seeds chance and sampling.
         temperature: Of a model's sampling.
-
-    Returns:
-        The player.
 
     Raises:
         ValueError: The policy is none of these, or there is no expert for the environment.
@@ -122,11 +149,12 @@ def _environment(args: argparse.Namespace) -> tuple[TextEnv, EpisodeLimits]:
     return make_environment(args.env, options), dataclasses.replace(limits, **given_limits(args))
 
 
-def _show(message: Message) -> None:
-    print(f"-- {message['role']} --\n{message['content']}")
+def _show_messages(messages: Sequence[Message]) -> None:
+    for message in messages:
+        print(f"-- {message['role']} --\n{message['content']}")
 
 
-def _show_result(result: TurnResult) -> None:
-    executed = ", ".join(result.actions) or "none"
-    problem = "" if result.problem is None else f" | invalid: {result.problem}"
-    print(f"== executed: {executed} | reward {result.reward:g}{problem} ==")
+def _show_turn(episode: Episode, response: str, executed: Sequence[str], reward: float, problem: str | None) -> None:
+    print(f"-- response --\n{episode.tags.prefill}{response}")
+    invalid = "" if problem is None else f" | invalid: {problem}"
+    print(f"== executed: {', '.join(executed) or 'none'} | reward {reward:g}{invalid} ==")

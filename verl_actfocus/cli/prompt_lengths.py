@@ -14,17 +14,18 @@ from verl_actfocus.cli._environment_arguments import (
     DEFAULT_ENVIRONMENTS,
     add_limit_arguments,
     add_option_argument,
+    add_tag_arguments,
     given_limits,
+    given_tags,
     make_environment,
     positive,
 )
-from verl_actfocus.cli._players import ActionPolicy, random_policy
+from verl_actfocus.cli._policies import ActionPolicy, random_policy
 from verl_actfocus.envs import EpisodeLimits, TextEnv
-from verl_actfocus.episodes import Episode
-from verl_actfocus.episodes.prompts import THINK_OPEN
+from verl_actfocus.episodes import STANDARD_TAGS, Episode, TagSettings
 
 if TYPE_CHECKING:
-    from verl_actfocus.evaluation.prompts import PromptBuilder
+    from verl_actfocus.episodes.tokens import PromptBuilder
 
 
 @dataclass
@@ -58,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", default="random", choices=["random", "expert"], help="who plays (default random)")
     add_option_argument(parser)
     add_limit_arguments(parser)
+    add_tag_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,11 +79,12 @@ def run(args: argparse.Namespace) -> int:
     if len(names) > 1 and (args.option or given_limits(args)):
         raise ValueError("options and budgets belong to one environment: name it with --env")
     limits = {name: dataclasses.replace(envs.spec(name).limits, **given_limits(args)) for name in names}
-    builder, end = _prompts(args.tokenizer)
+    tags = given_tags(args)
+    builder, end = _prompts(args.tokenizer, tags.prefill)
     print(f"{'environment':<12} {'tokens of':<32} {'least':>6} {'median':>7} {'most':>6}")
     for name in names:
         env = make_environment(name, dict(args.option))
-        found = measure(name, env, limits[name], builder, end, args.episodes, args.policy)
+        found = measure(name, env, limits[name], builder, end, args.episodes, args.policy, tags)
         _show(name, "the first prompt", found.first)
         _show(name, "a later message", found.later)
         _show(name, "an episode's later messages", found.together)
@@ -89,7 +92,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def measure(
-    name: str, env: TextEnv, limits: EpisodeLimits, builder: PromptBuilder, end: int, episodes: int, policy: str
+    name: str,
+    env: TextEnv,
+    limits: EpisodeLimits,
+    builder: PromptBuilder,
+    end: int,
+    episodes: int,
+    policy: str,
+    tags: TagSettings = STANDARD_TAGS,
 ) -> Lengths:
     """Plays episodes with seeds 0, 1, and so on.
 
@@ -101,6 +111,7 @@ def measure(
         end: Token that ends a response.
         episodes: How many.
         policy: "random" or "expert".
+        tags: What a response looks like.
 
     Returns:
         The lengths.
@@ -110,25 +121,25 @@ def measure(
     """
     lengths = Lengths()
     for seed in range(episodes):
-        player = ActionPolicy(envs.expert(name) if policy == "expert" else random_policy(seed), seed)
-        episode = Episode(env, limits)
+        writer = ActionPolicy(envs.expert(name) if policy == "expert" else random_policy(seed), seed)
+        episode = Episode(env, limits, tags=tags)
         messages = episode.reset(seed)
         ids = builder.first(messages) if messages else []
         lengths.first.append(len(ids))
         added: list[int] = []
         while not episode.done:
-            message = episode.respond(player.respond(episode, messages).text).next_message
+            message = episode.respond(writer.respond(episode)).next_message
             if message is not None:
                 # What the response says is irrelevant, only that it has ended.
                 added.append(len(builder.following([*ids, end], messages, message)))
         if episode.error is not None:
-            raise ValueError(f"{name}, seed {seed}: the environment failed: {episode.error}")
+            raise ValueError(f"{name}, seed {seed}: {episode.error}")
         lengths.later += added
         lengths.together.append(sum(added))
     return lengths
 
 
-def _prompts(name: str) -> tuple[PromptBuilder, int]:
+def _prompts(name: str, prefill: str) -> tuple[PromptBuilder, int]:
     """What makes a model's prompts, and the token that ends its responses; ChatML without a model beside the tokenizer.
 
     Raises:
@@ -137,7 +148,8 @@ def _prompts(name: str) -> tuple[PromptBuilder, int]:
     """
     from transformers import AutoConfig
 
-    from verl_actfocus.evaluation.prompts import load_tokenizer, prompt_builder
+    from verl_actfocus.episodes.tokens import prompt_builder
+    from verl_actfocus.evaluation.tokenizers import load_tokenizer
 
     tokenizer = load_tokenizer(name)
     try:
@@ -147,7 +159,7 @@ def _prompts(name: str) -> tuple[PromptBuilder, int]:
     end = tokenizer.eos_token_id
     if not isinstance(end, int):
         raise ValueError(f"--tokenizer {name}: it has no single eos_token, which ends a turn")
-    return prompt_builder(tokenizer, model_type, THINK_OPEN), end
+    return prompt_builder(tokenizer, model_type, prefill), end
 
 
 def _show(name: str, what: str, tokens: Sequence[int]) -> None:

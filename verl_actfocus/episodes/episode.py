@@ -22,9 +22,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from verl_actfocus.envs.base import EpisodeLimits, StepInfo, TextEnv
+from verl_actfocus.episodes.grammar import ParsedResponse, parse_response
 from verl_actfocus.episodes.outcomes import EnvironmentFailure, StopReason, TurnResult
-from verl_actfocus.episodes.parsing import ParsedResponse, parse_response
-from verl_actfocus.episodes.prompts import THINK_OPEN, Message, system_message, user_message
+from verl_actfocus.episodes.prompts import Message, system_message, user_message
+from verl_actfocus.episodes.tags import STANDARD_TAGS, TagSettings
 
 
 class Episode:
@@ -34,7 +35,10 @@ class Episode:
         env: Environment; the episode resets and steps it, the caller closes it.
         limits: Budgets of the episode.
         format_penalty: Reward added on an invalid turn (He et al. 2026, App. C: -0.1).
-        prefill: Text the caller puts before every response.
+        tags: What a response looks like; the caller puts their prefill before every response.
+
+    Raises:
+        ValueError: The penalty is positive, or no valid response can continue the prefill.
 
     Attributes:
         observation: Text of the current state.
@@ -51,14 +55,15 @@ class Episode:
     """
 
     def __init__(
-        self, env: TextEnv, limits: EpisodeLimits, *, format_penalty: float = -0.1, prefill: str = THINK_OPEN
+        self, env: TextEnv, limits: EpisodeLimits, *, format_penalty: float = -0.1, tags: TagSettings = STANDARD_TAGS
     ) -> None:
         if not format_penalty <= 0:
             raise ValueError(f"format_penalty is {format_penalty}: a penalty is zero or negative, e.g. -0.1")
+        tags.left_to_write()  # refuses a prefill that no valid response can continue
         self.env = env
         self.limits = limits
         self.format_penalty = format_penalty
-        self.prefill = prefill
+        self.tags = tags
         self._ready = False
         self._start(None)
 
@@ -135,7 +140,7 @@ class Episode:
             parsed = ParsedResponse(False, text, [], f"cut off at {self.limits.response_tokens} tokens")
             self.stop_reason = StopReason.RESPONSE_CUT
         else:
-            parsed = parse_response(text, prefill=self.prefill)
+            parsed = parse_response(text, self.tags)
         executed, reward, effective, refused = self._execute(parsed.actions)
         problem = parsed.problem or refused
         if problem is not None:
@@ -146,6 +151,7 @@ class Episode:
             reward=reward,
             valid=problem is None and self.error is None,
             problem=problem,
+            parsed=parsed.actions,
             actions=executed,
             effective_actions=effective,
             stop_reason=self.stop_reason,
@@ -225,5 +231,5 @@ class Episode:
     def _user_message(self) -> Message:
         previous_reward = self.turn_rewards[-1] if self.turn_rewards else None
         actions_left = self.limits.actions - self.actions_used
-        content = user_message(self.turn + 1, self.observation, previous_reward, actions_left, self.limits)
+        content = user_message(self.turn + 1, self.observation, previous_reward, actions_left, self.limits, self.tags)
         return {"role": "user", "content": content}

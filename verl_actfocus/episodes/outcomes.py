@@ -53,6 +53,10 @@ class EnvironmentFailure:
     action: str | None
     """The action that failed; ``None`` if ``reset`` did."""
 
+    def __str__(self) -> str:
+        doing = "reset" if self.action is None else f"action {self.action!r}"
+        return f"the environment failed on {doing} with {self.type}: {self.message}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TurnResult:
@@ -62,6 +66,7 @@ class TurnResult:
         reward: Sum of the rewards of the executed actions, plus the format penalty if the turn is invalid.
         valid: The response was well-formed and the environment refused none of its actions that were tried.
         problem: Why the turn is invalid, in words; ``None`` exactly if it is valid or the environment failed.
+        parsed: Actions that the response names; empty if it is outside the grammar or was cut off.
         actions: Executed actions in order, all of them accepted by the environment.
         effective_actions: Number of executed actions that changed the state.
         stop_reason: Why the episode ended; ``None`` while it runs.
@@ -71,15 +76,11 @@ class TurnResult:
     reward: float
     valid: bool
     problem: str | None
+    parsed: list[str]
     actions: list[str]
     effective_actions: int
     stop_reason: StopReason | None
     next_message: Message | None
-
-    @property
-    def valid_actions(self) -> int:
-        """Number of executed actions."""
-        return len(self.actions)
 
     @property
     def done(self) -> bool:

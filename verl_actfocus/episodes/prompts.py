@@ -9,11 +9,8 @@ hold each as one token.
 from __future__ import annotations
 
 from verl_actfocus.envs.base import EpisodeLimits, TextEnv
+from verl_actfocus.episodes.tags import STANDARD_TAGS, TagSettings
 
-THINK_OPEN = "<think>"
-THINK_CLOSE = "</think>"
-ANSWER_OPEN = "<answer>"
-ANSWER_CLOSE = "</answer>"
 ACTION_SEPARATOR = "||"
 
 
@@ -40,11 +37,12 @@ def system_message(env: TextEnv) -> str:
     return env.rules
 
 
-def format_instruction(limits: EpisodeLimits) -> str:
+def format_instruction(limits: EpisodeLimits, tags: TagSettings = STANDARD_TAGS) -> str:
     """Return the lines that ask for the response format; constant within an environment.
 
     Args:
         limits: Budgets of the episode; ``actions_per_turn`` and ``words`` are stated.
+        tags: The tags that are asked for.
 
     Returns:
         Two lines, without a line break at their end.
@@ -55,8 +53,9 @@ def format_instruction(limits: EpisodeLimits) -> str:
         answer, count = f"action {ACTION_SEPARATOR} action", "Any number of actions"
     else:
         answer, count = f"action {ACTION_SEPARATOR} action", f"At most {limits.actions_per_turn} actions"
+    (opening, closing), (before, after) = tags.reasoning, tags.around_action
     return (
-        f"Format: {THINK_OPEN}reasoning{THINK_CLOSE}{ANSWER_OPEN}{answer}{ANSWER_CLOSE} and nothing else.\n"
+        f"Format: {opening}reasoning{closing}{before}{answer}{after} and nothing else.\n"
         f"{count}, at most {limits.words} words."
     )
 
@@ -67,6 +66,7 @@ def user_message(
     previous_reward: float | None,
     actions_left: int,
     limits: EpisodeLimits,
+    tags: TagSettings = STANDARD_TAGS,
 ) -> str:
     """Return the user message that opens a turn.
 
@@ -76,6 +76,7 @@ def user_message(
         previous_reward: Reward of the turn before; ``None`` exactly on turn 1.
         actions_left: Environment actions that the episode may still execute.
         limits: Budgets of the episode.
+        tags: The tags that are asked for.
 
     Returns:
         The text of the user message, without a line break at its end.
@@ -97,7 +98,7 @@ def user_message(
         raise ValueError(f"turn is {turn}: turns are counted from 1")
     if (previous_reward is None) != (turn == 1):
         raise ValueError(f"previous_reward is {previous_reward} on turn {turn}: None on turn 1, a number after")
-    lines = [f"Turn {turn}", observation, f"Actions left: {actions_left}", format_instruction(limits)]
+    lines = [f"Turn {turn}", observation, f"Actions left: {actions_left}", format_instruction(limits, tags)]
     if previous_reward is not None:
         # Adding 0.0 turns a negative zero into the plain one; "g" hides the rounding residue of sums.
         lines.insert(0, f"Reward of the last turn: {previous_reward + 0.0:g}")

@@ -2,11 +2,11 @@
 
 - `settings`: what is played and how responses are sampled; by default the paper's, or a training run's.
 - `checkpoints`: what a user may name as a model, and how veRL's checkpoints become one.
-- `prompts`: the tokens of an episode, the same as in a veRL rollout.
+- `tokenizers`: which tokenizer a model has.
 - `policy`, `local`, `endpoint`: who answers: a Hugging Face model on this machine, or an OpenAI-compatible server.
-- `runner`: plays the episodes, many at once.
-- `records`: what is kept on disk, and which folder may be continued.
+- `runner`: drives the players of many episodes at once (`verl_actfocus.episodes.player`).
+- `records`: where episodes are kept on disk, and which folder may be continued.
 - `figures`, `table`: what is reported, with confidence intervals.
 
-Nothing here imports veRL, except that a model whose family is not Qwen's has its prompts built by veRL itself.
+Nothing here needs veRL, except that a model whose family is not Qwen's has its prompts built by veRL itself.
 """

@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
+from verl_actfocus.episodes.tokens import Lengths, PromptBuilder, prompt_builder
 from verl_actfocus.evaluation.policy import Answer
-from verl_actfocus.evaluation.prompts import PromptBuilder, load_tokenizer, prompt_builder, tokenizer_identity
-from verl_actfocus.evaluation.settings import Lengths
+from verl_actfocus.evaluation.tokenizers import load_tokenizer, tokenizer_identity
 from verl_actfocus.generation.batch import end_tokens
 from verl_actfocus.generation.sampling import SamplingParams
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import comb
 
-from verl_actfocus.evaluation.records import EpisodeRecord, by_task
+from verl_actfocus.episodes.record import EpisodeRecord
+from verl_actfocus.evaluation.records import by_task
 from verl_actfocus.experiments.results import Outcomes
 from verl_actfocus.experiments.statistics import Estimate, over_tasks, success_rate
 
@@ -87,7 +88,7 @@ def figures(records: Sequence[EpisodeRecord]) -> list[Figure]:
         return np.array([sum(count(record) for record in group) for group in groups], dtype=float)
 
     turns = total(lambda record: len(record.turns))
-    tokens = total(lambda record: record.tokens)
+    tokens = total(lambda record: record.response_tokens)
     found = [Figure("success", "success", success_rate([outcomes]), share=True)]
     k = 1
     while k <= episodes.min():
@@ -97,7 +98,7 @@ def figures(records: Sequence[EpisodeRecord]) -> list[Figure]:
     for name in sorted({name for record in records for name in record.outcomes}):
         counted = np.array([sum(one.outcomes.get(name, False) for one in group) for group in groups], dtype=float)
         found.append(Figure(name, name.replace("_", " "), _ratio(counted, episodes, 1.0), share=True))
-    valid = total(lambda record: sum(turn.valid for turn in record.turns))
+    valid = total(lambda record: record.valid_turns)
     return [
         *found,
         Figure("valid_turn_rate", "valid turns", _ratio(valid, turns, 1.0), share=True),

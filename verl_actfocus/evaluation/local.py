@@ -9,10 +9,10 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from verl_actfocus.episodes.tokens import Lengths, PromptBuilder, prompt_builder
 from verl_actfocus.evaluation.checkpoints import ModelSource
 from verl_actfocus.evaluation.policy import Answer
-from verl_actfocus.evaluation.prompts import PromptBuilder, load_tokenizer, prompt_builder, tokenizer_identity
-from verl_actfocus.evaluation.settings import Lengths
+from verl_actfocus.evaluation.tokenizers import load_tokenizer, tokenizer_identity
 from verl_actfocus.generation.batch import ContinuousBatch, end_tokens
 from verl_actfocus.generation.sampling import SamplingParams
 

@@ -8,8 +8,7 @@ from typing import Any, Protocol
 
 from transformers import PreTrainedTokenizerBase
 
-from verl_actfocus.evaluation.prompts import PromptBuilder
-from verl_actfocus.evaluation.settings import Lengths
+from verl_actfocus.episodes.tokens import Lengths, PromptBuilder
 from verl_actfocus.generation.sampling import SamplingParams
 
 

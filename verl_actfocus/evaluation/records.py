@@ -14,76 +14,15 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from verl_actfocus.episodes import Message
+from verl_actfocus.episodes.record import EpisodeRecord
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.folder import write_json
 from verl_actfocus.experiments.locks import locked
 from verl_actfocus.experiments.settings import differences, flatten, in_words
-
-
-@dataclass(kw_only=True)
-class TurnRecord:
-    """One response and what came of it."""
-
-    #: The response as it was decoded, without the prefill.
-    text: str
-    #: Actions that the response names; empty if it is outside the grammar.
-    parsed: list[str]
-    #: Actions that the environment executed.
-    executed: list[str]
-    #: Whether the response was well-formed and the environment refused nothing.
-    valid: bool
-    #: Why the turn is invalid; None if it is valid.
-    problem: str | None
-    #: Reward of the turn, format penalty included.
-    reward: float
-    #: Tokens that the model sampled, the end of turn included.
-    tokens: int
-    #: Executed actions that changed the state.
-    effective_actions: int
-
-
-@dataclass(kw_only=True)
-class EpisodeRecord:
-    """One episode as the model played it."""
-
-    #: Seed of the environment.
-    task: int
-    #: Number of the episode among those of its task, from 0.
-    sample: int
-    #: Whether the task was solved.
-    success: bool = False
-    #: Sum of the turn rewards.
-    reward: float = 0.0
-    #: Value of `verl_actfocus.episodes.StopReason`.
-    stop_reason: str = ""
-    #: What the environment declares beyond success (`verl_actfocus.envs.TextEnv.outcomes`), such as WebShop's purchase.
-    outcomes: dict[str, bool] = field(default_factory=dict)
-    #: What failed if the end is not the model's doing; None otherwise.
-    failure: str | None = None
-    #: The turns.
-    turns: list[TurnRecord] = field(default_factory=list)
-    #: The conversation as the model saw it, the prefill at the beginning of every response.
-    messages: list[Message] = field(default_factory=list)
-
-    @property
-    def tokens(self) -> int:
-        """Tokens that the model sampled."""
-        return sum(turn.tokens for turn in self.turns)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> EpisodeRecord:
-        """Read a record back.
-
-        Raises:
-            TypeError: a field is missing or unknown.
-            KeyError: there are no turns.
-        """
-        return cls(**{**values, "turns": [TurnRecord(**turn) for turn in values["turns"]]})
 
 
 @dataclass(frozen=True)

@@ -14,40 +14,13 @@ from omegaconf import DictConfig, OmegaConf
 from verl_actfocus.config import resolvers
 from verl_actfocus.config.environment import EnvironmentSettings
 from verl_actfocus.envs import EpisodeLimits
-from verl_actfocus.episodes.prompts import THINK_OPEN
+from verl_actfocus.episodes import STANDARD_TAGS, TagSettings
+from verl_actfocus.episodes.tokens import Lengths
 from verl_actfocus.experiments.runs import packaged_groups
 
 #: Evaluation of the paper where no packaged recipe says it (He et al. 2026, App. C): 16 episodes of a task at 0.5.
 PAPER_SAMPLES = 16
 PAPER_TEMPERATURE = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lengths:
-    """Most tokens of an episode, as veRL counts them."""
-
-    #: The first prompt (``data.max_prompt_length``).
-    prompt: int
-    #: Everything after it, responses and later messages (``data.max_response_length``).
-    response: int
-    #: Both together (``rollout.max_model_len``); None sets no limit of its own.
-    total: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value is not None and value < 1:
-                raise ValueError(f"the most tokens of {name!r} is {value}: it must be at least 1")
-
-    @property
-    def most(self) -> int:
-        """Most tokens of an episode altogether."""
-        both = self.prompt + self.response
-        return both if self.total is None else min(both, self.total)
-
-    def within(self, context: int | None) -> Lengths:
-        """Return the lengths for a model whose context holds so many tokens; None for a context without a limit."""
-        limits = [limit for limit in (self.total, context) if limit is not None]
-        return dataclasses.replace(self, total=min(limits, default=None))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +58,8 @@ class EvaluationSettings:
     top_k: int = -1
     #: Seed of the sampling. The tasks do not depend on it.
     seed: int = 0
-    #: Text that every response continues.
-    prefill: str = THINK_OPEN
+    #: What a response looks like.
+    tags: TagSettings = STANDARD_TAGS
     #: Reward of a turn without a valid response.
     format_penalty: float = -0.1
 
@@ -98,6 +71,7 @@ class EvaluationSettings:
             raise ValueError(f"the temperature is {self.temperature}: it must be 0 (greedy) or positive")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}: it must lie in (0, 1]")
+        self.tags.left_to_write()  # refuses a prefill that no valid response can continue
         # Refuses an unknown environment, and tasks that training would draw.
         EnvironmentSettings(name=self.environment, val_seed=self.first_task, val_size=self.tasks)
 
@@ -204,6 +178,6 @@ def _settings(config: DictConfig) -> EvaluationSettings:
         # veRL's own values where a profile has none (verl/trainer/config/rollout/rollout.yaml).
         top_p=float(value(f"{rollout}.val_kwargs.top_p", 1.0)),
         top_k=value(f"{rollout}.val_kwargs.top_k", -1),
-        prefill=value("algorithm.actfocus.tags.prefill", THINK_OPEN),
+        tags=TagSettings(**value("algorithm.actfocus.tags", {})),
         format_penalty=environment.format_penalty,
     )

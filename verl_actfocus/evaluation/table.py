@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from verl_actfocus.episodes.record import EpisodeRecord
     from verl_actfocus.evaluation.figures import Figure
-    from verl_actfocus.evaluation.records import EpisodeRecord
     from verl_actfocus.evaluation.settings import EvaluationSettings
 
 

@@ -1,7 +1,6 @@
 """Generation with a Hugging Face model, free of veRL: what stands where vLLM stands on a GPU.
 
 - `batch`: continuous batching; `cache`: the keys and values that it works on.
-- `encoding`: from messages to tokens, turn by turn.
 - `sampling`: one token from its logits, and the seeds of responses.
 
 The rollout server of the CPU path, ``actfocus eval`` and ``actfocus play`` all generate with it.

@@ -1,6 +1,6 @@
 """Everything that touches veRL 0.9.1.
 
-Outside of this folder only `verl_actfocus.evaluation.prompts` imports it, for model families whose prompts veRL builds.
+Outside of this folder only `verl_actfocus.episodes.tokens` imports it, for model families whose prompts veRL builds.
 
 Read in this order:
 
@@ -10,7 +10,7 @@ Read in this order:
   `response_tagger`). Its bases: `episode_trainer` counts and selects what was played (`exclusions`, `metrics`,
   `selection`), `sync_trainer` is veRL's.
 - `inputs`, `engine`, `policy_loss`: what a weighting may read, how it leaves the model, how weights reach the loss.
-- `agent_loop`, `episode_tokens`, `dataset`: episodes of an environment as veRL rollouts.
+- `agent_loop`, `dataset`: episodes of an environment as veRL rollouts.
 - `cpu`: platform, engines and rollout backend that make the same run work without an accelerator.
 """
 

@@ -1,35 +1,51 @@
 """Episodes as a veRL agent loop: token-in, token-out, append-only.
 
-One `EpisodeLoop` plays one episode. Tokens are never re-encoded: what the model sampled in turn *n* stands unchanged
-in the prompt of turn *n + 1* and in the training data. Between turns veRL's continuous-token builder renders only
-what is new. Every response is tagged with spans while its tokens are read, and every token of the environment is
-`Span.NONE`.
+One `EpisodeLoop` plays one episode: it carries the prompts of a `verl_actfocus.episodes.player.Player` to veRL's
+rollout server and the responses back. Prompts are rendered by veRL's continuous-token builder. Every response is tagged
+when it arrives, before the next prompt is made; every token of the environment is `Span.NONE`.
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from functools import lru_cache
 from typing import Any, cast
 
+import torch
 from transformers import PreTrainedTokenizerBase
-from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, register
+from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
 from verl.utils.profiler import simple_timer
 from verl.workers.rollout.replica import TokenOutput
 
 from verl_actfocus.envs import EpisodeLimits, make
-from verl_actfocus.episodes import Episode, StopReason
+from verl_actfocus.episodes import Episode, TagSettings
+from verl_actfocus.episodes.player import Player
+from verl_actfocus.episodes.tokens import Lengths, VerlPrompts
 from verl_actfocus.generation.sampling import response_seed
-from verl_actfocus.integration import exclusions
+from verl_actfocus.integration import exclusions, fields
 from verl_actfocus.integration.cpu import BACKEND_NAME
 from verl_actfocus.integration.dataset import AGENT_NAME
-from verl_actfocus.integration.episode_tokens import EpisodeOutput, EpisodeTokens
-from verl_actfocus.integration.metrics import EpisodeRecord
-from verl_actfocus.integration.settings import ActFocusSettings, TagSettings
+from verl_actfocus.integration.settings import ActFocusSettings
 from verl_actfocus.tagging import SpanTagger
-from verl_actfocus.weighting import Span
 
 logger = logging.getLogger(__name__)
+
+
+class EpisodeOutput(AgentLoopOutput):
+    """An episode with its per-token fields."""
+
+    spans: list[int]
+    """`Span` of each response token."""
+    turn_rewards: list[float]
+    """Reward of each turn on the turn's last token, 0 elsewhere."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what veRL stores per trajectory, the per-token fields as tensors."""
+        output = super().as_dict()
+        output[fields.SPANS] = torch.tensor(output.pop("spans"), dtype=torch.int64)
+        output[fields.TURN_REWARDS] = torch.tensor(output.pop("turn_rewards"), dtype=torch.float32)
+        return output
 
 
 @register(AGENT_NAME)
@@ -49,201 +65,111 @@ class EpisodeLoop(AgentLoopBase):
             out of the batch and the trainer counts it (``rollout/excluded_trajectories``).
         """
         row = kwargs["environment"]
-        tags = ActFocusSettings.tags_from_config(self.config)
-        limits = EpisodeLimits(**row["limits"])
-        episode = Episode(
-            make(row["name"], **row["kwargs"]), limits, format_penalty=row["format_penalty"], prefill=tags.prefill
-        )
-        play = _Play(self, episode, limits, tags, sampling_params, kwargs)
+        player = self._player(row)
+        metrics: dict[str, Any] = {}
+        steps: list[int] = []
         try:
-            tokens = await play.run(row["seed"])
+            player.begin(row["seed"])
+            while not player.done:
+                max_tokens = player.max_tokens
+                with simple_timer("generate_sequences", metrics):
+                    output = await self._generate(player, max_tokens, sampling_params, kwargs)
+                if output.stop_reason in ("aborted", "abort") or not output.token_ids:
+                    player.abort(f"the rollout server returned {len(output.token_ids)} tokens ({output.stop_reason})")
+                    continue
+                step = output.extra_fields.get("global_steps")
+                steps += [] if step is None else [step]
+                cut_off = _cut_off(output, max_tokens, self._tokenizer.eos_token_id)
+                player.answer(output.token_ids, cut_off=cut_off, log_probs=output.log_probs)
         finally:
-            episode.env.close()
-        reason = episode.stop_reason
+            player.episode.env.close()
+        reason = player.episode.stop_reason
         if reason is None:
             raise RuntimeError(f"{row['name']} seed {row['seed']}: the episode ended without a stop reason")
-        if tokens is None or reason.excluded_from_training:
-            logger.error("excluded trajectory: %s seed %s: %s", row["name"], row["seed"], play.failure or episode.error)
+        if reason.excluded_from_training:
+            logger.error("excluded trajectory: %s seed %s: %s", row["name"], row["seed"], player.failure)
             key = f"{kwargs['uid']}_{kwargs['session_id']}"
             await exclusions.report(key, reason, validate=row["validate"])
             return []
-        return play.output(tokens, row["seed"])
+        return _output(player, metrics.get("generate_sequences", 0.0), steps)
 
-
-class _Play:
-    """One run of an episode: the turns, and the record of them."""
-
-    def __init__(
-        self,
-        loop: EpisodeLoop,
-        episode: Episode,
-        limits: EpisodeLimits,
-        tags: TagSettings,
-        sampling_params: dict[str, Any],
-        row: dict[str, Any],
-    ) -> None:
-        self._loop = loop
-        self._episode = episode
-        self._limits = limits
+    @property
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
         # veRL annotates the factory class (AutoTokenizer) where it passes what the factory makes.
-        self._tokenizer = cast(PreTrainedTokenizerBase, loop.tokenizer)
-        self._tagger = _tagger(self._tokenizer, tags)
-        #: Tokens that stand at the end of every prompt.
-        self._prefill = self._tokenizer.encode(tags.prefill, add_special_tokens=False) if tags.prefill else []
-        self._sampling_params = sampling_params
-        self._row = row
-        self._metrics: dict[str, Any] = {}
-        self._steps: list[int | None] = []
-        self._valid_turns = self._actions = self._effective = 0
-        self._has_log_probs = True
-        #: Why the trajectory cannot be used although the environment is fine.
-        self.failure: str | None = None
+        return cast(PreTrainedTokenizerBase, self.tokenizer)
 
-    async def run(self, seed: int) -> EpisodeTokens | None:
-        """Play until the episode ends; None if there is nothing that the model did."""
-        messages = self._episode.reset(seed)
-        if not messages:
-            return None
-        tokens = self._first_prompt(messages)
-        if tokens is None:
-            return None
-        while not self._episode.done:
-            message = await self._turn(tokens)
-            if self.failure is not None:
-                return None
-            if message is None:
-                break
-            await self._next_prompt(tokens, messages, message)
-        return tokens
-
-    def _first_prompt(self, messages: list[dict[str, str]]) -> EpisodeTokens | None:
-        """Begin with the first prompt, or end the episode if it does not fit."""
+    def _player(self, row: dict[str, Any]) -> Player:
+        """Return the player of a row's episode, with the tags and lengths of the configuration."""
+        tags = ActFocusSettings.tags_from_config(self.config)
+        limits = EpisodeLimits(**row["limits"])
+        env = make(row["name"], **row["kwargs"])
+        episode = Episode(env, limits, format_penalty=row["format_penalty"], tags=tags)
+        rollout = self.rollout_config
+        lengths = Lengths(prompt=rollout.prompt_length, response=rollout.response_length, total=rollout.max_model_len)
         # The builder itself: AgentLoopBase.ct_build_initial_tokens would silently cut a long prompt on the left.
-        ids = self._loop.continuous_token_builder.build_initial_tokens(messages) + self._prefill
-        rollout = self._loop.rollout_config
-        tokens = EpisodeTokens(ids)
-        if len(ids) > rollout.prompt_length:
-            problem = f"but data.max_prompt_length is {rollout.prompt_length}; raise it"
-        elif self._room(tokens) < 1:
-            problem = f"which fill actor_rollout_ref.rollout.max_model_len={rollout.max_model_len}; raise it"
-        else:
-            return tokens
-        self._episode.stop(StopReason.PROMPT_TOO_LONG)
-        self.failure = f"the first prompt has {len(ids)} tokens, {problem}"
-        return None
+        prompts = VerlPrompts(self.continuous_token_builder, self._tokenizer, tags.prefill)
+        return Player(episode, prompts, _tagger(self._tokenizer, tags), lengths)
 
-    async def _turn(self, tokens: EpisodeTokens) -> dict[str, str] | None:
-        """Generate one response and let the environment answer; returns the next user message."""
-        max_tokens = min(self._limits.response_tokens, self._room(tokens))
-        with simple_timer("generate_sequences", self._metrics):
-            output = await self._generate(tokens.ids, max_tokens)
-        if output.stop_reason in ("aborted", "abort") or not output.token_ids:
-            self._episode.stop(StopReason.ROLLOUT_ABORTED)
-            self.failure = f"the rollout server returned {len(output.token_ids)} tokens ({output.stop_reason})"
-            return None
-        self._steps.append(output.extra_fields.get("global_steps"))
-        spans = self._tag(output.token_ids)
-        self._has_log_probs = self._has_log_probs and output.log_probs is not None
-        tokens.add_response(output.token_ids, output.log_probs or [0.0] * len(spans), spans)
-        cut_off = output.stop_reason == "length" or (
-            len(output.token_ids) >= max_tokens and output.token_ids[-1] != self._tokenizer.eos_token_id
-        )
-        text = str(self._tokenizer.decode(output.token_ids, skip_special_tokens=True))
-        result = self._episode.respond(text, cut_off=cut_off)
-        tokens.reward_turn(result.reward)
-        self._valid_turns += result.valid
-        self._actions += result.valid_actions
-        self._effective += result.effective_actions
-        return result.next_message
-
-    async def _generate(self, prompt_ids: list[int], max_tokens: int) -> TokenOutput:
-        params = {**self._sampling_params, "max_tokens": max_tokens}
-        if self._loop.rollout_config.name == BACKEND_NAME:
-            params["seed"] = self._sampling_seed()
-        request = f"{self._row.get('uid')}-{self._row.get('session_id')}"
-        return await self._loop.server_manager.generate(
-            request_id=request, prompt_ids=list(prompt_ids), sampling_params=params
-        )
-
-    def _sampling_seed(self) -> int:
-        """Seed of this response: the same run samples the same tokens whatever the order of requests."""
-        return response_seed(
-            self._loop.rollout_config.seed,
-            self._row.get("global_steps"),
-            self._row["environment"]["seed"],
-            self._row.get("session_id"),
-            self._episode.turn,
-        )
-
-    def _tag(self, token_ids: list[int]) -> list[Span]:
-        stream = self._tagger.stream()
-        for token in token_ids:
-            stream.feed(token)
-        return stream.finish()
-
-    def _room(self, tokens: EpisodeTokens) -> int:
-        """Tokens that the trajectory may still grow by."""
-        rollout = self._loop.rollout_config
-        room = rollout.response_length - tokens.response_length
-        if rollout.max_model_len is not None:
-            room = min(room, rollout.max_model_len - len(tokens.ids))
-        return room
-
-    async def _next_prompt(
-        self, tokens: EpisodeTokens, messages: list[dict[str, str]], message: dict[str, str]
-    ) -> None:
-        """Append the user message and the prefill, or end the episode if they do not fit."""
-        # The assistant's text is irrelevant: the builder appends to the runtime tokens and renders only the new
-        # message.
-        previous = [*messages, {"role": "assistant", "content": ""}]
-        updated = [*previous, message]
-        merged = self._loop.continuous_token_builder.merge_context_tokens(previous, updated, tokens.ids)
-        if merged.removed_prefix_token_count:
-            raise RuntimeError(
-                "the chat template asks to drop sampled tokens, which would train on tokens never sampled"
+    async def _generate(
+        self, player: Player, max_tokens: int, sampling_params: dict[str, Any], row: dict[str, Any]
+    ) -> TokenOutput:
+        params = {**sampling_params, "max_tokens": max_tokens}
+        if self.rollout_config.name == BACKEND_NAME:
+            # The same run samples the same tokens whatever the order of requests.
+            params["seed"] = response_seed(
+                self.rollout_config.seed,
+                row.get("global_steps"),
+                row["environment"]["seed"],
+                row.get("session_id"),
+                player.episode.turn,
             )
-        added = merged.token_ids[len(tokens.ids) :] + self._prefill
-        if len(added) >= self._room(tokens):
-            self._episode.stop(StopReason.CONTEXT_FULL)
-            return
-        tokens.add_context(added)
-        messages[:] = updated
+        request = f"{row.get('uid')}-{row.get('session_id')}"
+        return await self.server_manager.generate(request_id=request, prompt_ids=player.prompt, sampling_params=params)
 
-    def output(self, tokens: EpisodeTokens, seed: int) -> EpisodeOutput:
-        """Return the trajectory in veRL's terms."""
-        episode = self._episode
-        record = EpisodeRecord(
-            success=float(episode.success),
-            stop_reason=episode.stop_reason.value if episode.stop_reason else "",
-            turns=episode.turn,
-            valid_turns=self._valid_turns,
-            actions=self._actions,
-            effective_actions=self._effective,
-            response_tokens=sum(tokens.mask),
-            seed=seed,
-            outcomes=episode.outcomes,
-        )
-        steps = [step for step in self._steps if step is not None]
-        return EpisodeOutput(
-            prompt_ids=tokens.ids[: tokens.prompt_length],
-            response_ids=tokens.ids[tokens.prompt_length :],
-            response_mask=tokens.mask,
-            # Absent where the server sent none (rollout.calculate_log_probs=False): zeros would be probabilities of 1.
-            response_logprobs=tokens.log_probs if self._has_log_probs else None,
-            reward_score=episode.total_reward,
-            num_turns=2 * episode.turn,
-            metrics=AgentLoopMetrics(generate_sequences=self._metrics.get("generate_sequences", 0.0)),
-            extra_fields={
-                "reward_extra_info": record.as_dict(),
-                "min_global_steps": min(steps) if steps else None,
-                "max_global_steps": max(steps) if steps else None,
-            },
-            spans=tokens.spans,
-            turn_rewards=tokens.turn_rewards,
-        )
+
+def _cut_off(output: TokenOutput, max_tokens: int, end: Any) -> bool:
+    """Whether a response reached the length limit; vLLM's server under veRL does not say so.
+
+    Args:
+        output: the response.
+        max_tokens: its most tokens.
+        end: token that ends a turn.
+    """
+    return output.stop_reason == "length" or (len(output.token_ids) >= max_tokens and output.token_ids[-1] != end)
+
+
+def _output(player: Player, seconds: float, steps: list[int]) -> EpisodeOutput:
+    """Return a trajectory in veRL's terms.
+
+    Args:
+        player: its episode has ended.
+        seconds: time that its responses took.
+        steps: training steps of the weights that wrote them, as far as the server said so.
+    """
+    tokens = player.tokens
+    turn_rewards = [0.0] * len(tokens.mask)
+    for end, turn in zip(tokens.turn_ends, player.turns, strict=True):
+        turn_rewards[end] = turn.reward
+    return EpisodeOutput(
+        prompt_ids=tokens.ids[: tokens.prompt_length],
+        response_ids=tokens.ids[tokens.prompt_length :],
+        response_mask=tokens.mask,
+        # Absent where the server sent none (rollout.calculate_log_probs=False): zeros would be probabilities of 1.
+        response_logprobs=tokens.log_probs if player.has_log_probs else None,
+        reward_score=player.episode.total_reward,
+        num_turns=2 * player.episode.turn,
+        metrics=AgentLoopMetrics(generate_sequences=seconds),
+        extra_fields={
+            "reward_extra_info": player.record().counts(),
+            "min_global_steps": min(steps, default=None),
+            "max_global_steps": max(steps, default=None),
+        },
+        spans=tokens.spans,
+        turn_rewards=turn_rewards,
+    )
 
 
 @lru_cache(maxsize=4)
 def _tagger(tokenizer: PreTrainedTokenizerBase, tags: TagSettings) -> SpanTagger:
     """One tagger per tokenizer and tag style: veRL builds an agent loop for every trajectory."""
-    return SpanTagger(tokenizer, action=tags.action, reasoning=tags.reasoning, prefill=tags.prefill)
+    return SpanTagger(tokenizer, **asdict(tags))

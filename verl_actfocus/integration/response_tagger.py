@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from verl_actfocus.integration.settings import TagSettings
+from verl_actfocus.episodes import TagSettings
 from verl_actfocus.tagging import SpanTagger
 
 

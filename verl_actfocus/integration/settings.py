@@ -12,9 +12,9 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from verl_actfocus.episodes import TagSettings
 from verl_actfocus.integration.inputs import ENGINE_INPUTS, Model, engine_inputs, unknown_inputs
 from verl_actfocus.integration.policy_loss import LOSS_NAME, REFUSED_AGG_MODES
-from verl_actfocus.tagging import SpanGrammar
 from verl_actfocus.weighting import WEIGHTINGS, Weighting, weighting_from
 from verl_actfocus.weighting.settings import settings_from
 
@@ -26,22 +26,6 @@ BASE_ESTIMATORS = {"actfocus_grpo": "grpo", "actfocus_gae": "gae"}
 NORMALIZATIONS = ("mini_batch", "batch", "micro_batch")
 #: Value of ``trainer.v1.trainer_mode``.
 TRAINER_MODE = "actfocus"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TagSettings:
-    """Tags that delimit the spans, and what stands before a response in the prompt."""
-
-    #: Opening and closing tag of the action span, or ``rest``: everything that is not reasoning.
-    action: tuple[str, str] | str = ("<answer>", "</answer>")
-    #: Opening and closing tag of the reasoning span.
-    reasoning: tuple[str, str] = ("<think>", "</think>")
-    #: Text of the prompt that a response continues; empty for none.
-    prefill: str = "<think>"
-
-    def __post_init__(self) -> None:
-        # The grammar checks the tags and says what is wrong with them.
-        SpanGrammar(action=self.action, reasoning=self.reasoning)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +58,8 @@ class ActFocusSettings:
     normalize_over: str = "mini_batch"
     #: Share of the prompt groups, those with the largest reward spread, that are trained on; in (0, 1].
     keep_groups: float = 1.0
-    #: Tags and prefill: this package's agent loop prompts and tags with them, the trainer tags with them what another
-    #: agent loop has left untagged.
+    #: Tags and prefill: this package's agent loop asks for them, parses and tags by them; the trainer tags by them what
+    #: another agent loop has left untagged.
     tags: TagSettings = field(default_factory=TagSettings)
     #: Trajectories to keep, token by token.
     trajectories: TrajectorySettings = field(default_factory=TrajectorySettings)
@@ -174,6 +158,8 @@ def check_compatible(config: DictConfig, settings: ActFocusSettings) -> None:
             "distillation.enabled=True: veRL's distillation loss and the token weights cannot be combined; "
             "run without one of them"
         )
+    if config.data.get("environment") is not None:
+        settings.tags.left_to_write()  # refuses a prefill that no valid response can continue
     if algorithm.adv_estimator == "actfocus_gae" and config.critic.enable is False:
         raise ValueError("algorithm.adv_estimator=actfocus_gae needs a critic; remove critic.enable=False")
     _check_bypass_mode(config, settings)

@@ -8,11 +8,11 @@ likes: in the middle of a tag, or of a character. Three steps, one file each:
 ``grammar``
     Where spans begin and end, byte by byte.
 ``tagger``
-    The two put together: :class:`SpanTagger`, for whole responses or token by token during a rollout.
+    The two put together: :class:`SpanTagger`, for whole responses.
 """
 
-from verl_actfocus.tagging.grammar import REST, SpanGrammar, SpanScanner
+from verl_actfocus.tagging.grammar import SpanGrammar
 from verl_actfocus.tagging.pieces import Piece, TokenPieces
-from verl_actfocus.tagging.tagger import SpanStream, SpanTagger
+from verl_actfocus.tagging.tagger import SpanTagger
 
-__all__ = ["REST", "Piece", "SpanGrammar", "SpanScanner", "SpanStream", "SpanTagger", "TokenPieces"]
+__all__ = ["Piece", "SpanGrammar", "SpanTagger", "TokenPieces"]

@@ -5,145 +5,50 @@ else is content, other tags included. Tags match exactly, byte for byte. A span 
 counts, and the beginning of a tag at the very end is content like any other.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+import re
 
+from verl_actfocus.episodes.tags import REST, TagSettings
 from verl_actfocus.weighting import Span
 
-REST: Final = "rest"
-"""In place of the action's tags: everything that is neither reasoning nor a tag is action."""
 
-
-@dataclass(frozen=True)
 class SpanGrammar:
-    """The tags of a response format.
+    """Says of every byte of a text which span it is content of.
 
     Args:
-        action: Opening and closing tag of the action span, or :data:`REST`.
-        reasoning: Opening and closing tag of the reasoning span.
-
-    Raises:
-        ValueError: If a tag is empty, two tags are equal, or one opening tag begins with the other, so that
-            the text could be read in two ways.
+        tags: The tags of a response.
 
     Example:
-        >>> SpanGrammar(action=("<answer>", "</answer>"), reasoning=("<think>", "</think>")).tags
-        ('<think>', '</think>', '<answer>', '</answer>')
-    """
-
-    action: Sequence[str] | str
-    reasoning: Sequence[str]
-
-    def __post_init__(self) -> None:
-        """Check that the tags can be told apart."""
-        _check_pair("reasoning", self.reasoning)
-        if isinstance(self.action, str):
-            if self.action != REST:
-                raise ValueError(
-                    f"action must be an opening and a closing tag, or {REST!r} for all text that is not "
-                    f"reasoning, got {self.action!r}"
-                )
-        else:
-            _check_pair("action", self.action)
-        if len(set(self.tags)) < len(self.tags):
-            raise ValueError(f"all tags must differ, got {', '.join(map(repr, self.tags))}")
-        openings = self.tags[::2]
-        for shorter in openings:
-            for longer in openings:
-                if shorter != longer and longer.startswith(shorter):
-                    raise ValueError(f"opening tag {longer!r} can never be read because {shorter!r} begins it")
-
-    @property
-    def tags(self) -> tuple[str, ...]:
-        """All tags: opening and closing by turns."""
-        return (*self.reasoning, *(() if isinstance(self.action, str) else self.action))
-
-
-def _check_pair(name: str, pair: Sequence[str]) -> None:
-    """Raise ValueError unless ``pair`` is two non-empty strings."""
-    is_pair = isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2
-    if not is_pair or not all(isinstance(tag, str) and tag for tag in pair):
-        raise ValueError(f"{name} must be a pair of non-empty strings, opening and closing tag, got {pair!r}")
-
-
-class SpanScanner:
-    """Reads text piece by piece and says of every byte which span it is content of.
-
-    A byte is decided as soon as it cannot be part of a tag any more, that is at most the length of a tag
-    later.
-
-    Args:
-        grammar: The tags.
-
-    Example:
-        >>> scanner = SpanScanner(SpanGrammar(action=("[", "]"), reasoning=("{", "}")))
-        >>> [span.name for span in scanner.read(b"[a") + scanner.close()]
+        >>> grammar = SpanGrammar(TagSettings(action=("[", "]"), reasoning=("{", "}"), prefill=""))
+        >>> [span.name for span in grammar.spans(b"[a")]
         ['NONE', 'ACTION']
     """
 
-    def __init__(self, grammar: SpanGrammar) -> None:
-        opening, closing = (tag.encode() for tag in grammar.reasoning)
-        sought_outside = [(opening, Span.REASONING)]
-        self._sought = {Span.NONE: sought_outside, Span.REASONING: [(closing, Span.NONE)]}
-        self._content_outside = Span.ACTION if isinstance(grammar.action, str) else Span.NONE
-        if not isinstance(grammar.action, str):
-            opening, closing = (tag.encode() for tag in grammar.action)
-            sought_outside.append((opening, Span.ACTION))
-            self._sought[Span.ACTION] = [(closing, Span.NONE)]
-        self._longest_tag = max(len(tag.encode()) for tag in grammar.tags)
-        self._open = Span.NONE
-        self._undecided = b""
+    def __init__(self, tags: TagSettings) -> None:
+        self._outside = Span.ACTION if tags.action == REST else Span.NONE
+        pairs = {Span.REASONING: tags.reasoning}
+        if not isinstance(tags.action, str):
+            pairs[Span.ACTION] = tags.action
+        self._entered = {opening.encode(): span for span, (opening, _) in pairs.items()}
+        self._opening = re.compile(b"|".join(map(re.escape, self._entered)))
+        self._closing = {span: re.compile(re.escape(closing.encode())) for span, (_, closing) in pairs.items()}
 
-    def read(self, data: bytes) -> list[Span]:
-        """Read on.
+    def spans(self, text: bytes) -> list[Span]:
+        """Find the spans of a text.
 
         Args:
-            data: The next bytes of the text, any number; they need not end where a character ends.
+            text: All bytes of it; they need not be whole characters.
 
         Returns:
-            The spans of the bytes that are decided now, in order, from the first that was not decided before.
+            One span per byte; tags are ``NONE``.
         """
-        self._undecided += data
-        return self._decide(more_follows=True)
-
-    def close(self) -> list[Span]:
-        """End the text.
-
-        Returns:
-            The spans of the bytes that were not decided yet: the beginning of a tag is content.
-        """
-        return self._decide(more_follows=False)
-
-    def _decide(self, more_follows: bool) -> list[Span]:
-        """Decide as many of the undecided bytes as possible; all of them when no more text follows."""
-        text = self._undecided
-        decided: list[Span] = []
-        while (position := len(decided)) < len(text):
-            tag, entered = self._tag_at(text, position)
-            if tag:
-                decided += [Span.NONE] * len(tag)
-                self._open = entered
-            elif more_follows and self._may_become_tag(text, position):
-                break
-            else:
-                decided.append(self._content())
-        self._undecided = text[len(decided) :]
-        return decided
-
-    def _content(self) -> Span:
-        return self._open if self._open != Span.NONE else self._content_outside
-
-    def _tag_at(self, text: bytes, position: int) -> tuple[bytes, Span]:
-        """The tag that stands at a position and the span it leads to; an empty tag when there is none."""
-        for tag, entered in self._sought[self._open]:
-            if text.startswith(tag, position):
-                return tag, entered
-        return b"", self._open
-
-    def _may_become_tag(self, text: bytes, position: int) -> bool:
-        """Whether what stands from a position to the end is the beginning of a tag."""
-        if len(text) - position >= self._longest_tag:
-            return False
-        rest = text[position:]
-        return any(tag.startswith(rest) for tag, _ in self._sought[self._open])
+        found: list[Span] = []
+        inside: Span | None = None
+        while len(found) < len(text):
+            sought = self._opening if inside is None else self._closing[inside]
+            content = self._outside if inside is None else inside
+            tag = sought.search(text, len(found))
+            if tag is None:
+                return found + [content] * (len(text) - len(found))
+            found += [content] * (tag.start() - len(found)) + [Span.NONE] * len(tag[0])
+            inside = self._entered[tag[0]] if inside is None else None
+        return found

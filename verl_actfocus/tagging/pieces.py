@@ -73,11 +73,12 @@ class TokenPieces:
             token_id: An id of the vocabulary.
 
         Returns:
-            The bytes the token adds to the text.
+            The bytes the token adds to the text; none for an id without an entry in the vocabulary, as the padding of
+            an embedding has them.
 
         Raises:
-            ValueError: If the id is not in the vocabulary, or the tokenizer's decoder does not write this
-                token by itself, so that its text cannot be told.
+            ValueError: If the id is negative, or the tokenizer's decoder does not write this token by itself, so that
+                its text cannot be told.
         """
         piece = self._known.get(token_id)
         if piece is None:
@@ -85,11 +86,10 @@ class TokenPieces:
         return piece
 
     def _piece(self, token_id: int) -> Piece:
-        token = self._tokenizer.id_to_token(token_id) if token_id >= 0 else None
-        if token is None:
-            size = self._tokenizer.get_vocab_size(with_added_tokens=True)
-            raise ValueError(f"token id {token_id} is not in the tokenizer's vocabulary of {size} tokens")
-        if token_id in self._special_ids:
+        if token_id < 0:
+            raise ValueError(f"token id {token_id} is negative; tokens of a response are numbered from 0")
+        token = self._tokenizer.id_to_token(token_id)
+        if token is None or token_id in self._special_ids:
             return Piece(b"", b"")
         decoded = self._decoded_between_neighbours(token)
         own_bytes = self._own_bytes(token)

@@ -1,13 +1,13 @@
 """Span of every token of a response."""
 
 import operator
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from tokenizers import Tokenizer
 
-from verl_actfocus.tagging.grammar import SpanGrammar, SpanScanner
+from verl_actfocus.episodes.tags import STANDARD_TAGS, TagSettings
+from verl_actfocus.tagging.grammar import SpanGrammar
 from verl_actfocus.tagging.pieces import TokenPieces
 from verl_actfocus.weighting import Span
 
@@ -25,9 +25,9 @@ class SpanTagger:
     content, and so does whitespace inside a span. For the grammar of tags see
     :mod:`verl_actfocus.tagging.grammar`.
 
-    Special tokens (end of sequence, chat template, padding, unknown) have no text: they are ``NONE``, inside
-    a span too, and the text goes on behind them. A tag that is itself a token of the vocabulary, special or
-    not, is a tag.
+    Special tokens (end of sequence, chat template, padding, unknown) and ids beyond the vocabulary have no text: they
+    are ``NONE``, inside a span too, and the text goes on behind them. A tag that is itself a token of the vocabulary,
+    special or not, is a tag.
 
     Args:
         tokenizer: A fast tokenizer of Hugging Face transformers, or a tokenizer of the ``tokenizers``
@@ -54,15 +54,17 @@ class SpanTagger:
     def __init__(
         self,
         tokenizer: AnyTokenizer,
-        action: Sequence[str] = ("<answer>", "</answer>"),
-        reasoning: Sequence[str] = ("<think>", "</think>"),
-        prefill: str | None = "<think>",
+        action: Sequence[str] = STANDARD_TAGS.action,
+        reasoning: Sequence[str] = STANDARD_TAGS.reasoning,
+        prefill: str | None = STANDARD_TAGS.prefill,
     ) -> None:
-        self._grammar = SpanGrammar(action=action, reasoning=reasoning)
-        self._prefill = (prefill or "").encode()
+        # TagSettings checks what it is given.
+        tags = TagSettings(action=action, reasoning=reasoning, prefill=prefill or "")  # type: ignore[arg-type]
+        self._grammar = SpanGrammar(tags)
+        self._prefill = tags.prefill.encode()
         backend = _backend(tokenizer)
-        self._pieces = TokenPieces(backend, _special_ids(tokenizer, backend, set(self._grammar.tags)))
-        for tag in self._grammar.tags:
+        self._pieces = TokenPieces(backend, _special_ids(tokenizer, backend, set(tags.tags)))
+        for tag in tags.tags:
             self._check_writable(backend, tag)
 
     def tag(self, token_ids: Iterable[int]) -> list[Span]:
@@ -78,20 +80,35 @@ class SpanTagger:
             One span per token.
 
         Raises:
-            ValueError: If an id is not in the vocabulary.
+            ValueError: If an id is negative.
         """
-        stream = self.stream()
-        for token_id in token_ids:
-            stream.feed(token_id)
-        return stream.finish()
+        return self.read(token_ids)[1]
 
-    def stream(self) -> "SpanStream":
-        """Begin to tag a response whose tokens come one by one.
+    def read(self, token_ids: Iterable[int]) -> tuple[str, list[Span]]:
+        """Decode and tag a response at once, so that its text and its spans cannot disagree.
+
+        Args:
+            token_ids: The response's tokens, without the prompt.
 
         Returns:
-            A stream at the beginning of a response. Streams of one tagger do not affect each other.
+            The text without special tokens (a tag that is a special token is text all the same), the prefill not
+            included, and one span per token.
+
+        Raises:
+            ValueError: If an id is negative.
         """
-        return SpanStream(self._pieces, self._grammar, self._prefill)
+        text = bytearray(self._prefill)
+        owners: list[int | None] = [None] * len(text)  # for each byte, the token it belongs to
+        spans: list[Span] = []
+        for place, token_id in enumerate(token_ids):
+            separator, own = self._pieces[operator.index(token_id)]
+            text += separator + own
+            owners += [None] * len(separator) + [place] * len(own)
+            spans.append(Span.NONE)
+        for owner, span in zip(owners, self._grammar.spans(bytes(text)), strict=True):
+            if owner is not None:  # ACTION outranks REASONING outranks NONE
+                spans[owner] = max(spans[owner], span)
+        return text[len(self._prefill) :].decode(errors="replace"), spans
 
     def _check_writable(self, backend: Tokenizer, tag: str) -> None:
         """Raise ValueError unless a tag that is encoded and decoded is still there."""
@@ -102,60 +119,6 @@ class SpanTagger:
                 f"the tokenizer turns the tag {tag!r} into {text!r}, so no response would ever contain it; "
                 "choose another tag, or add this one to the vocabulary (tokenizer.add_tokens)"
             )
-
-
-class SpanStream:
-    """Tags one response while it is generated; made by :meth:`SpanTagger.stream`.
-
-    The cost of a token is that of its own bytes, however long the response is.
-    """
-
-    def __init__(self, pieces: TokenPieces, grammar: SpanGrammar, prefill: bytes) -> None:
-        self._pieces = pieces
-        self._scanner = SpanScanner(grammar)
-        self._spans: list[Span] = []
-        self._owners: deque[int | None] = deque()  # for each byte not decided yet, the token it belongs to
-        self._finished = False
-        self._read(prefill, owner=None)
-
-    def feed(self, token_id: int) -> None:
-        """Add the next token.
-
-        Args:
-            token_id: Its id.
-
-        Raises:
-            ValueError: If the id is not in the vocabulary, or the stream is finished.
-        """
-        if self._finished:
-            raise ValueError("this stream is finished; begin a new one for the next response")
-        position = len(self._spans)
-        separator, text = self._pieces[operator.index(token_id)]
-        self._spans.append(Span.NONE)
-        self._read(separator, owner=None)
-        self._read(text, owner=position)
-
-    def finish(self) -> list[Span]:
-        """End the response.
-
-        Returns:
-            One span per token fed.
-        """
-        self._finished = True
-        self._assign(self._scanner.close())
-        return list(self._spans)
-
-    def _read(self, data: bytes, owner: int | None) -> None:
-        """Read bytes of a token, or of none."""
-        self._owners.extend([owner] * len(data))
-        self._assign(self._scanner.read(data))
-
-    def _assign(self, decided: list[Span]) -> None:
-        """Give each decided byte's span to its token; ACTION outranks REASONING outranks NONE."""
-        for span in decided:
-            owner = self._owners.popleft()
-            if owner is not None:
-                self._spans[owner] = max(self._spans[owner], span)
 
 
 def _backend(tokenizer: AnyTokenizer) -> Tokenizer:

@@ -8,8 +8,8 @@ import numpy as np
 
 from verl_actfocus.envs import TextEnv
 from verl_actfocus.envs.demonstrations import Miniature, Response
-from verl_actfocus.episodes import Episode, Message, parse_response
-from verl_actfocus.episodes.prompts import ACTION_SEPARATOR, ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE
+from verl_actfocus.episodes import Episode, Message, parse_response, write_response
+from verl_actfocus.episodes.prompts import ACTION_SEPARATOR
 
 FIRST_TRAINING_SEED = 1_000_000
 """Demonstrations are played on environment seeds from here on; evaluation uses the seeds below."""
@@ -58,5 +58,4 @@ def demonstrate(task: Miniature, env: TextEnv, *, seed: int, index: int) -> Demo
 
 def response_text(response: Response) -> str:
     """Write a response as a model would, without the prefill."""
-    answer = f" {ACTION_SEPARATOR}".join(response.actions)
-    return f" {response.reasoning}{THINK_CLOSE}{ANSWER_OPEN}{answer}{ANSWER_CLOSE}"
+    return write_response(f" {ACTION_SEPARATOR}".join(response.actions), f" {response.reasoning}")

@@ -10,12 +10,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from verl_actfocus.envs.demonstrations import Miniature
+from verl_actfocus.episodes.record import EpisodeRecord
+from verl_actfocus.episodes.tokens import Lengths
 from verl_actfocus.evaluation.checkpoints import find_model
 from verl_actfocus.evaluation.figures import stop_reasons
 from verl_actfocus.evaluation.local import LocalModel
-from verl_actfocus.evaluation.records import EpisodeRecord, EvaluationFolder
+from verl_actfocus.evaluation.records import EvaluationFolder
 from verl_actfocus.evaluation.runner import run
-from verl_actfocus.evaluation.settings import EvaluationSettings, Lengths
+from verl_actfocus.evaluation.settings import EvaluationSettings
 from verl_actfocus.warmstart.demonstrations import FIRST_TRAINING_SEED
 
 TEMPERATURES = (1.0, 0.5, 0.0)

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from verl_actfocus.envs.demonstrations import Miniature
-from verl_actfocus.episodes.prompts import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE
+from verl_actfocus.episodes import STANDARD_TAGS
 from verl_actfocus.warmstart.demonstrations import Demonstration, demonstrate
 from verl_actfocus.warmstart.evaluation import EPISODES, Evaluation, evaluate
 from verl_actfocus.warmstart.publish import CARD, model_card, save
@@ -90,10 +90,11 @@ def warm_start(
 def token_ratio(demonstrations: list[Demonstration], tokenizer: PreTrainedTokenizerBase) -> float:
     """Reasoning tokens per action token, tags counted in neither."""
     reasoning = action = 0
+    opening, closing = STANDARD_TAGS.around_action
     for demonstration in demonstrations:
         for message in demonstration.messages:
             if message["role"] == "assistant":
-                thought, answer = message["content"].split(f"{THINK_CLOSE}{ANSWER_OPEN}")
+                thought, answer = message["content"].split(f"{STANDARD_TAGS.reasoning[1]}{opening}")
                 reasoning += len(tokenizer.encode(thought, add_special_tokens=False))
-                action += len(tokenizer.encode(answer.removesuffix(ANSWER_CLOSE), add_special_tokens=False))
+                action += len(tokenizer.encode(answer.removesuffix(closing), add_special_tokens=False))
     return reasoning / action

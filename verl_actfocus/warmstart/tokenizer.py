@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from verl_actfocus.episodes.prompts import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN, Message
-from verl_actfocus.generation.encoding import TURN_END
+from verl_actfocus.episodes import STANDARD_TAGS, Message
+from verl_actfocus.episodes.tokens import TURN_END
 
 PAD_TOKEN = "<|endoftext|>"
 TURN_START = "<|im_start|>"
-TAGS = (THINK_OPEN, THINK_CLOSE, ANSWER_OPEN, ANSWER_CLOSE)
+TAGS = STANDARD_TAGS.tags
 ROLES = ("system", "user", "assistant")
 
 CHAT_TEMPLATE = (

@@ -17,7 +17,8 @@ import torch
 from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
 
 from verl_actfocus.envs.demonstrations import Miniature
-from verl_actfocus.generation.encoding import TurnEncoder
+from verl_actfocus.episodes import STANDARD_TAGS
+from verl_actfocus.episodes.tokens import ChatML
 from verl_actfocus.warmstart.demonstrations import demonstrate
 from verl_actfocus.warmstart.model import build_model
 
@@ -53,7 +54,7 @@ def learning_rate(settings: TrainingSettings, iteration: int) -> float:
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
-def batches(task: Miniature, encoder: TurnEncoder, settings: TrainingSettings, *, start: int = 0) -> Iterator[Batch]:
+def batches(task: Miniature, encoder: ChatML, settings: TrainingSettings, *, start: int = 0) -> Iterator[Batch]:
     """Yield the batches of a run from iteration ``start`` on.
 
     Args:
@@ -133,9 +134,8 @@ def train(
     start = len(losses)
     began, tokens = time.perf_counter(), 0
     model.train()
-    for iteration, (ids_BT, labels_BT) in enumerate(
-        batches(task, TurnEncoder(tokenizer), settings, start=start), start
-    ):
+    encoder = ChatML(tokenizer, STANDARD_TAGS.prefill)
+    for iteration, (ids_BT, labels_BT) in enumerate(batches(task, encoder, settings, start=start), start):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(settings, iteration)
         loss = response_loss(model, ids_BT, labels_BT)

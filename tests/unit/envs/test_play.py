@@ -9,9 +9,9 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from verl_actfocus import envs, models
 from verl_actfocus.cli import play
-from verl_actfocus.cli._players import ActionPolicy, Human, LocalModel, Response
-from verl_actfocus.episodes import Episode, Message, StopReason
-from verl_actfocus.generation.encoding import TurnEncoder
+from verl_actfocus.cli._policies import ActionPolicy, Human, LocalModel
+from verl_actfocus.episodes import Episode, StopReason, TagSettings
+from verl_actfocus.episodes.tokens import ChatML
 from verl_actfocus.warmstart.tokenizer import build_tokenizer
 
 
@@ -22,31 +22,27 @@ def arguments(*words: str) -> argparse.Namespace:
 
 
 class Script:
-    """Plays prepared responses and keeps the messages that it was given."""
+    """Plays prepared responses."""
 
     def __init__(self, *texts: str) -> None:
         self.texts = list(texts)
-        self.seen: list[str] = []
 
-    def respond(self, episode: Episode, messages: list[Message]) -> Response | None:
-        self.seen += [message["content"] for message in messages]
-        return Response(self.texts.pop(0)) if self.texts else None
+    def respond(self, episode: Episode) -> str | None:
+        return self.texts.pop(0) if self.texts else None
 
 
 def test_every_message_of_the_episode_is_printed_word_for_word(capsys: pytest.CaptureFixture[str]) -> None:
     episode = Episode(envs.make("sokoban"), envs.spec("sokoban").limits)
-    script = Script("</think><answer>Up</answer>", "no tags at all")
-    play.play(episode, script, seed=3)
+    play.play_text(episode, Script("</think><answer>Up</answer>", "no tags at all"), seed=3)
     printed = capsys.readouterr().out
     direct = Episode(envs.make("sokoban"), envs.spec("sokoban").limits)
-    expected = [message["content"] for message in direct.reset(3)]
+    expected = [f"-- {message['role']} --\n{message['content']}\n" for message in direct.reset(3)]
     for text in ("</think><answer>Up</answer>", "no tags at all"):
         message = direct.respond(text).next_message
         assert message is not None
-        expected.append(message["content"])
-    assert script.seen == expected
-    for content in expected:
-        assert content in printed
+        expected += [f"-- response --\n<think>{text}\n", f"-- user --\n{message['content']}\n"]
+    places = [printed.index(part) for part in expected]
+    assert places == sorted(places)
     assert "invalid: " in printed
 
 
@@ -60,8 +56,8 @@ def test_every_message_of_the_episode_is_printed_word_for_word(capsys: pytest.Ca
 )
 def test_typed_actions_are_wrapped_and_typed_responses_are_sent_as_they_are(typed: str, sent: str) -> None:
     episode = Episode(envs.make("sokoban"), envs.spec("sokoban").limits)
-    response = Human(read=lambda prompt: typed).respond(episode, episode.reset(0))
-    assert response == Response(sent)
+    episode.reset(0)
+    assert Human(read=lambda prompt: typed).respond(episode) == sent
     assert episode.respond(sent).problem is None
 
 
@@ -70,15 +66,15 @@ def test_a_human_is_told_once_how_to_type_and_the_example_is_an_action(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     episode = Episode(envs.make(name), envs.spec(name).limits)
-    messages = episode.reset(0)
+    episode.reset(0)
     example = episode.env.legal_actions()[0]
     human = Human(read=lambda prompt: example)
-    response = human.respond(episode, messages)
+    response = human.respond(episode)
     told = capsys.readouterr().out
     assert f"type an action such as '{example}'" in told
     assert ("||" in told) == (name != "webshop")  # one action a turn there
-    assert response is not None and episode.respond(response.text).valid
-    human.respond(episode, [])
+    assert response is not None and episode.respond(response).valid
+    human.respond(episode)
     assert capsys.readouterr().out == ""
 
 
@@ -87,9 +83,9 @@ def test_a_human_leaves_with_quit_or_at_the_end_of_the_input() -> None:
         raise EOFError
 
     episode = Episode(envs.make("sokoban"), envs.spec("sokoban").limits)
-    messages = episode.reset(0)
-    assert Human(read=lambda prompt: "quit").respond(episode, messages) is None
-    assert Human(read=end).respond(episode, messages) is None
+    episode.reset(0)
+    assert Human(read=lambda prompt: "quit").respond(episode) is None
+    assert Human(read=end).respond(episode) is None
 
 
 @pytest.mark.parametrize("name", ["sokoban", "sudoku"])
@@ -102,7 +98,7 @@ def test_planning_ahead_neither_changes_the_environment_nor_foresees_its_chance(
     foreseen = []
     for seed in range(40):
         episode = Episode(envs.make("frozenlake"), envs.spec("frozenlake").limits)
-        messages = episode.reset(seed)
+        episode.reset(seed)
         env = episode.env
         state, before = env.np_random.bit_generator.state, env.render()
         positions: list[int] = []
@@ -111,9 +107,9 @@ def test_planning_ahead_neither_changes_the_environment_nor_foresees_its_chance(
             positions.append(vars(env)["position"])
             return envs.expert("frozenlake")(env)
 
-        response = ActionPolicy(watched, seed).respond(episode, messages)
+        response = ActionPolicy(watched, seed).respond(episode)
         assert (env.np_random.bit_generator.state, env.render()) == (state, before)
-        first = response.text.split("<answer>")[1].split(" ||")[0].removesuffix("</answer>")
+        first = response.split("<answer>")[1].split(" ||")[0].removesuffix("</answer>")
         env.step(first)
         if len(positions) == 2:
             foreseen.append(vars(env)["position"] == positions[1])
@@ -174,20 +170,14 @@ def test_a_model_is_shown_the_tokens_of_the_rollout_and_keeps_what_it_sampled(mo
     limits = envs.EpisodeLimits(turns=3, actions_per_turn=2, actions=6, words=40, response_tokens=6)
     episode = Episode(envs.make("frozenlake"), limits)
     model = LocalModel(model_folder, temperature=1.0, seed=0, most_tokens=3600)
-    tokenizer = model._policy.tokenizer
-    encoder = TurnEncoder(tokenizer)
-    expected = encoder.initial(messages := episode.reset(0))
-    first = model.respond(episode, messages)
-    assert model._transcript.ids[: len(expected)] == expected
-    sampled = model._transcript.ids[len(expected) :]
-    assert first.cut_off and len(sampled) == 6
-    assert first.text == tokenizer.decode(sampled, skip_special_tokens=True)
-    following = episode.respond(first.text).next_message
-    assert following is not None
-    # veRL puts the line break after the end of a turn, which a cut-off response does not have
-    expected += sampled + encoder.next_turn(following)[1:]
-    model.respond(episode, [following])
-    assert model._transcript.ids[: len(expected)] == expected
+    player = model.player(episode)
+    player.begin(0)
+    assert player.prompt == ChatML(model._policy.tokenizer, "<think>").first(player.messages)
+    before = player.prompt
+    turn = model.respond(player)
+    sampled = player.tokens.ids[len(before) :]
+    assert player.tokens.ids[: len(before)] == before and turn.tokens == len(sampled) == 6
+    assert turn.text == model._policy.tokenizer.decode(sampled, skip_special_tokens=True)
 
 
 def test_a_model_that_does_not_stop_is_cut_off_and_the_same_seed_samples_the_same(
@@ -204,16 +194,14 @@ def test_a_model_that_does_not_stop_is_cut_off_and_the_same_seed_samples_the_sam
 
 def test_an_episode_that_outgrows_the_models_context_ends_with_that_reason(model_folder: str) -> None:
     limits = envs.EpisodeLimits(turns=50, actions_per_turn=1, actions=50, words=9)
-    episode, model = Episode(envs.make("frozenlake"), limits), LocalModel(model_folder, 1.0, 0, 3600)
-    messages = episode.reset(0)
-    lengths = []
-    while (response := model.respond(episode, messages)) is not None:
-        lengths.append(len(model._transcript.ids))
-        following = episode.respond("a response outside of the grammar").next_message
-        assert following is not None and response.text
-        messages = [following]
-    assert episode.stop_reason is StopReason.CONTEXT_FULL
-    assert max(lengths) <= 1000
+    model = LocalModel(model_folder, 1.0, 0, 3600)
+    player = model.player(Episode(envs.make("frozenlake"), limits))
+    player.begin(0)
+    end = model._policy.tokenizer.eos_token_id
+    while not player.done:
+        assert len(player.prompt) + player.max_tokens <= 1000
+        player.answer([5, 5, end], cut_off=False)
+    assert player.record().stop_reason == StopReason.CONTEXT_FULL.value
 
 
 def test_a_model_that_ships_with_the_package_plays_its_miniature(capsys: pytest.CaptureFixture[str]) -> None:
@@ -227,3 +215,41 @@ def test_a_model_that_ships_with_the_package_plays_its_miniature(capsys: pytest.
 def test_a_folder_without_a_model_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"--policy model:/nowhere: /nowhere: there is no such folder"):
         play.run(arguments("frozenlake", "--policy", "model:/nowhere"))
+
+
+FOREIGN = TagSettings(action=("<act>", "</act>"), reasoning=("<reason>", "</reason>"), prefill="")
+FOREIGN_WORDS = ("--action-tags", "['<act>','</act>']", "--reasoning-tags", "['<reason>','</reason>']", "--prefill", "")
+
+
+def test_a_person_plays_with_other_tags_and_is_told_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = iter(["Up", "<reason>Left is free.</reason><act>Left</act>", "quit"])
+    monkeypatch.setattr(play, "make_policy", lambda *_: Human(read=lambda prompt: next(typed)))
+    assert play.run(arguments("sokoban", *FOREIGN_WORDS)) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("Format: <reason>reasoning</reason><act>action || action</act> and nothing else.") == 3
+    assert "A line with </reason> or <act> is sent as it is." in printed
+    assert "-- response --\n<reason></reason> <act>Up</act>\n== executed: Up" in printed
+    assert "-- response --\n<reason>Left is free.</reason><act>Left</act>\n== executed: Left" in printed
+    assert "invalid" not in printed and "<think>" not in printed and "<answer>" not in printed
+
+
+@pytest.mark.parametrize("words", [FOREIGN_WORDS, ("--action-tags", "rest")])
+def test_the_expert_wins_with_other_tags(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert play.run(arguments("sokoban", "--policy", "expert", "--seed", "5", *words)) == 0
+    printed = capsys.readouterr().out
+    assert printed.endswith("success yes ==\n") and "invalid" not in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--action-tags", "[<a>]"], r"--action-tags.*action must be a pair.*\['<a>'\]"),
+        (["--action-tags", "all"], "or 'rest' for all text"),
+        (["--prefill", "Sure:"], "no valid response can continue the prefill 'Sure:'"),
+    ],
+)
+def test_tags_that_cannot_be_played_with_are_refused(words: list[str], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        play.run(arguments("sokoban", *words))

@@ -23,7 +23,7 @@ def test_a_valid_turn_earns_the_sum_of_its_rewards_and_opens_the_next_turn() -> 
     result = episode.respond(answer("go 2", "go 0"))
     assert (result.reward, result.valid, result.problem) == (2.0, True, None)
     assert result.actions == ["go 2", "go 0"]
-    assert (result.valid_actions, result.effective_actions) == (2, 1)
+    assert (len(result.actions), result.effective_actions) == (2, 1)
     assert not result.done and result.stop_reason is None
     assert result.next_message is not None
     assert result.next_message["role"] == "user"
@@ -41,7 +41,7 @@ def test_of_more_actions_than_a_turn_allows_the_first_ones_run() -> None:
 def test_without_a_limit_per_turn_only_the_budget_of_the_episode_counts() -> None:
     episode = begin(limits=EpisodeLimits(turns=3, actions_per_turn=None, actions=4, words=50))
     result = episode.respond(answer("go 1", "go 1", "go 1", "go 1", "go 1"))
-    assert result.valid_actions == 4
+    assert len(result.actions) == 4
     assert result.stop_reason is StopReason.ACTION_LIMIT
 
 

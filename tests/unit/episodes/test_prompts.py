@@ -6,7 +6,7 @@ import pytest
 
 from verl_actfocus.envs import registry
 from verl_actfocus.envs.base import EpisodeLimits
-from verl_actfocus.episodes import format_instruction, system_message, user_message
+from verl_actfocus.episodes import TagSettings, format_instruction, system_message, user_message
 
 LIMITS = EpisodeLimits(turns=5, actions_per_turn=2, actions=10, words=120)
 
@@ -54,3 +54,19 @@ def test_only_facts_differ_between_two_turns() -> None:
     first = user_message(2, "P_", 0.0, 8, LIMITS).splitlines()
     second = user_message(3, "_P", 1.0, 7, LIMITS).splitlines()
     assert [line.rstrip("0123456789.P_") for line in first] == [line.rstrip("0123456789.P_") for line in second]
+
+
+@pytest.mark.parametrize(
+    ("tags", "line"),
+    [
+        (TagSettings(), "Format: <think>reasoning</think><answer>action || action</answer> and nothing else."),
+        (
+            TagSettings(action=("<act>", "</act>"), reasoning=("<reason>", "</reason>"), prefill=""),
+            "Format: <reason>reasoning</reason><act>action || action</act> and nothing else.",
+        ),
+        (TagSettings(action="rest"), "Format: <think>reasoning</think>action || action and nothing else."),
+    ],
+)
+def test_the_format_that_is_asked_for_is_that_of_the_tags(tags: TagSettings, line: str) -> None:
+    assert format_instruction(LIMITS, tags).splitlines()[0] == line
+    assert line in user_message(2, "P_", 0.0, 8, LIMITS, tags).splitlines()

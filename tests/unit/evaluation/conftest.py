@@ -14,9 +14,10 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from verl_actfocus import models
+from verl_actfocus.episodes.tokens import ChatML, Lengths
 from verl_actfocus.evaluation.policy import Answer
-from verl_actfocus.evaluation.prompts import ChatML, load_tokenizer
-from verl_actfocus.evaluation.settings import EvaluationSettings, Lengths, profile_settings
+from verl_actfocus.evaluation.settings import EvaluationSettings, profile_settings
+from verl_actfocus.evaluation.tokenizers import load_tokenizer
 from verl_actfocus.generation.sampling import SamplingParams
 
 RIGHT = "I go right.</think><answer>Right</answer>"

@@ -12,11 +12,11 @@ from transformers import PreTrainedTokenizerBase
 from verl_actfocus import models
 from verl_actfocus.cli.main import main
 from verl_actfocus.episodes import Episode
+from verl_actfocus.episodes.tokens import ChatML
 from verl_actfocus.evaluation.endpoint import KEY_VARIABLE, EndpointModel
 from verl_actfocus.evaluation.records import EvaluationFolder
 from verl_actfocus.evaluation.runner import run
 from verl_actfocus.evaluation.settings import EvaluationSettings
-from verl_actfocus.generation.encoding import TurnEncoder
 
 from .conftest import RIGHT, FakeServer
 
@@ -58,12 +58,12 @@ def test_requests_hold_the_tokens_of_training_and_leave_nothing_to_the_servers_d
     settings = dataclasses.replace(settings, tasks=1, samples=1, temperature=0.5)
     (record,) = run(endpoint, settings, folder, at_once=1).finished
     assert len(record.turns) == len(server.requests) > 1
-    # by hand: the encoder of the warm start, which is compared with veRL's in tests/contract
-    encoder = TurnEncoder(tokenizer)
+    # by hand: the encoder of the Qwen family, which is compared with veRL's in tests/contract
+    encoder = ChatML(tokenizer, "<think>")
     from verl_actfocus.envs import make
 
     episode = Episode(make(settings.environment, **settings.options), settings.limits)
-    ids = encoder.initial(episode.reset(0))
+    ids = encoder.first(episode.reset(0))
     for request in server.requests:
         assert request["prompt"] == ids
         assert request["model"] == "tiny" and request["return_token_ids"] is True
@@ -72,7 +72,8 @@ def test_requests_hold_the_tokens_of_training_and_leave_nothing_to_the_servers_d
         assert 0 <= request["seed"] < 2**63
         message = episode.respond(RIGHT).next_message
         if message is not None:
-            ids = ids + encoder.response(RIGHT) + encoder.next_turn(message)
+            ids = ids + encoder.response(RIGHT)
+            ids = ids + encoder.following(ids, [], message)
     assert len({request["seed"] for request in server.requests}) == len(server.requests)
     assert endpoint.notes()["encodes_again"] is False
 
@@ -96,7 +97,7 @@ def test_a_response_at_the_length_limit_ends_its_episode(
     server.reply = "I think " * 100
     attempt = run(endpoint, settings, folder, at_once=4)
     assert {record.stop_reason for record in attempt.finished} == {"response_cut"}
-    assert {record.tokens for record in attempt.finished} == {64}
+    assert {record.response_tokens for record in attempt.finished} == {64}
 
 
 def test_a_server_that_is_away_for_a_moment_is_asked_again(

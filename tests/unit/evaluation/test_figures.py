@@ -8,13 +8,22 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from verl_actfocus.episodes.record import EpisodeRecord, TurnRecord
 from verl_actfocus.evaluation.figures import figures, pass_at_k, stop_reasons
-from verl_actfocus.evaluation.records import EpisodeRecord, TurnRecord
 
 
 def turn(tokens: int, valid: bool = True) -> TurnRecord:
     return TurnRecord(
-        text="", parsed=[], executed=[], valid=valid, problem=None, reward=0.0, tokens=tokens, effective_actions=0
+        text="",
+        parsed=[],
+        executed=[],
+        valid=valid,
+        problem=None,
+        reward=0.0,
+        effective_actions=0,
+        tokens=tokens,
+        reasoning_tokens=0,
+        action_tokens=0,
     )
 
 

@@ -19,10 +19,10 @@ from verl_actfocus.cli.main import main
 from verl_actfocus.evaluation import checkpoints
 from verl_actfocus.evaluation.checkpoints import find_model, merge
 from verl_actfocus.evaluation.local import LocalModel
-from verl_actfocus.evaluation.prompts import load_tokenizer
 from verl_actfocus.evaluation.records import EvaluationFolder
 from verl_actfocus.evaluation.runner import run
 from verl_actfocus.evaluation.settings import EvaluationSettings
+from verl_actfocus.evaluation.tokenizers import load_tokenizer
 
 TINY = models.folder("frozenlake")
 TEXT = "Player: (1, 2)\nHoles: (0, 3) I go Right and Down.</think><answer> Right || Down</answer>"

@@ -11,11 +11,12 @@ from transformers import PreTrainedTokenizerBase
 
 from verl_actfocus.envs import TextEnv
 from verl_actfocus.episodes import Episode
+from verl_actfocus.episodes.record import EpisodeRecord
+from verl_actfocus.episodes.tokens import Lengths
 from verl_actfocus.evaluation.policy import Answer
-from verl_actfocus.evaluation.prompts import Transcript
-from verl_actfocus.evaluation.records import EpisodeRecord, EvaluationFolder
+from verl_actfocus.evaluation.records import EvaluationFolder
 from verl_actfocus.evaluation.runner import run
-from verl_actfocus.evaluation.settings import EvaluationSettings, Lengths, paper_settings
+from verl_actfocus.evaluation.settings import EvaluationSettings, paper_settings
 from verl_actfocus.experiments.errors import ExperimentError
 
 from .conftest import RIGHT, ScriptedPolicy
@@ -225,22 +226,6 @@ def test_episodes_end_at_the_lengths_for_the_reasons_that_training_gives(
     (record,) = attempt.failures if failed else attempt.finished
     assert record.stop_reason == reason
     assert (record.failure is not None) == failed
-
-
-def test_the_budget_of_a_turn_is_what_is_left_of_the_episode(tokenizer: PreTrainedTokenizerBase) -> None:
-    policy = ScriptedPolicy(tokenizer, lambda *_: RIGHT)
-    transcript = Transcript(policy.prompts("<think>"), Lengths(prompt=200, response=100), turn_tokens=64)
-    messages = [{"role": "system", "content": "Rules."}, {"role": "user", "content": "State."}]
-    assert transcript.open(messages) is None
-    assert transcript.max_tokens == 64
-    transcript.add_response([5] * 60)
-    assert transcript.add_message({"role": "user", "content": "x"})
-    first_prompt = len(policy.prompts("<think>").first(messages))
-    assert transcript.max_tokens == 100 - (len(transcript.ids) - first_prompt)
-    before = list(transcript.ids)
-    transcript.add_response([5] * transcript.max_tokens)
-    assert not transcript.add_message({"role": "user", "content": "x"})
-    assert transcript.ids[: len(before)] == before
 
 
 def test_webshop_reports_purchases(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:

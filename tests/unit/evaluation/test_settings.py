@@ -8,9 +8,10 @@ import pytest
 
 from verl_actfocus.cli import evaluate
 from verl_actfocus.envs import EpisodeLimits
+from verl_actfocus.episodes import STANDARD_TAGS
+from verl_actfocus.episodes.tokens import Lengths
 from verl_actfocus.evaluation.settings import (
     EvaluationSettings,
-    Lengths,
     paper_settings,
     profile_settings,
     profiles,
@@ -45,7 +46,7 @@ def test_an_environment_is_evaluated_as_in_the_paper(
     assert found.lengths.most == length
     turns, actions_per_turn, actions, words = limits
     assert found.limits == EpisodeLimits(turns=turns, actions_per_turn=actions_per_turn, actions=actions, words=words)
-    assert (found.prefill, found.format_penalty, found.first_task) == ("<think>", -0.1, 0)
+    assert (found.tags, found.format_penalty, found.first_task) == (STANDARD_TAGS, -0.1, 0)
 
 
 def test_webshop_is_evaluated_on_goals_that_training_never_draws() -> None:
@@ -82,7 +83,7 @@ def test_the_command_line_changes_single_settings() -> None:
         *("--profile", "cpu_frozenlake", "--episodes", "40", "--samples-per-task", "8", "--temperature", "0"),
         *("--seed", "3", "--prefill", "", "--turns", "2", "--option", "size=5"),
     )
-    assert (found.tasks, found.samples, found.temperature, found.seed, found.prefill) == (5, 8, 0.0, 3, "")
+    assert (found.tasks, found.samples, found.temperature, found.seed, found.tags.prefill) == (5, 8, 0.0, 3, "")
     assert found.limits.turns == 2 and found.limits.actions == 6
     assert found.options == {"success_rate": 1.0, "size": 5}
     assert found.schedule()[:9] == [*((0, sample) for sample in range(8)), (1, 0)]

@@ -7,8 +7,8 @@ from transformers import AutoTokenizer
 
 from verl_actfocus import models
 from verl_actfocus.envs import ENVIRONMENTS, EpisodeLimits, having, make, miniature
+from verl_actfocus.episodes.tokens import ChatML
 from verl_actfocus.experiments.runs import environments, packaged_groups
-from verl_actfocus.generation.encoding import TurnEncoder
 from verl_actfocus.integration.dataset import EnvironmentDataset, EnvironmentSettings
 from verl_actfocus.warmstart.demonstrations import demonstrate
 
@@ -70,10 +70,12 @@ def test_a_miniature_is_the_task_that_its_model_was_made_for_and_has_room_for_th
     assert settings.val_kwargs == dict(task.evaluation_options)
     assert settings.episode_limits() == task.limits
     assert config.actor_rollout_ref.model.path == str(models.folder(name) / "model")
-    encoder = TurnEncoder(AutoTokenizer.from_pretrained(config.actor_rollout_ref.model.tokenizer_path))
+    encoder = ChatML(AutoTokenizer.from_pretrained(config.actor_rollout_ref.model.tokenizer_path), "<think>")
     env = task.make_env()
     played = [demonstrate(task, env, seed=2, index=index).messages for index in range(100)]
-    pages = [len(encoder.next_turn(message)) for messages in played for message in messages[3::2]]
-    assert max(len(encoder.initial(messages[:2])) for messages in played) <= config.data.max_prompt_length
+    pages = [
+        len(encoder.following([encoder.turn_end_id], [], message)) for messages in played for message in messages[3::2]
+    ]
+    assert max(len(encoder.first(messages[:2])) for messages in played) <= config.data.max_prompt_length
     longest = task.limits.turns * task.limits.response_tokens + (task.limits.turns - 1) * max(pages)
     assert longest <= config.data.max_response_length

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from verl_actfocus.episodes.record import EpisodeRecord, summarise
 from verl_actfocus.integration.dataset import EnvironmentDataset, EnvironmentSettings
 from verl_actfocus.integration.exclusions import exclusion_metrics
 from verl_actfocus.integration.metrics import (
-    EpisodeRecord,
     SuccessTracker,
     rollout_metrics,
-    summarise,
     validation_metrics,
 )
 from verl_actfocus.integration.selection import groups_to_keep
@@ -47,53 +46,37 @@ def test_selection_without_any_spread_keeps_the_share_all_the_same():
     assert groups_to_keep({"a": [1]}, 0.25) == ["a"]
 
 
-def record(**changes):
-    base = {
-        "success": 1.0,
-        "stop_reason": "success",
+def counts(outcomes=None, **changes):
+    """What training stores of an episode."""
+    played = EpisodeRecord(task=0, sample=0, success=True, stop_reason="success", outcomes=outcomes or {}).counts()
+    return {
+        **played,
         "turns": 2,
         "valid_turns": 2,
         "actions": 3,
         "effective_actions": 3,
         "response_tokens": 50,
-        "seed": 0,
+        **changes,
     }
-    return EpisodeRecord(**{**base, **changes}).as_dict()
-
-
-def test_episode_summaries_weigh_turns_and_actions_not_episodes():
-    lost = record(success=0.0, stop_reason="turn_limit", turns=4, valid_turns=1, actions=1, effective_actions=0)
-    summary = summarise([record(), lost])
-    assert summary["success"] == 0.5
-    assert summary["valid_turn_rate"] == pytest.approx(3 / 6)
-    assert summary["effective_action_rate"] == pytest.approx(3 / 4)
-    assert summary["stop/success"] == summary["stop/turn_limit"] == 0.5
-    assert summary["stop/response_cut"] == 0
 
 
 def test_validation_metrics_are_left_to_verl_for_other_agent_loops():
     assert validation_metrics({"reward": [1.0, 0.0]}) == {}
-    records = [record(), record(success=0.0, stop_reason="terminated")]
-    infos = {name: [r[name] for r in records] for name in record()}
+    records = [counts(), counts(success=0.0, stop_reason="terminated")]
+    infos = {name: [r[name] for r in records] for name in counts()}
     metrics = validation_metrics({**infos, "reward": [1.0, 0.0]})
     assert metrics["val/success"] == 0.5 and metrics["val/episodes"] == 2
     assert metrics["val/success_standard_error"] == pytest.approx((0.25 / 2) ** 0.5)
 
 
 def test_outcomes_that_an_environment_declares_are_averaged_in_training_and_evaluation():
-    episodes = [record(outcomes={"purchase": bought}) for bought in (True, True, False)]
+    episodes = [counts(outcomes={"purchase": bought}) for bought in (True, True, False)]
     assert [one["purchase"] for one in episodes] == [1.0, 1.0, 0.0]
     assert rollout_metrics([{"reward_extra_info": one} for one in episodes])["rollout/purchase"] == pytest.approx(2 / 3)
     # veRL's validation: one list per name, None where an episode has no such value.
-    infos = {name: [one.get(name) for one in [*episodes, record()]] for name in episodes[0]}
+    infos = {name: [one.get(name) for one in [*episodes, counts()]] for name in episodes[0]}
     assert validation_metrics({**infos, "reward": [1.0] * 4})["val/purchase"] == pytest.approx(2 / 3)
-    assert not any("purchase" in name for name in summarise([record()]))
-
-
-@pytest.mark.parametrize("name", ["success", "seed", "valid_turn_rate", "reward", "outcomes"])
-def test_an_outcome_cannot_take_the_name_of_another_metric(name):
-    with pytest.raises(ValueError, match=rf"outcomes \['{name}'\]: another metric has that name"):
-        record(outcomes={name: True})
+    assert not any("purchase" in name for name in summarise([counts()]))
 
 
 def test_the_peak_survives_a_restart(tmp_path):

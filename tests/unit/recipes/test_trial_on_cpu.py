@@ -14,7 +14,7 @@ from verl_actfocus.config import resolvers
 from verl_actfocus.config.environment import EnvironmentSettings
 from verl_actfocus.envs import make
 from verl_actfocus.episodes import Episode
-from verl_actfocus.generation.encoding import TurnEncoder
+from verl_actfocus.episodes.tokens import ChatML
 from verl_actfocus.integration.dataset import EnvironmentDataset
 from verl_actfocus.integration.settings import ActFocusSettings, check_compatible
 
@@ -117,9 +117,9 @@ def test_the_first_prompts_of_a_trial_fit(compose_trial, recipe):
     settings = EnvironmentSettings.from_config(config.data)
     env, encoder = (
         make(settings.name, **settings.kwargs),
-        TurnEncoder(AutoTokenizer.from_pretrained(model.tokenizer_path)),
+        ChatML(AutoTokenizer.from_pretrained(model.tokenizer_path), "<think>"),
     )
-    lengths = [len(encoder.initial(Episode(env, settings.episode_limits()).reset(seed))) for seed in range(50)]
+    lengths = [len(encoder.first(Episode(env, settings.episode_limits()).reset(seed))) for seed in range(50)]
     assert max(lengths) <= config.data.max_prompt_length
 
 

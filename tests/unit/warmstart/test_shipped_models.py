@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from verl_actfocus import envs, models
-from verl_actfocus.generation.encoding import TurnEncoder
+from verl_actfocus.episodes.tokens import ChatML
 from verl_actfocus.warmstart.demonstrations import demonstrate
 from verl_actfocus.warmstart.evaluation import evaluate
 from verl_actfocus.warmstart.train import IGNORED, POOL, TrainingSettings, batches, response_loss
@@ -60,11 +60,11 @@ def test_a_shipped_tokenizer_fits_its_model_and_is_lossless(name: str) -> None:
 def test_a_shipped_tokenizer_still_fits_the_prompts_of_its_task(name: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(models.folder(name) / "tokenizer")
     task = envs.miniature(name)
-    encoder = TurnEncoder(tokenizer)
+    encoder = ChatML(tokenizer, "<think>")
     env = task.make_env()
     for index in range(20):
         messages = demonstrate(task, env, seed=1, index=index).messages
-        assert len(encoder.initial(messages[:2])) <= 80, "the prompts have changed since the tokenizer was trained"
+        assert len(encoder.first(messages[:2])) <= 80, "the prompts have changed since the tokenizer was trained"
 
 
 def test_a_shipped_model_predicts_demonstrations_it_never_saw_as_well_as_its_card_says(name: str) -> None:
@@ -73,7 +73,7 @@ def test_a_shipped_model_predicts_demonstrations_it_never_saw_as_well_as_its_car
     model = AutoModelForCausalLM.from_pretrained(folder / "model").eval()
     # A whole pool: each of its batches holds episodes of about one length, whose losses differ.
     settings = TrainingSettings(iterations=POOL, episodes_per_batch=16, seed=12345)
-    pool = list(batches(envs.miniature(name), TurnEncoder(tokenizer), settings))
+    pool = list(batches(envs.miniature(name), ChatML(tokenizer, "<think>"), settings))
     with torch.no_grad():
         loss = sum(response_loss(model, ids_BT, labels_BT).item() for ids_BT, labels_BT in pool) / POOL
     written = re.search(r"iterations: ([\d.]+) nats", _card(folder))

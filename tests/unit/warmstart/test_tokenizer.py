@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from verl_actfocus.envs.demonstrations import Miniature
-from verl_actfocus.generation.encoding import TurnEncoder
+from verl_actfocus.episodes.tokens import ChatML
 from verl_actfocus.warmstart.demonstrations import Demonstration
 from verl_actfocus.warmstart.tokenizer import TAGS, build_tokenizer, fixed_phrases
 
@@ -86,11 +86,12 @@ def test_a_place_of_a_sudoku_is_one_token_in_hints_reasoning_and_answer(
 def test_prompts_and_responses_are_short(
     task: Miniature, tokenizer: PreTrainedTokenizerFast, demonstrations: list[Demonstration]
 ) -> None:
-    encoder = TurnEncoder(tokenizer)
+    encoder = ChatML(tokenizer, "<think>")
     rows = re.findall(r"(?m)^[^a-z:\n]+$", demonstrations[0].messages[1]["content"])
     cells = len("\n".join(rows))  # one token per symbol and per line break
-    initial = [len(encoder.initial(one.messages[:2])) for one in demonstrations]
-    following = [len(encoder.next_turn(message)) for one in demonstrations for message in one.messages[3::2]]
+    initial = [len(encoder.first(one.messages[:2])) for one in demonstrations]
+    later = [message for one in demonstrations for message in one.messages[3::2]]
+    following = [len(encoder.following([encoder.turn_end_id], [], message)) for message in later]
     response = [len(encoder.response(message["content"])) for one in demonstrations for message in one.messages[2::2]]
     assert max(initial) <= cells + 64
     assert sum(following) / len(following) <= cells + 35
@@ -102,7 +103,7 @@ def test_prompts_and_responses_are_short(
 def test_a_shopping_episode_is_short_although_every_page_repeats_the_instruction(
     task: Miniature, tokenizer: PreTrainedTokenizerFast, demonstrations: list[Demonstration]
 ) -> None:
-    encoder = TurnEncoder(tokenizer)
+    encoder = ChatML(tokenizer, "<think>")
     lengths = [len(encoder.conversation(one.messages)[0]) for one in demonstrations]
     assert sum(lengths) / len(lengths) <= 550 and max(lengths) <= 750
     responses = [message["content"] for one in demonstrations for message in one.messages[2::2]]

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from verl_actfocus import envs
 from verl_actfocus.envs.demonstrations import Miniature
-from verl_actfocus.generation.encoding import TurnEncoder
+from verl_actfocus.episodes.tokens import ChatML
 from verl_actfocus.warmstart import train as train_module
 from verl_actfocus.warmstart.demonstrations import Demonstration, demonstrate
 from verl_actfocus.warmstart.model import build_model
@@ -84,7 +84,7 @@ def test_progress_names_loss_speed_and_time_left(
 
 def test_batches_can_begin_anywhere_and_are_the_same(small_tokenizer: PreTrainedTokenizerFast) -> None:
     settings = TrainingSettings(iterations=20, episodes_per_batch=2)
-    encoder = TurnEncoder(small_tokenizer)
+    encoder = ChatML(small_tokenizer, "<think>")
     all_of_them = list(batches(FROZENLAKE, encoder, settings))
     assert len(all_of_them) == 20
     for start in (0, 5, 8, 19):
@@ -94,7 +94,7 @@ def test_batches_can_begin_anywhere_and_are_the_same(small_tokenizer: PreTrained
 
 def test_every_episode_of_a_pool_is_used_once(small_tokenizer: PreTrainedTokenizerFast) -> None:
     settings = TrainingSettings(iterations=8, episodes_per_batch=2)
-    encoder = TurnEncoder(small_tokenizer)
+    encoder = ChatML(small_tokenizer, "<think>")
     env = FROZENLAKE.make_env()
     wanted = sorted(encoder.conversation(demonstrate(FROZENLAKE, env, seed=0, index=i).messages)[0] for i in range(16))
     got = [
@@ -110,7 +110,7 @@ def test_the_labels_are_the_responses_and_their_ends_of_turn_and_nothing_else(
     task: Miniature, tokenizer: PreTrainedTokenizerFast, demonstrations: list[Demonstration]
 ) -> None:
     settings = TrainingSettings(iterations=1, episodes_per_batch=3)
-    ids_BT, labels_BT = next(batches(task, TurnEncoder(tokenizer), settings))
+    ids_BT, labels_BT = next(batches(task, ChatML(tokenizer, "<think>"), settings))
     pool = {
         "".join(f"{m['content']}<|im_end|>" for m in one.messages if m["role"] == "assistant") for one in demonstrations
     }
@@ -125,7 +125,7 @@ def test_the_loss_is_the_mean_negative_log_likelihood_of_the_labelled_tokens(
 ) -> None:
     model = build_model(small_tokenizer, seed=3).eval()
     settings = TrainingSettings(iterations=1, episodes_per_batch=3)
-    ids_BT, labels_BT = next(batches(FROZENLAKE, TurnEncoder(small_tokenizer), settings))
+    ids_BT, labels_BT = next(batches(FROZENLAKE, ChatML(small_tokenizer, "<think>"), settings))
     terms = []
     with torch.no_grad():
         for ids_T, labels_T in zip(ids_BT, labels_BT, strict=True):
@@ -161,4 +161,4 @@ def test_settings_out_of_range_are_refused(name: str) -> None:
 
 def test_a_run_stops_at_its_last_iteration(small_tokenizer: PreTrainedTokenizerFast) -> None:
     settings = TrainingSettings(iterations=3, episodes_per_batch=1)
-    assert len(list(islice(batches(FROZENLAKE, TurnEncoder(small_tokenizer), settings), 10))) == 3
+    assert len(list(islice(batches(FROZENLAKE, ChatML(small_tokenizer, "<think>"), settings), 10))) == 3

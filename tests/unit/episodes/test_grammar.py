@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verl_actfocus.episodes import parse_response
+from verl_actfocus.episodes import TagSettings, parse_response, write_response
 
 
 @pytest.mark.parametrize(
@@ -68,11 +68,14 @@ def test_the_first_closing_answer_tag_ends_the_answer() -> None:
     assert not parse_response("a</think><answer>Down</answer>Up</answer>").valid
 
 
+NO_PREFILL = TagSettings(prefill="")
+
+
 def test_without_a_prefill_the_response_has_to_open_the_reasoning_itself() -> None:
     whole = "<think>a</think><answer>Down</answer>"
-    assert parse_response(whole, prefill="").actions == ["Down"]
-    assert not parse_response("a</think><answer>Down</answer>", prefill="").valid
-    assert not parse_response("Sure! " + whole, prefill="").valid
+    assert parse_response(whole, NO_PREFILL).actions == ["Down"]
+    assert not parse_response("a</think><answer>Down</answer>", NO_PREFILL).valid
+    assert not parse_response("Sure! " + whole, NO_PREFILL).valid
 
 
 def test_a_repeated_opening_tag_after_the_prefill_is_reasoning() -> None:
@@ -99,3 +102,37 @@ def test_a_response_is_valid_exactly_when_it_can_be_put_together_again_from_its_
     assert "".join(again.split()) == "".join(f"<think>{text}".split())
     assert "</think>" not in parsed.reasoning
     assert parsed.actions and all(action.strip() == action != "" for action in parsed.actions)
+
+
+#: Styles that others train with: XML, brackets, words and line ends, no tags around the action.
+STYLES = [
+    TagSettings(),
+    NO_PREFILL,
+    TagSettings(action=("<act>", "</act>"), reasoning=("<reason>", "</reason>"), prefill="<reason>"),
+    TagSettings(action=("[", "]"), reasoning=("{", "}"), prefill="\n{ Let me see:"),
+    TagSettings(action=("Action:", "\n"), reasoning=("Thought:", "//"), prefill="Thou"),
+    TagSettings(action="rest"),
+    TagSettings(action="rest", reasoning=("<r>", "</r>"), prefill=""),
+]
+
+
+@pytest.mark.parametrize("tags", STYLES, ids=str)
+def test_what_is_written_with_some_tags_is_read_with_them(tags: TagSettings) -> None:
+    parsed = parse_response(write_response("Up || Down", " I am here.", gap=" ", tags=tags), tags)
+    assert parsed.problem is None and parsed.actions == ["Up", "Down"]
+    assert parsed.reasoning.endswith("I am here.")
+    other = TagSettings(action=("<<", ">>"), reasoning=("((", "))"), prefill="")
+    assert not parse_response(write_response("Up", tags=other), tags).valid
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a</think>", "the answer is empty"),
+        ("a", "<think> is not closed"),
+        ("a</think>Up<think>b</think>Down", "a second <think> after </think>"),
+        ("a</think>Up ||", "an action before or after '||' is empty"),
+    ],
+)
+def test_where_the_rest_is_action_a_response_is_judged_as_strictly(text: str, problem: str) -> None:
+    assert parse_response(text, TagSettings(action="rest")).problem == problem

@@ -1,7 +1,7 @@
 """Who writes the responses in `actfocus play`: a human, an expert, chance, or a local model.
 
-A player takes the messages that were added since its last response and gives the text of the next one,
-without the prefill that every response starts with.
+The first three write text and play the episode itself; a model is asked in tokens and plays through the player of the
+rollout.
 """
 
 from __future__ import annotations
@@ -10,66 +10,54 @@ import copy
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from verl_actfocus.envs.base import EpisodeLimits, TextEnv
-from verl_actfocus.episodes import Episode, Message, StopReason
-from verl_actfocus.episodes.prompts import (
-    ACTION_SEPARATOR,
-    ANSWER_CLOSE,
-    ANSWER_OPEN,
-    THINK_CLOSE,
-    THINK_OPEN,
-)
+from verl_actfocus.episodes import Episode, write_response
+from verl_actfocus.episodes.prompts import ACTION_SEPARATOR
 
 if TYPE_CHECKING:
-    from verl_actfocus.evaluation.prompts import Transcript
+    from verl_actfocus.episodes.player import Player
+    from verl_actfocus.episodes.record import TurnRecord
 
 
-@dataclass(frozen=True)
-class Response:
-    """What a player wrote.
+class TextPolicy(Protocol):
+    """Writes responses as text."""
 
-    Attributes:
-        text: The response without the prefill.
-        cut_off: Whether it reached the length limit.
-    """
-
-    text: str
-    cut_off: bool = False
-
-
-class Player(Protocol):
-    """Writes responses."""
-
-    def respond(self, episode: Episode, messages: list[Message]) -> Response | None:
+    def respond(self, episode: Episode) -> str | None:
         """Writes the next response.
 
         Args:
             episode: The episode under way.
-            messages: The messages since the player's last response.
 
         Returns:
-            The response; None to leave the game.
+            The response without the prefill; None to leave the game.
         """
 
 
-def wrapped(actions: str) -> str:
+def wrapped(episode: Episode, actions: str) -> str:
     """The response, without its prefill, that gives these actions and no reasoning."""
-    return f"{THINK_CLOSE} {ANSWER_OPEN}{actions}{ANSWER_CLOSE}"
+    return write_response(actions, gap=" ", tags=episode.tags)
 
 
 def hint(episode: Episode) -> str:
     """What a person has to know and a model is not shown."""
+    tags = episode.tags
     several = "" if episode.limits.actions_per_turn == 1 else f", or several with {ACTION_SEPARATOR} between them"
+    continued = f", after the prefill {tags.prefill}" if tags.prefill else ""
     return (
         f"(Not shown to a model: type an action such as '{episode.env.legal_actions()[0]}'{several}; it is put into "
-        f"the response format with empty reasoning. A line with {ANSWER_OPEN} or {THINK_CLOSE} is sent as it is, "
-        f"after the prefill {THINK_OPEN}. 'quit' ends the game.)"
+        f"the response format with empty reasoning. A line with {' or '.join(_marks(episode))} is sent as it "
+        f"is{continued}. 'quit' ends the game.)"
     )
+
+
+def _marks(episode: Episode) -> tuple[str, ...]:
+    """Tags by which a typed line is known for a whole response: those after the reasoning's opening tag."""
+    return episode.tags.tags[1:3]
 
 
 class Human:
@@ -82,7 +70,7 @@ class Human:
     def __init__(self, read: Callable[[str], str] = input) -> None:
         self._read = read
 
-    def respond(self, episode: Episode, messages: list[Message]) -> Response | None:
+    def respond(self, episode: Episode) -> str | None:
         """Asks for a line: actions are put into the response format, a line with tags is sent as it is."""
         if episode.turn == 0:
             print(hint(episode))
@@ -92,9 +80,9 @@ class Human:
             return None
         if line == "quit":
             return None
-        if ANSWER_OPEN in line or THINK_CLOSE in line:
-            return Response(line.removeprefix(THINK_OPEN))
-        return Response(wrapped(line))
+        if any(mark in line for mark in _marks(episode)):
+            return line.removeprefix(episode.tags.prefill)
+        return wrapped(episode, line)
 
 
 class ActionPolicy:
@@ -112,7 +100,7 @@ class ActionPolicy:
         self._choose = choose
         self._rng = np.random.default_rng(seed)
 
-    def respond(self, episode: Episode, messages: list[Message]) -> Response:
+    def respond(self, episode: Episode) -> str:
         """Chooses the actions of one turn."""
         env, actions = episode.env, [self._choose(episode.env)]
         for _ in range(actions_per_turn(episode.limits) - 1):
@@ -123,7 +111,7 @@ class ActionPolicy:
             if terminated or truncated:
                 break
             actions.append(self._choose(env))
-        return Response(wrapped(f" {ACTION_SEPARATOR} ".join(actions)))
+        return wrapped(episode, f" {ACTION_SEPARATOR} ".join(actions))
 
 
 def actions_per_turn(limits: EpisodeLimits) -> int:
@@ -140,8 +128,6 @@ def random_policy(seed: int) -> Callable[[TextEnv], str]:
 class LocalModel:
     """Samples responses from a Hugging Face model on this computer, as `actfocus eval` does.
 
-    The model sees the tokens of the rollout: nothing is encoded twice, and what it sampled stays as it was sampled.
-
     Args:
         path: The model, see `verl_actfocus.evaluation.checkpoints.find_model`.
         temperature: Of the sampling; 0 takes the most likely token.
@@ -153,9 +139,9 @@ class LocalModel:
     """
 
     def __init__(self, path: str, temperature: float, seed: int, most_tokens: int) -> None:
+        from verl_actfocus.episodes.tokens import Lengths
         from verl_actfocus.evaluation import local
         from verl_actfocus.evaluation.checkpoints import find_model, merge
-        from verl_actfocus.evaluation.settings import Lengths
 
         try:
             self._policy = local.LocalModel(merge(find_model(path)))
@@ -164,30 +150,25 @@ class LocalModel:
         most = min(most_tokens, self._policy.context or most_tokens)
         self._lengths = Lengths(prompt=most, response=most, total=most)
         self._policy.begin(self._lengths, at_once=1)
-        self._builder = self._policy.prompts(THINK_OPEN)
         self._temperature, self._seed = temperature, seed
-        self._transcript: Transcript | None = None
 
-    def respond(self, episode: Episode, messages: list[Message]) -> Response | None:
+    def player(self, episode: Episode) -> Player:
+        """Returns the player of an episode that the model answers for."""
+        from verl_actfocus.episodes.player import Player
+        from verl_actfocus.tagging import SpanTagger
+
+        prompts = self._policy.prompts(episode.tags.prefill)
+        return Player(episode, prompts, SpanTagger(self._policy.tokenizer, **asdict(episode.tags)), self._lengths)
+
+    def respond(self, player: Player) -> TurnRecord:
         """Samples until the end of the turn, the episode's limit of response tokens, or the end of the context."""
-        from verl_actfocus.evaluation.prompts import Transcript
         from verl_actfocus.generation.sampling import SamplingParams, response_seed
 
-        if self._transcript is None:
-            self._transcript = Transcript(self._builder, self._lengths, episode.limits.response_tokens)
-            fits = self._transcript.open(messages) is None
-        else:
-            fits = self._transcript.add_message(messages[-1])
-        if not fits:
-            episode.stop(StopReason.CONTEXT_FULL)
-            return None
         sampling = SamplingParams(
-            max_tokens=self._transcript.max_tokens,
+            max_tokens=player.max_tokens,
             temperature=self._temperature,
-            seed=response_seed(self._seed, None, self._seed, None, episode.turn),
+            seed=response_seed(self._seed, None, self._seed, None, player.episode.turn),
         )
-        self._policy.ask("turn", self._transcript.ids, sampling)
+        self._policy.ask("turn", player.prompt, sampling)
         answer = self._policy.answers()["turn"]
-        self._transcript.add_response(answer.ids)
-        text = str(self._policy.tokenizer.decode(list(answer.ids), skip_special_tokens=True))
-        return Response(text, cut_off=answer.cut_off)
+        return player.answer(answer.ids, cut_off=answer.cut_off)
