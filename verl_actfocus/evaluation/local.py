@@ -13,8 +13,9 @@ from verl_actfocus.evaluation.checkpoints import ModelSource
 from verl_actfocus.evaluation.policy import Answer
 from verl_actfocus.evaluation.prompts import PromptBuilder, load_tokenizer, prompt_builder, tokenizer_identity
 from verl_actfocus.evaluation.settings import Lengths
-from verl_actfocus.generation.batch import ContinuousBatch, end_tokens
+from verl_actfocus.generation.batch import ContinuousBatch
 from verl_actfocus.generation.sampling import SamplingParams
+from verl_actfocus.generation.turn_ends import turn_ends
 
 #: Number formats that a rollout computes in.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -80,7 +81,8 @@ class LocalModel:
             self.model,
             slots=at_once,
             max_model_len=lengths.most,
-            eos_token_ids=end_tokens(self.model.generation_config, self.tokenizer),
+            turn_ends=turn_ends(self.tokenizer, self.model.generation_config),
+            token_ids=self.tokenizer.get_vocab().values(),
         )
 
     def ask(self, key: str, prompt: Sequence[int], sampling: SamplingParams) -> None:
@@ -88,9 +90,16 @@ class LocalModel:
         self._running.add(key, prompt, sampling)
 
     def answers(self) -> dict[str, Answer]:
-        """See `Policy`."""
-        while not (finished := self._running.step()):
-            pass
+        """See `Policy`.
+
+        Raises:
+            ValueError: the model's output is no distribution over tokens.
+        """
+        try:
+            while not (finished := self._running.step()):
+                pass
+        except ValueError as error:
+            raise ValueError(f"{self.model.config.name_or_path} cannot be sampled from: {error}") from error
         return {key: Answer(one.token_ids, one.stop_reason == "length") for key, one in finished.items()}
 
     def close(self) -> None:
