@@ -20,7 +20,7 @@ import torch
 from transformers import PreTrainedModel
 
 from verl_actfocus.generation.cache import SlotCache
-from verl_actfocus.generation.sampling import NonFiniteLogits, SamplingParams, sample_tokens
+from verl_actfocus.generation.sampling import NonFiniteLogitsError, SamplingParams, sample_tokens
 
 
 @dataclass
@@ -270,7 +270,7 @@ class ContinuousBatch:
         params, uniforms = [s.params for s in sequences], [s.rng.random() for s in sequences]
         try:
             tokens, log_probs = sample_tokens(logits, params, uniforms, self._without_text)
-        except NonFiniteLogits as error:
+        except NonFiniteLogitsError as error:
             raise ValueError(_where(error.found, sequences[error.row], self.model)) from error
         finished = {}
         for slot, sequence, token, log_prob in zip(slots, sequences, tokens, log_probs, strict=True):
@@ -313,4 +313,3 @@ def _where(found: str, sequence: _Sequence, model: PreTrainedModel) -> str:
         f"the model's logits hold {found} for token {response} of the response to request {sequence.request_id} "
         f"(position {len(sequence.prompt_ids) + response}); {cause}"
     )
-

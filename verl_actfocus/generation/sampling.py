@@ -13,7 +13,7 @@ import torch
 LEAST_TEMPERATURE = 1e-5
 
 
-class NonFiniteLogits(ValueError):
+class NonFiniteLogitsError(ValueError):
     """A model's output is no distribution over tokens.
 
     Attributes:
@@ -98,7 +98,7 @@ def sample_tokens(
         ``rollout.temperature``). Greedy rows report the log-probability at temperature 1.
 
     Raises:
-        NonFiniteLogits: a row holds NaN or ``inf``, or forbids every token.
+        NonFiniteLogitsError: a row holds NaN or ``inf``, or forbids every token.
     """
     device = logits.device
     _check_finite(logits)
@@ -131,7 +131,7 @@ def _check_finite(logits: torch.Tensor) -> None:
         row = int(wrong[0])
         value = float(largest[row])
         found = "NaN" if math.isnan(value) else "inf" if value > 0 else "-inf for every token"
-        raise NonFiniteLogits(row, found)
+        raise NonFiniteLogitsError(row, found)
 
 
 def _truncate(probs: torch.Tensor, params: SamplingParams) -> torch.Tensor:

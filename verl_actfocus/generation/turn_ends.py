@@ -71,8 +71,10 @@ def closing_token(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> 
         tokenizer: the model's tokenizer.
         ends: what `turn_ends` returns for it.
     """
-    usual = (template_turn_end(tokenizer), tokenizer.eos_token_id)
-    return next((token for token in usual if token in ends), min(ends))
+    for token in (template_turn_end(tokenizer), tokenizer.eos_token_id):
+        if isinstance(token, int):
+            return token
+    return min(ends)
 
 
 def turn_ended(token_ids: Sequence[int], ends: Collection[int], max_tokens: int, reason: str | None) -> bool:
