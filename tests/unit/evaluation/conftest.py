@@ -87,11 +87,11 @@ class FakeServer:
         requests: Bodies of the completion requests, in order, without those of one token.
         probes: Bodies of the completion requests whose prompt is one token.
         keys: ``Authorization`` header of every request.
-        script: For each request in `requests` one HTTP status to fail with, or 200; then 200 for ever.
+        script: For each completion request one HTTP status to fail with, or 200; then 200 for ever.
         headers: Further headers of failures.
         models: The list of models, if it is another than the usual one.
         change: Makes the answer to a request out of the usual one: a value, or bytes as they are.
-        probed: Whether `change` and `hang` hold for probes too.
+        probed: Whether `script`, `change` and `hang` hold for probes too.
         hang: ``silent``: no answer; ``dripping``: a byte of one now and then; only of requests that it is true of.
         token_ids: Whether the sampled token ids are returned, as vLLM does when it is asked to.
         context: Most tokens of a prompt and its response.
@@ -132,7 +132,7 @@ class FakeServer:
                 probe = len(body["prompt"]) == 1
                 received = server.probes if probe else server.requests
                 received.append(body)
-                status = server.script.pop(0) if server.script and not probe else 200
+                status = server.script.pop(0) if server.script and (server.probed or not probe) else 200
                 if self.path != "/v1/completions":
                     status = 404
                 usual = server.completion(body) if status == 200 else {"error": {"message": "no room"}}
