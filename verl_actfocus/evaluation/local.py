@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from verl_actfocus.evaluation.checkpoints import ModelSource
@@ -51,13 +52,7 @@ class LocalModel:
             **tokenizer_identity(source.tokenizer, self.tokenizer),
             "dtype": self._dtype,
         }
-        try:
-            self.model = AutoModelForCausalLM.from_pretrained(
-                source.model, dtype=DTYPES[self._dtype], attn_implementation="sdpa", device_map=self._device
-            )
-        except OSError as error:
-            first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-            raise ValueError(f"no model could be read from {source.model}: {first}") from error
+        self.model = _load(source.model, self._dtype, self._device)
         self.model.eval()
         _check_architecture(self.model.config)
         self.context: int | None = self.model.config.max_position_embeddings
@@ -111,6 +106,24 @@ class LocalModel:
         if self._batch is None:
             raise RuntimeError("LocalModel: begin() comes before the first prompt")
         return self._batch
+
+
+def _load(name: str, dtype: str, device: str) -> PreTrainedModel:
+    """Read a model whose every weight is in its files; transformers would draw a missing one at random."""
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            name, dtype=DTYPES[dtype], attn_implementation="sdpa", device_map=device, output_loading_info=True
+        )
+    except (OSError, SafetensorError, RuntimeError) as error:
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        raise ValueError(f"no model could be read from {name}: {first}") from error
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise ValueError(
+            f"{name} lacks {len(missing)} of its model's weights ({', '.join(missing[:3])}{', …' * (len(missing) > 3)}): "
+            "the files are incomplete, or belong to another architecture than config.json says; copy or merge them again"
+        )
+    return model
 
 
 def _check_architecture(config: Any) -> None:

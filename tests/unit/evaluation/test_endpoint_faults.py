@@ -1,4 +1,4 @@
-"""A server that hangs, refuses or answers nonsense costs a set time and counted episodes, and is named in a sentence."""
+"""A server that hangs, refuses or answers nonsense costs a set time and counted episodes, and is named."""
 
 from __future__ import annotations
 

@@ -212,8 +212,12 @@ def test_a_prompt_that_cannot_be_continued_is_refused(model, prompt, message):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"max_tokens": 0}, {"temperature": -1}, {"temperature": float("nan")}, {"temperature": float("inf")}]
-    + [{"temperature": 1e-40}, {"top_p": float("nan")}, {"top_p": 0}, {"top_p": 1.5}, {"top_k": 0}, {"top_k": -2}],
+    [
+        {"max_tokens": 0},
+        *({"temperature": value} for value in (-1, float("nan"), float("inf"), 1e-40)),
+        *({"top_p": value} for value in (0, 1.5, float("nan"))),
+        *({"top_k": value} for value in (0, -2)),
+    ],
 )
 def test_sampling_parameters_out_of_range_are_named(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -248,8 +252,13 @@ NAN, INF = float("nan"), float("inf")
 
 @pytest.mark.parametrize(
     ("row", "found"),
-    [([0.0, NAN, 1.0], "NaN"), ([NAN] * 3, "NaN"), ([0.0, INF, 1.0], "inf"), ([-INF] * 3, "-inf for every token")]
-    + [([NAN, INF, -INF], "NaN")],
+    [
+        ([0.0, NAN, 1.0], "NaN"),
+        ([NAN] * 3, "NaN"),
+        ([NAN, INF, -INF], "NaN"),
+        ([0.0, INF, 1.0], "inf"),
+        ([-INF] * 3, "-inf for every token"),
+    ],
 )
 @pytest.mark.parametrize("temperature", [0, 1.0])
 def test_logits_that_are_no_distribution_are_refused_with_their_row(row, found, temperature):
