@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -111,19 +111,22 @@ class LocalModel:
 def _load(name: str, dtype: str, device: str) -> PreTrainedModel:
     """Read a model whose every weight is in its files; transformers would draw a missing one at random."""
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
+        # Without a type: the factory is annotated to return the model alone.
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             name, dtype=DTYPES[dtype], attn_implementation="sdpa", device_map=device, output_loading_info=True
         )
     except (OSError, SafetensorError, RuntimeError) as error:
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         raise ValueError(f"no model could be read from {name}: {first}") from error
+    model, found = loaded
     missing = sorted(found["missing_keys"])
     if missing:
+        more = ", …" if len(missing) > 3 else ""
         raise ValueError(
-            f"{name} lacks {len(missing)} of its model's weights ({', '.join(missing[:3])}{', …' * (len(missing) > 3)}): "
-            "the files are incomplete, or belong to another architecture than config.json says; copy or merge them again"
+            f"{name} lacks {len(missing)} of its model's weights ({', '.join(missing[:3])}{more}): the files are "
+            "incomplete, or belong to another architecture than config.json says; copy or merge them again"
         )
-    return model
+    return cast(PreTrainedModel, model)
 
 
 def _check_architecture(config: Any) -> None:

@@ -3,6 +3,7 @@
 - `batch`: continuous batching; `cache`: the keys and values that it works on.
 - `encoding`: from messages to tokens, turn by turn.
 - `sampling`: one token from its logits, and the seeds of responses.
+- `turn_ends`: which tokens end a turn, and whether a response ended or was cut off.
 
 The rollout server of the CPU path, ``actfocus eval`` and ``actfocus play`` all generate with it.
 """

@@ -20,7 +20,7 @@ import torch
 from transformers import PreTrainedModel
 
 from verl_actfocus.generation.cache import SlotCache
-from verl_actfocus.generation.sampling import NonFiniteLogitsError, SamplingParams, sample_tokens
+from verl_actfocus.generation.sampling import NonFiniteLogitsError, SamplingParams, rows_without_text, sample_tokens
 
 
 @dataclass
@@ -79,7 +79,8 @@ class ContinuousBatch:
         self.model = model
         self.max_model_len = max_model_len
         self._turn_ends = frozenset(turn_ends)
-        self._without_text = _without_text(model, token_ids)
+        without_text = rows_without_text(model.config.vocab_size, token_ids)
+        self._without_text = None if without_text is None else without_text.to(model.device)
         self._slots = slots
         # One position more than the model length: padded prefill columns write there and nothing reads it.
         self._cache = SlotCache(model, slots, max_model_len + 1)
@@ -290,14 +291,6 @@ class ContinuousBatch:
         if len(sequence.token_ids) >= sequence.params.max_tokens or total >= self.max_model_len:
             return "length"
         return None
-
-
-def _without_text(model: PreTrainedModel, token_ids: Collection[int]) -> torch.Tensor | None:
-    """Mark the rows of the embedding ``(V,)`` that belong to no token; None if there are none."""
-    rows = model.config.vocab_size
-    marked = torch.ones(rows, dtype=torch.bool)
-    marked[[token for token in token_ids if token < rows]] = False
-    return marked.to(model.device) if marked.any() else None
 
 
 def _where(found: str, sequence: _Sequence, model: PreTrainedModel) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -77,6 +77,23 @@ def response_seed(run: int, step: int | None, task: int, sample: int | None, tur
     return int.from_bytes(hashlib.sha256(repr((run, step, task, sample, turn)).encode()).digest()[:8], "big")
 
 
+def rows_without_text(rows: int, token_ids: Collection[int]) -> torch.Tensor | None:
+    """Mark the rows of an embedding that belong to no token, as in Qwen2.5, whose embedding is padded.
+
+    veRL's vLLM rollout forbids what lies beyond ``len(tokenizer)`` (``vllm_rollout/utils.py``); a gap is found here too.
+
+    Args:
+        rows: rows of the embedding, ``V``.
+        token_ids: all ids of the tokenizer.
+
+    Returns:
+        Bool, ``(V,)``; None if every row has its token.
+    """
+    marked = torch.ones(rows, dtype=torch.bool)
+    marked[[token for token in token_ids if token < rows]] = False
+    return marked if marked.any() else None
+
+
 def sample_tokens(
     logits: torch.Tensor,
     params: Sequence[SamplingParams],
@@ -89,8 +106,7 @@ def sample_tokens(
         logits: raw next-token logits, float32, ``(B, V)``. ``-inf`` forbids a token.
         params: sampling parameters of each row.
         uniforms: one draw from [0, 1) per row; ignored by greedy rows.
-        without_text: rows of the embedding that belong to no token of the tokenizer, bool, ``(V,)``; they are never
-            sampled. None: there are none.
+        without_text: entries that are never sampled, see `rows_without_text`.
 
     Returns:
         Token ids and their log-probabilities under the temperature-scaled distribution over all ``V`` entries, *before*
