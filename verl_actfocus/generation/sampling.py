@@ -80,7 +80,7 @@ def response_seed(run: int, step: int | None, task: int, sample: int | None, tur
 def rows_without_text(rows: int, token_ids: Collection[int]) -> torch.Tensor | None:
     """Mark the rows of an embedding that belong to no token, as in Qwen2.5, whose embedding is padded.
 
-    veRL's vLLM rollout forbids what lies beyond ``len(tokenizer)`` (``vllm_rollout/utils.py``); a gap is found here too.
+    veRL forbids vLLM what lies beyond ``len(tokenizer)`` (``vllm_rollout/utils.py``); here a gap is found too.
 
     Args:
         rows: rows of the embedding, ``V``.

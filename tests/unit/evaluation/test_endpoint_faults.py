@@ -63,7 +63,7 @@ def test_a_server_that_hangs_holds_the_evaluation_for_one_deadline(server: FakeS
 
 def test_one_request_that_hangs_costs_its_episode_alone(server: FakeServer, play: Play) -> None:
     server.hang = lambda number: "silent" if number == 1 else None
-    attempt = play(deadline=1.0)
+    attempt = play(deadline=3.0)
     assert (len(attempt.finished), len(attempt.failures), attempt.lost) == (3, 1, None)
 
 
