@@ -4,6 +4,7 @@
 - `checkpoints`: what a user may name as a model, and how veRL's checkpoints become one.
 - `prompts`: the tokens of an episode, the same as in a veRL rollout.
 - `policy`, `local`, `endpoint`: who answers: a Hugging Face model on this machine, or an OpenAI-compatible server.
+- `server`: requests to such a server, and what may go wrong with them.
 - `runner`: plays the episodes, many at once.
 - `records`: what is kept on disk, and which folder may be continued.
 - `figures`, `table`: what is reported, with confidence intervals.
