@@ -47,6 +47,7 @@ setup(
         "matplotlib>=3.8",
         "scipy>=1.15",
         "httpx>=0.27",
+        "pydantic>=2.7",
         "jinja2>=3.1",
         "tabulate>=0.9",
         "psutil",

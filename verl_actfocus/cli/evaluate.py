@@ -57,6 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="folder or hub name of tokenizer and configuration (default: the model's; with --endpoint --model)",
     )
+    model.add_argument(
+        "--timeout",
+        type=positive,
+        metavar="SECONDS",
+        help="with --endpoint: most seconds for one response, the server's queue included (default 300)",
+    )
     model.add_argument("--device", help="cpu or cuda (default: a GPU if there is one)")
     model.add_argument(
         "--dtype", choices=["float32", "bfloat16"], help="number format (default: float32 on a CPU, bfloat16 on a GPU)"
@@ -148,8 +154,12 @@ def _policy(args: argparse.Namespace) -> Policy:
         if args.device or args.dtype:
             raise ValueError("--device and --dtype are the server's with --endpoint; leave them out")
         from verl_actfocus.evaluation.endpoint import EndpointModel
+        from verl_actfocus.evaluation.server import DEADLINE
 
-        return EndpointModel(args.endpoint, args.model, args.tokenizer or args.model)
+        deadline = DEADLINE if args.timeout is None else args.timeout
+        return EndpointModel(args.endpoint, args.model, args.tokenizer or args.model, deadline=deadline)
+    if args.timeout is not None:
+        raise ValueError("--timeout is for the server's answers; leave it out without --endpoint")
     from verl_actfocus.evaluation.checkpoints import find_model, merge
     from verl_actfocus.evaluation.local import LocalModel
 

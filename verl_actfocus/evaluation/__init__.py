@@ -4,6 +4,7 @@
 - `checkpoints`: what a user may name as a model, and how veRL's checkpoints become one.
 - `tokenizers`: which tokenizer a model has.
 - `policy`, `local`, `endpoint`: who answers: a Hugging Face model on this machine, or an OpenAI-compatible server.
+- `server`: requests to such a server, and what may go wrong with them.
 - `runner`: drives the players of many episodes at once (`verl_actfocus.episodes.player`).
 - `records`: where episodes are kept on disk, and which folder may be continued.
 - `figures`, `table`: what is reported, with confidence intervals.

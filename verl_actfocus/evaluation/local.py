@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from verl_actfocus.episodes.tokens import Lengths, PromptBuilder, prompt_builder
 from verl_actfocus.evaluation.checkpoints import ModelSource
 from verl_actfocus.evaluation.policy import Answer
 from verl_actfocus.evaluation.tokenizers import load_tokenizer, tokenizer_identity
-from verl_actfocus.generation.batch import ContinuousBatch, end_tokens
+from verl_actfocus.generation.batch import ContinuousBatch
 from verl_actfocus.generation.sampling import SamplingParams
+from verl_actfocus.generation.turn_ends import turn_ends
 
 #: Number formats that a rollout computes in.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -50,13 +52,7 @@ class LocalModel:
             **tokenizer_identity(source.tokenizer, self.tokenizer),
             "dtype": self._dtype,
         }
-        try:
-            self.model = AutoModelForCausalLM.from_pretrained(
-                source.model, dtype=DTYPES[self._dtype], attn_implementation="sdpa", device_map=self._device
-            )
-        except OSError as error:
-            first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-            raise ValueError(f"no model could be read from {source.model}: {first}") from error
+        self.model = _load(source.model, self._dtype, self._device)
         self.model.eval()
         _check_architecture(self.model.config)
         self.context: int | None = self.model.config.max_position_embeddings
@@ -80,7 +76,8 @@ class LocalModel:
             self.model,
             slots=at_once,
             max_model_len=lengths.most,
-            eos_token_ids=end_tokens(self.model.generation_config, self.tokenizer),
+            turn_ends=turn_ends(self.tokenizer, self.model.generation_config),
+            token_ids=self.tokenizer.get_vocab().values(),
         )
 
     def ask(self, key: str, prompt: Sequence[int], sampling: SamplingParams) -> None:
@@ -88,9 +85,16 @@ class LocalModel:
         self._running.add(key, prompt, sampling)
 
     def answers(self) -> dict[str, Answer]:
-        """See `Policy`."""
-        while not (finished := self._running.step()):
-            pass
+        """See `Policy`.
+
+        Raises:
+            ValueError: the model's output is no distribution over tokens.
+        """
+        try:
+            while not (finished := self._running.step()):
+                pass
+        except ValueError as error:
+            raise ValueError(f"{self.model.config.name_or_path} cannot be sampled from: {error}") from error
         return {key: Answer(one.token_ids, one.stop_reason == "length") for key, one in finished.items()}
 
     def close(self) -> None:
@@ -102,6 +106,27 @@ class LocalModel:
         if self._batch is None:
             raise RuntimeError("LocalModel: begin() comes before the first prompt")
         return self._batch
+
+
+def _load(name: str, dtype: str, device: str) -> PreTrainedModel:
+    """Read a model whose every weight is in its files; transformers would draw a missing one at random."""
+    try:
+        # Without a type: the factory is annotated to return the model alone.
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            name, dtype=DTYPES[dtype], attn_implementation="sdpa", device_map=device, output_loading_info=True
+        )
+    except (OSError, SafetensorError, RuntimeError) as error:
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        raise ValueError(f"no model could be read from {name}: {first}") from error
+    model, found = loaded
+    missing = sorted(found["missing_keys"])
+    if missing:
+        more = ", …" if len(missing) > 3 else ""
+        raise ValueError(
+            f"{name} lacks {len(missing)} of its model's weights ({', '.join(missing[:3])}{more}): the files are "
+            "incomplete, or belong to another architecture than config.json says; copy or merge them again"
+        )
+    return cast(PreTrainedModel, model)
 
 
 def _check_architecture(config: Any) -> None:

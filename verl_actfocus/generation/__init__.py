@@ -2,6 +2,7 @@
 
 - `batch`: continuous batching; `cache`: the keys and values that it works on.
 - `sampling`: one token from its logits, and the seeds of responses.
+- `turn_ends`: which tokens end a turn, and whether a response ended or was cut off.
 
 The rollout server of the CPU path, ``actfocus eval`` and ``actfocus play`` all generate with it.
 """

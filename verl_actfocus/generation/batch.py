@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from verl_actfocus.generation.cache import SlotCache
-from verl_actfocus.generation.sampling import SamplingParams, sample_tokens
+from verl_actfocus.generation.sampling import NonFiniteLogitsError, SamplingParams, rows_without_text, sample_tokens
 
 
 @dataclass
@@ -61,16 +61,26 @@ class ContinuousBatch:
         model: a causal language model of transformers with ``sdpa`` or ``eager`` attention, in evaluation mode.
         slots: most sequences that run at the same time.
         max_model_len: most tokens, prompt and response together, of one sequence.
-        eos_token_ids: tokens that end a response.
+        turn_ends: tokens that end every response, see `verl_actfocus.generation.turn_ends`.
+        token_ids: the tokenizer's ids. No other one is sampled: an embedding is often padded to more rows.
         seed: seed of the sampling of requests that bring none of their own.
     """
 
     def __init__(
-        self, model: PreTrainedModel, *, slots: int, max_model_len: int, eos_token_ids: Sequence[int], seed: int = 0
+        self,
+        model: PreTrainedModel,
+        *,
+        slots: int,
+        max_model_len: int,
+        turn_ends: Collection[int],
+        token_ids: Collection[int],
+        seed: int = 0,
     ) -> None:
         self.model = model
         self.max_model_len = max_model_len
-        self.eos_token_ids = frozenset(eos_token_ids)
+        self._turn_ends = frozenset(turn_ends)
+        without_text = rows_without_text(model.config.vocab_size, token_ids)
+        self._without_text = None if without_text is None else without_text.to(model.device)
         self._slots = slots
         # One position more than the model length: padded prefill columns write there and nothing reads it.
         self._cache = SlotCache(model, slots, max_model_len + 1)
@@ -86,7 +96,7 @@ class ContinuousBatch:
         """Queue a request.
 
         Raises:
-            ValueError: the prompt is empty or leaves no room for a single token.
+            ValueError: the prompt is empty, leaves no room for a single token, or holds a token that the model lacks.
         """
         if not prompt_ids:
             raise ValueError(f"request {request_id}: the prompt is empty")
@@ -94,6 +104,13 @@ class ContinuousBatch:
             raise ValueError(
                 f"request {request_id}: the prompt has {len(prompt_ids)} tokens, which leaves no room in the model "
                 f"length of {self.max_model_len}; raise rollout.max_model_len or shorten the episode"
+            )
+        rows = self.model.config.vocab_size
+        if not 0 <= min(prompt_ids) <= max(prompt_ids) < rows:
+            unknown = next(token for token in prompt_ids if not 0 <= token < rows)
+            raise ValueError(
+                f"request {request_id}: the prompt holds token {unknown}, and the model's embedding has {rows} rows; "
+                "the tokenizer is not this model's"
             )
         self._count += 1
         seed = params.seed if params.seed is not None else hash((self._seed, self._count))
@@ -125,7 +142,11 @@ class ContinuousBatch:
 
     @torch.inference_mode()
     def step(self) -> dict[str, Generated]:
-        """Prefill what waits, or else decode one token of every running sequence; return what finished."""
+        """Prefill what waits, or else decode one token of every running sequence; return what finished.
+
+        Raises:
+            ValueError: the model's output for a sequence is no distribution over tokens.
+        """
         admitted = self._admit()
         slots = admitted if admitted else sorted(self._running)
         if not slots:
@@ -247,7 +268,11 @@ class ContinuousBatch:
     def _sample(self, slots: list[int], logits: torch.Tensor) -> dict[str, Generated]:
         """Draw one token per slot and return the sequences that end with it."""
         sequences = [self._running[slot] for slot in slots]
-        tokens, log_probs = sample_tokens(logits, [s.params for s in sequences], [s.rng.random() for s in sequences])
+        params, uniforms = [s.params for s in sequences], [s.rng.random() for s in sequences]
+        try:
+            tokens, log_probs = sample_tokens(logits, params, uniforms, self._without_text)
+        except NonFiniteLogitsError as error:
+            raise ValueError(_where(error.found, sequences[error.row], self.model)) from error
         finished = {}
         for slot, sequence, token, log_prob in zip(slots, sequences, tokens, log_probs, strict=True):
             sequence.token_ids.append(token)
@@ -259,7 +284,8 @@ class ContinuousBatch:
         return finished
 
     def _stop_reason(self, sequence: _Sequence) -> str | None:
-        if sequence.token_ids[-1] in self.eos_token_ids:
+        last = sequence.token_ids[-1]
+        if last in self._turn_ends or last in sequence.params.stop_token_ids:
             return "completed"
         total = len(sequence.prompt_ids) + len(sequence.token_ids)
         if len(sequence.token_ids) >= sequence.params.max_tokens or total >= self.max_model_len:
@@ -267,16 +293,16 @@ class ContinuousBatch:
         return None
 
 
-def end_tokens(generation_config: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Collect the ids that end a turn: the generation config's and the tokenizer's end-of-sequence tokens.
-
-    Raises:
-        ValueError: neither names one.
-    """
-    ids: set[int] = set()
-    for source in (generation_config.eos_token_id if generation_config is not None else None, tokenizer.eos_token_id):
-        if source is not None:
-            ids.update([source] if isinstance(source, int) else source)
-    if not ids:
-        raise ValueError("neither the generation config nor the tokenizer names an end-of-sequence token")
-    return sorted(ids)
+def _where(found: str, sequence: _Sequence, model: PreTrainedModel) -> str:
+    """Say for which token the logits are no distribution, and by which weight if one is no number."""
+    response = len(sequence.token_ids)
+    damaged = next((name for name, weight in model.named_parameters() if not weight.isfinite().all()), None)
+    cause = (
+        f"its weights are all finite, so that {model.dtype} overflowed on the way: take a wider number format"
+        if damaged is None
+        else f"the weight {damaged} is not finite: the model is damaged, or its training diverged"
+    )
+    return (
+        f"the model's logits hold {found} for token {response} of the response to request {sequence.request_id} "
+        f"(position {len(sequence.prompt_ids) + response}); {cause}"
+    )

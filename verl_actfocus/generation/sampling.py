@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
+
+#: Smallest temperature that is not greedy.
+LEAST_TEMPERATURE = 1e-5
+
+
+class NonFiniteLogitsError(ValueError):
+    """A model's output is no distribution over tokens.
+
+    Attributes:
+        row: first row of the logits that is none.
+        found: what it holds, in words.
+    """
+
+    def __init__(self, row: int, found: str) -> None:
+        super().__init__(f"row {row} of the logits holds {found}")
+        self.row, self.found = row, found
 
 
 @dataclass(frozen=True)
@@ -27,12 +44,17 @@ class SamplingParams:
     top_k: int = -1
     #: Seed of this response alone, or None for the engine's own stream.
     seed: int | None = None
+    #: Tokens that end this response beside those that end every one.
+    stop_token_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
             raise ValueError(f"max_tokens must be at least 1, got {self.max_tokens}")
-        if self.temperature < 0:
-            raise ValueError(f"temperature must be 0 (greedy) or positive, got {self.temperature}")
+        # Below that, logits divided by the temperature leave the range of float32.
+        if self.temperature != 0 and not LEAST_TEMPERATURE <= self.temperature < math.inf:
+            raise ValueError(
+                f"temperature must be 0 (greedy) or a number of at least {LEAST_TEMPERATURE}, got {self.temperature}"
+            )
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
         if self.top_k < -1 or self.top_k == 0:
@@ -55,25 +77,56 @@ def response_seed(run: int, step: int | None, task: int, sample: int | None, tur
     return int.from_bytes(hashlib.sha256(repr((run, step, task, sample, turn)).encode()).digest()[:8], "big")
 
 
+def rows_without_text(rows: int, token_ids: Collection[int]) -> torch.Tensor | None:
+    """Mark the rows of an embedding that belong to no token, as in Qwen2.5, whose embedding is padded.
+
+    veRL forbids vLLM what lies beyond ``len(tokenizer)`` (``vllm_rollout/utils.py``); here a gap is found too.
+
+    Args:
+        rows: rows of the embedding, ``V``.
+        token_ids: all ids of the tokenizer.
+
+    Returns:
+        Bool, ``(V,)``; None if every row has its token.
+    """
+    marked = torch.ones(rows, dtype=torch.bool)
+    marked[[token for token in token_ids if token < rows]] = False
+    return marked if marked.any() else None
+
+
 def sample_tokens(
-    logits: torch.Tensor, params: Sequence[SamplingParams], uniforms: Sequence[float]
+    logits: torch.Tensor,
+    params: Sequence[SamplingParams],
+    uniforms: Sequence[float],
+    without_text: torch.Tensor | None = None,
 ) -> tuple[list[int], list[float]]:
     """Sample one token per row by inverting its cumulative distribution.
 
     Args:
-        logits: raw next-token logits, float32, ``(B, V)``.
+        logits: raw next-token logits, float32, ``(B, V)``. ``-inf`` forbids a token.
         params: sampling parameters of each row.
         uniforms: one draw from [0, 1) per row; ignored by greedy rows.
+        without_text: entries that are never sampled, see `rows_without_text`.
 
     Returns:
-        Token ids and their log-probabilities under the temperature-scaled distribution *before* top-k and top-p, which
-        is the distribution that the trainer evaluates (veRL scales logits by ``rollout.temperature``). Greedy rows
-        report the log-probability at temperature 1.
+        Token ids and their log-probabilities under the temperature-scaled distribution over all ``V`` entries, *before*
+        `without_text`, top-k and top-p: that is the distribution that the trainer evaluates (veRL scales logits by
+        ``rollout.temperature``). Greedy rows report the log-probability at temperature 1.
+
+    Raises:
+        NonFiniteLogitsError: a row holds NaN or ``inf``, or forbids every token.
     """
     device = logits.device
+    _check_finite(logits)
     temperatures = torch.tensor([p.temperature if p.temperature > 0 else 1.0 for p in params], device=device)
-    log_probs = torch.log_softmax(logits / temperatures.unsqueeze(1), dim=-1)
-    probs = log_probs.exp()
+    scaled = logits / temperatures.unsqueeze(1)
+    log_probs = torch.log_softmax(scaled, dim=-1)
+    if without_text is None:
+        probs = log_probs.exp()
+    else:
+        logits = logits.masked_fill(without_text, -torch.inf)
+        _check_finite(logits)
+        probs = torch.softmax(scaled.masked_fill(without_text, -torch.inf), dim=-1)
     for row, p in enumerate(params):
         if p.top_k != -1 or p.top_p < 1:
             probs[row] = _truncate(probs[row], p)
@@ -84,6 +137,17 @@ def sample_tokens(
     greedy = torch.tensor([p.temperature == 0 for p in params], device=device)
     tokens = torch.where(greedy, logits.argmax(dim=-1), tokens)
     return tokens.tolist(), log_probs.gather(1, tokens.unsqueeze(1)).squeeze(1).tolist()
+
+
+def _check_finite(logits: torch.Tensor) -> None:
+    """Refuse rows whose largest entry is no number: `max` passes NaN on."""
+    largest = logits.amax(dim=-1)
+    wrong = (~largest.isfinite()).nonzero()
+    if len(wrong):
+        row = int(wrong[0])
+        value = float(largest[row])
+        found = "NaN" if math.isnan(value) else "inf" if value > 0 else "-inf for every token"
+        raise NonFiniteLogitsError(row, found)
 
 
 def _truncate(probs: torch.Tensor, params: SamplingParams) -> torch.Tensor:

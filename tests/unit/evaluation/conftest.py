@@ -85,16 +85,29 @@ class FakeServer:
     """An OpenAI-compatible server on a free port of this machine.
 
     Attributes:
-        requests: Bodies of the completion requests, in order.
+        requests: Bodies of the completion requests, in order, without those of one token.
+        probes: Bodies of the completion requests whose prompt is one token.
         keys: ``Authorization`` header of every request.
         script: For each completion request one HTTP status to fail with, or 200; then 200 for ever.
+        headers: Further headers of failures.
+        models: The list of models, if it is another than the usual one.
+        change: Makes the answer to a request out of the usual one: a value, or bytes as they are.
+        probed: Whether `script`, `change` and `hang` hold for probes too.
+        hang: ``silent``: no answer; ``dripping``: a byte of one now and then; only of requests that it is true of.
         token_ids: Whether the sampled token ids are returned, as vLLM does when it is asked to.
         context: Most tokens of a prompt and its response.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, reply: str = RIGHT) -> None:
-        self.tokenizer, self.reply = tokenizer, reply
+        self.tokenizer, self.reply, self.end = tokenizer, reply, tokenizer.eos_token_id
         self.requests: list[dict[str, Any]] = []
+        self.probes: list[dict[str, Any]] = []
+        self.headers: dict[str, str] = {}
+        self.change: Callable[[dict[str, Any]], Any] = lambda answer: answer
+        self.probed = False
+        self.models: dict[str, Any] | None = None
+        self.hang: Callable[[int], str | None] = lambda number: None
+        self._stopped = threading.Event()
         self.keys: list[str | None] = []
         self.script: list[int] = []
         self.token_ids = True
@@ -108,38 +121,56 @@ class FakeServer:
                 if server.key is not None and self.headers.get("Authorization") != f"Bearer {server.key}":
                     return self._send(401, {"error": "no"})
                 entry = {"id": "tiny", "root": "/models/tiny", "max_model_len": server.context}
-                return self._send(200, {"data": [entry]}) if self.path == "/v1/models" else self._send(404, {})
+                return (
+                    self._send(200, server.models or {"data": [entry]})
+                    if self.path == "/v1/models"
+                    else self._send(404, {})
+                )
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 server.keys.append(self.headers.get("Authorization"))
-                server.requests.append(body)
-                status = server.script.pop(0) if server.script else 200
+                probe = len(body["prompt"]) == 1
+                received = server.probes if probe else server.requests
+                received.append(body)
+                status = server.script.pop(0) if server.script and (server.probed or not probe) else 200
                 if self.path != "/v1/completions":
                     status = 404
-                self._send(status, server.completion(body) if status == 200 else {"error": {"message": "no room"}})
+                usual = server.completion(body) if status == 200 else {"error": {"message": "no room"}}
+                asis = probe and not server.probed
+                hang = None if asis else server.hang(len(received))
+                while hang == "silent" and not server._stopped.wait(1.0):
+                    """Say nothing."""
+                self._send(status, usual if asis else server.change(usual), hang == "dripping")
 
-            def _send(self, status: int, value: dict[str, Any]) -> None:
-                data = json.dumps(value).encode()
+            def _send(self, status: int, value: Any, dripping: bool = False) -> None:
+                data = value if isinstance(value, bytes) else json.dumps(value).encode()
                 self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
+                for name, text in ({} if status == 200 else server.headers).items():
+                    self.send_header(name, text)
+                if not dripping:
+                    self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
+                while dripping and not server._stopped.wait(0.05):
+                    self.wfile.write(b" ")
                 self.wfile.write(data)
 
             def log_message(self, format: str, *args: object) -> None:
                 """Print nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.handle_error = lambda *about: None  # a client that gave up
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def completion(self, body: dict[str, Any]) -> dict[str, Any]:
         """The answer to one request."""
-        ids = [*self.tokenizer.encode(self.reply, add_special_tokens=False), self.tokenizer.eos_token_id]
+        ids = [*self.tokenizer.encode(self.reply, add_special_tokens=False), self.end]
         cut = len(ids) > body["max_tokens"]
         ids = ids[: body["max_tokens"]]
+        text = ids if cut else ids[:-1]  # as vLLM, which leaves the token out that it stopped at
         choice = {
-            "text": self.tokenizer.decode(ids, skip_special_tokens=True),
+            "text": self.tokenizer.decode(text, skip_special_tokens=body["skip_special_tokens"]),
             "finish_reason": "length" if cut else "stop",
             **({"token_ids": ids} if self.token_ids else {}),
         }
@@ -147,8 +178,22 @@ class FakeServer:
 
     def stop(self) -> None:
         """Go away."""
+        self._stopped.set()
         self._server.shutdown()
         self._server.server_close()
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Tokenizer and configuration in one folder, as on the Hugging Face hub."""
+    merged = tmp_path_factory.mktemp("tiny")
+    for part in ("model", "tokenizer"):
+        for file in (models.folder("frozenlake") / part).glob("*.json*"):
+            (merged / file.name).write_text(file.read_text())
+    (merged / "chat_template.jinja").write_text(
+        (models.folder("frozenlake") / "tokenizer/chat_template.jinja").read_text()
+    )
+    return str(merged)
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from verl_actfocus import models
 from verl_actfocus.cli.main import main
 from verl_actfocus.episodes import Episode
 from verl_actfocus.episodes.tokens import ChatML
-from verl_actfocus.evaluation.endpoint import KEY_VARIABLE, EndpointModel
+from verl_actfocus.evaluation.endpoint import EndpointModel
 from verl_actfocus.evaluation.records import EvaluationFolder
 from verl_actfocus.evaluation.runner import run
+from verl_actfocus.evaluation.server import KEY_VARIABLE
 from verl_actfocus.evaluation.settings import EvaluationSettings
 
 from .conftest import RIGHT, FakeServer
@@ -26,19 +26,6 @@ TRIES = 5
 @pytest.fixture
 def folder(tmp_path: Path) -> EvaluationFolder:
     return EvaluationFolder(tmp_path)
-
-
-@pytest.fixture(scope="session")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Tokenizer and configuration in one folder, as on the Hugging Face hub."""
-    merged = tmp_path_factory.mktemp("tiny")
-    for part in ("model", "tokenizer"):
-        for file in (models.folder("frozenlake") / part).glob("*.json*"):
-            (merged / file.name).write_text(file.read_text())
-    (merged / "chat_template.jinja").write_text(
-        (models.folder("frozenlake") / "tokenizer/chat_template.jinja").read_text()
-    )
-    return str(merged)
 
 
 @pytest.fixture
@@ -128,7 +115,7 @@ def test_a_lost_server_ends_the_evaluation_and_the_rest_can_be_played_later(
     server.reply = "no answer"
     attempt = run(endpoint, settings, folder, at_once=1)
     assert (len(attempt.finished), len(attempt.failures)) == (1, 1)
-    assert attempt.lost is not None and "503" in attempt.lost
+    assert attempt.lost is not None and "503" in attempt.lost and f"asked {TRIES} times" in attempt.lost
     assert len(server.requests) == turns + TRIES
 
 

@@ -11,7 +11,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from verl_actfocus.generation.batch import ContinuousBatch
-from verl_actfocus.generation.sampling import SamplingParams, sample_tokens
+from verl_actfocus.generation.sampling import NonFiniteLogitsError, SamplingParams, sample_tokens
 
 EOS = 1
 
@@ -32,8 +32,8 @@ def model():
     return Qwen2ForCausalLM(config).eval()
 
 
-def engine(model, slots=4, max_model_len=96):
-    return ContinuousBatch(model, slots=slots, max_model_len=max_model_len, eos_token_ids=[EOS])
+def engine(model, slots=4, max_model_len=96, turn_ends=(EOS,), token_ids=range(50)):
+    return ContinuousBatch(model, slots=slots, max_model_len=max_model_len, turn_ends=turn_ends, token_ids=token_ids)
 
 
 def run(batch: ContinuousBatch) -> dict:
@@ -153,10 +153,10 @@ def test_a_seeded_response_does_not_depend_on_its_company(model):
 
 
 def test_stop_reasons_tell_the_end_token_from_the_limits(model):
-    batch = ContinuousBatch(model, slots=2, max_model_len=12, eos_token_ids=list(range(50)))
+    batch = engine(model, slots=2, max_model_len=12, turn_ends=range(50))
     batch.add("ends", [3, 4], SamplingParams(max_tokens=5))
     assert run(batch)["ends"].stop_reason == "completed"
-    batch = ContinuousBatch(model, slots=2, max_model_len=12, eos_token_ids=[999])
+    batch = engine(model, slots=2, max_model_len=12, turn_ends=[999])
     batch.add("tokens", [3, 4], SamplingParams(max_tokens=5))
     batch.add("length", [3, 4, 5], SamplingParams(max_tokens=50))
     finished = run(batch)
@@ -197,7 +197,13 @@ def test_weights_cannot_change_under_a_running_request(model):
 
 
 @pytest.mark.parametrize(
-    ("prompt", "message"), [([], "empty"), ([2] * 96, r"96 tokens.*model length of 96.*max_model_len")]
+    ("prompt", "message"),
+    [
+        ([], "empty"),
+        ([2] * 96, r"96 tokens.*model length of 96.*max_model_len"),
+        ([2, 50], r"holds token 50, and the model's embedding has 50 rows"),
+        ([2, -1], r"holds token -1"),
+    ],
 )
 def test_a_prompt_that_cannot_be_continued_is_refused(model, prompt, message):
     with pytest.raises(ValueError, match=message):
@@ -205,7 +211,13 @@ def test_a_prompt_that_cannot_be_continued_is_refused(model, prompt, message):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"max_tokens": 0}, {"temperature": -1}, {"top_p": 0}, {"top_p": 1.5}, {"top_k": 0}, {"top_k": -2}]
+    "wrong",
+    [
+        {"max_tokens": 0},
+        *({"temperature": value} for value in (-1, float("nan"), float("inf"), 1e-40)),
+        *({"top_p": value} for value in (0, 1.5, float("nan"))),
+        *({"top_k": value} for value in (0, -2)),
+    ],
 )
 def test_sampling_parameters_out_of_range_are_named(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -231,3 +243,128 @@ def test_top_k_and_top_p_keep_the_most_probable_tokens_only():
     assert set(by_rank) == set(by_mass) == {0, 1}
     # Renormalised: 0.4 / 0.7 of the draws.
     assert by_rank.count(0) == by_mass.count(0) == 58
+
+
+# ---- logits that are no distribution ------------------------------------------------------------------------------
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("row", "found"),
+    [
+        ([0.0, NAN, 1.0], "NaN"),
+        ([NAN] * 3, "NaN"),
+        ([NAN, INF, -INF], "NaN"),
+        ([0.0, INF, 1.0], "inf"),
+        ([-INF] * 3, "-inf for every token"),
+    ],
+)
+@pytest.mark.parametrize("temperature", [0, 1.0])
+def test_logits_that_are_no_distribution_are_refused_with_their_row(row, found, temperature):
+    logits = torch.tensor([[0.0, 1.0, 2.0], row])
+    with pytest.raises(NonFiniteLogitsError, match=f"row 1 of the logits holds {found}") as refused:
+        sample_tokens(logits, [SamplingParams(max_tokens=1, temperature=temperature)] * 2, [0.5, 0.5])
+    assert (refused.value.row, refused.value.found) == (1, found)
+
+
+@pytest.mark.parametrize("temperature", [0, 1e-5, 1.0])
+def test_forbidden_tokens_are_legal_and_never_sampled(temperature):
+    logits = torch.tensor([[-INF, 1.0, -INF, 2.0, -INF]]).repeat(50, 1)
+    params = [SamplingParams(max_tokens=1, temperature=temperature)] * 50
+    tokens, log_probs = sample_tokens(logits, params, [n / 50 for n in range(50)])
+    assert set(tokens) <= {1, 3}
+    assert torch.tensor(log_probs).isfinite().all()
+
+
+def damaged_copy(model):
+    damaged = Qwen2ForCausalLM(model.config).eval()
+    damaged.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        damaged.model.layers[1].mlp.up_proj.weight[3, 5] = NAN
+    return damaged
+
+
+def test_a_model_with_one_nan_weight_is_named_with_request_position_and_weight(model):
+    batch = engine(damaged_copy(model))
+    batch.add("3-1", [4, 5, 6], SamplingParams(max_tokens=4))
+    message = (
+        r"logits hold NaN for token 0 of the response to request 3-1 \(position 3\); "
+        r"the weight model\.layers\.1\.mlp\.up_proj\.weight is not finite"
+    )
+    with pytest.raises(ValueError, match=message):
+        run(batch)
+
+
+def test_an_overflow_in_a_model_of_finite_weights_is_told_from_a_damaged_one(model):
+    huge = Qwen2ForCausalLM(model.config).eval()
+    with torch.no_grad():
+        huge.lm_head.weight.fill_(3e38)
+    batch = engine(huge)
+    batch.add("a", [4, 5, 6], SamplingParams(max_tokens=4))
+    with pytest.raises(ValueError, match=r"weights are all finite, so that torch\.float32 overflowed"):
+        run(batch)
+
+
+# ---- an embedding with more rows than the tokenizer has tokens ----------------------------------------------------
+
+
+@pytest.mark.parametrize("params", [{}, {"temperature": 0}, {"top_k": 2}, {"top_p": 0.5}])
+def test_rows_without_a_token_are_never_sampled_however_likely(params):
+    logits = torch.tensor([[1.0, 0.0, 2.0, 300.0, 200.0]]).repeat(100, 1)
+    without_text = torch.tensor([False, True, False, True, True])
+    params = [SamplingParams(max_tokens=1, **params)] * 100
+    tokens, _ = sample_tokens(logits, params, [n / 100 for n in range(100)], without_text)
+    assert set(tokens) <= {0, 2} and 2 in tokens
+
+
+def test_tokens_keep_their_proportions_and_the_log_probability_of_the_trainers_softmax():
+    logits = torch.tensor([[1.0, 0.5, 2.0, 3.0]])
+    without_text = torch.tensor([False, False, False, True])
+    draws = 2000
+    uniforms = [(n + 0.5) / draws for n in range(draws)]
+    params = [SamplingParams(max_tokens=1)] * draws
+    tokens, log_probs = sample_tokens(logits.repeat(draws, 1), params, uniforms, without_text)
+    frequencies = torch.bincount(torch.tensor(tokens), minlength=4) / draws
+    torch.testing.assert_close(frequencies[:3], torch.softmax(logits[0, :3], 0), atol=1e-3, rtol=0)
+    over_all_rows = torch.log_softmax(logits[0], 0)  # the trainer's softmax runs over the padding too
+    torch.testing.assert_close(torch.tensor(log_probs), over_all_rows[torch.tensor(tokens)])
+
+
+def test_a_batch_samples_ids_of_the_tokenizer_alone_and_agrees_with_a_full_forward_pass(model):
+    known = [token for token in range(2, 41) if token != 17]  # a gap, and ten rows of padding
+    batch = engine(model, token_ids=known)
+    prompts = random_prompts(12, seed=5)
+    for n, prompt in enumerate(prompts):
+        batch.add(str(n), prompt, SamplingParams(max_tokens=16, temperature=1.5, seed=n))
+    finished = run(batch)
+    assert {token for one in finished.values() for token in one.token_ids} <= set(known)
+    for n, generated in ((int(k), g) for k, g in finished.items()):
+        expected = full_forward_log_probs(model, prompts[n], generated.token_ids, 1.5)
+        torch.testing.assert_close(torch.tensor(generated.log_probs), expected, atol=1e-4, rtol=0)
+
+
+def test_a_padded_row_does_not_hide_that_every_token_is_forbidden():
+    logits = torch.tensor([[-INF, -INF, 1.0]])
+    with pytest.raises(NonFiniteLogitsError, match="-inf for every token"):
+        sample_tokens(logits, [SamplingParams(max_tokens=1)], [0.5], torch.tensor([False, False, True]))
+
+
+# ---- ends of turn -------------------------------------------------------------------------------------------------
+
+
+def test_a_request_may_bring_ends_of_its_own(model):
+    batch = engine(model, turn_ends=[999])
+    batch.add("own", [3, 4], SamplingParams(max_tokens=5, stop_token_ids=tuple(range(50))))
+    batch.add("none", [3, 4], SamplingParams(max_tokens=5))
+    finished = run(batch)
+    assert (finished["own"].stop_reason, len(finished["own"].token_ids)) == ("completed", 1)
+    assert (finished["none"].stop_reason, len(finished["none"].token_ids)) == ("length", 5)
+
+
+def test_an_end_of_turn_at_the_limit_is_an_end(model):
+    first = greedy_alone(model, [3, 4], 3)
+    batch = engine(model, turn_ends=[first[-1]])
+    limit = first.index(first[-1]) + 1
+    batch.add("a", [3, 4], SamplingParams(max_tokens=limit, temperature=0))
+    assert run(batch)["a"].stop_reason == "completed"

@@ -23,8 +23,9 @@ from verl.workers.config import HFModelConfig, RolloutConfig
 from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica, TokenOutput
 
-from verl_actfocus.generation.batch import ContinuousBatch, Generated, end_tokens
+from verl_actfocus.generation.batch import ContinuousBatch, Generated
 from verl_actfocus.generation.sampling import SamplingParams
+from verl_actfocus.generation.turn_ends import turn_ends
 from verl_actfocus.integration.cpu import BACKEND_NAME
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,8 @@ class HFServer:
             self._model,
             slots=config.max_num_seqs,
             max_model_len=config.max_model_len or config.prompt_length + config.response_length,
-            eos_token_ids=end_tokens(model_config.generation_config, tokenizer),
+            turn_ends=turn_ends(tokenizer, model_config.generation_config),
+            token_ids=tokenizer.get_vocab().values(),
             seed=config.get("seed", 0) + replica_rank,
         )
         self._global_steps: int | None = None
@@ -101,7 +103,7 @@ class HFServer:
         future: asyncio.Future[Generated] = loop.create_future()
         with self._lock:
             if self._failure is not None:
-                raise RuntimeError("the generation thread has died") from self._failure
+                raise RuntimeError(self._told(self._failure)) from self._failure
             self._batch.add(request_id, prompt_ids, self._sampling_params(len(prompt_ids), sampling_params))
             self._futures[request_id] = (loop, future)
             self._lock.notify()
@@ -114,7 +116,7 @@ class HFServer:
         )
 
     def _sampling_params(self, prompt_length: int, params: dict[str, Any]) -> SamplingParams:
-        known = {"temperature", "top_p", "top_k", "max_tokens", "max_new_tokens", "seed", "logprobs"}
+        known = {"temperature", "top_p", "top_k", "max_tokens", "max_new_tokens", "seed", "logprobs", "stop_token_ids"}
         # veRL always sends repetition_penalty=1.0, which changes nothing; any other value would be ignored silently.
         if params.get("repetition_penalty", 1.0) != 1.0 or not set(params) <= known | {"repetition_penalty"}:
             raise ValueError(f"{BACKEND_NAME} does not know sampling parameters {params}; it honours {sorted(known)}")
@@ -127,6 +129,7 @@ class HFServer:
             top_p=params.get("top_p", 1.0),
             top_k=params.get("top_k", -1),
             seed=params.get("seed"),
+            stop_token_ids=tuple(params.get("stop_token_ids", ())),
         )
 
     # ---- what the trainer calls -------------------------------------------------------------------------------
@@ -194,8 +197,11 @@ class HFServer:
             with self._lock:
                 self._failure = error
                 for loop, future in self._futures.values():
-                    loop.call_soon_threadsafe(future.set_exception, RuntimeError(f"generation failed: {error!r}"))
+                    loop.call_soon_threadsafe(future.set_exception, RuntimeError(self._told(error)))
                 self._futures.clear()
+
+    def _told(self, error: BaseException) -> str:
+        return f"generation with the weights of step {self._global_steps} has ended: {error!r}"
 
     def _resolve(self, finished: dict[str, Generated]) -> None:
         for request_id, generated in finished.items():
