@@ -19,7 +19,7 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10,<3.13",
+    python_requires=">=3.11,<3.13",
     # Folders of data are named too: setuptools warns about every one that is not.
     packages=find_namespace_packages(include=["verl_actfocus", "verl_actfocus.*"], exclude=["*.__pycache__*"]),
     include_package_data=True,
@@ -51,7 +51,9 @@ setup(
         "jinja2>=3.1",
         "tabulate>=0.9",
         "psutil",
-        "packaging",
+        # What veRL's tensordict admits, through pyvers. Left open, pip takes the newest and then looks for the way out
+        # in hundreds of releases of datasets, accelerate and peft, without an end in 15 minutes.
+        "packaging>=25,<26",
         "hydra-core>=1.3",
         "bm25s>=0.2",
         "rapidfuzz>=3.6",

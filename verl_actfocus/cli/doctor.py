@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 
 from verl_actfocus.experiments import machine
 from verl_actfocus.experiments.logs import clean_line
-from verl_actfocus.experiments.requirements import installed_version, remedy, requirements
+from verl_actfocus.experiments.requirements import installed_version, remedy, required_python, requirements
 from verl_actfocus.experiments.runs import PLATFORM_VARIABLE, environments
 
 #: What a run on the CPU with a tiny model takes, in bytes.
@@ -77,9 +77,10 @@ def run(args: argparse.Namespace) -> int:
 
 def check_python() -> Iterator[Finding]:
     """Python's version."""
-    supported = (3, 10) <= sys.version_info[:2] <= (3, 12)
-    advice = None if supported else "use Python 3.10, 3.11 or 3.12 (veRL 0.9.1 and its dependencies)"
-    yield Finding("Python", platform.python_version(), advice)
+    found, wanted = platform.python_version(), required_python()
+    yield Finding(
+        "Python", found, None if found in wanted else f"use a Python {wanted}, as veRL and its dependencies do"
+    )
 
 
 def check_requirements() -> Iterator[Finding]:

@@ -7,7 +7,7 @@ import dataclasses
 import re
 import sys
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -211,7 +211,7 @@ def _report(
             },
             "figures": figures.summary_of(found),
             "stop_reasons": reasons,
-            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": machine.versions(),
             "commit": machine.git_commit(),
             "hardware": machine.hardware(),

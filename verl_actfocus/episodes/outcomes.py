@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from verl_actfocus.episodes.prompts import Message
 
 
-class StopReason(str, Enum):
+class StopReason(StrEnum):
     """Why an episode ended; the values are metric names."""
 
     SUCCESS = "success"

@@ -134,7 +134,7 @@ class Server:
                     f"--endpoint {self.url}: /models answers {self._told(reply)}; is this an OpenAI-compatible server?"
                 )
             return self._parsed(reply, _ModelList, "a list of models").data
-        except (httpx.HTTPError, asyncio.TimeoutError) as error:
+        except (TimeoutError, httpx.HTTPError) as error:
             raise ValueError(
                 f"--endpoint {self.url}: no server answers ({_words(error)}); start one with 'vllm serve MODEL', or "
                 "correct the address"
@@ -155,7 +155,7 @@ class Server:
             wanted = 0.0
             try:
                 reply = await asyncio.wait_for(self._send("POST", "/completions", body), end - time.monotonic())
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 raise UnreachableError(
                     f"{self.url} has not answered a request in full within {self._deadline:g} s: look at the server; "
                     "if it is only slow, give it longer with --timeout or fewer requests with --batch-size"

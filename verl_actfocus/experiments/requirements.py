@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from verl_actfocus.experiments.errors import ExperimentError
 
 PACKAGE = "verl_actfocus"
+
+
+def required_python() -> SpecifierSet:
+    """Return the Python versions that this package supports."""
+    return SpecifierSet(metadata(PACKAGE)["Requires-Python"])
 
 
 def requirements(*extras: str) -> list[Requirement]:

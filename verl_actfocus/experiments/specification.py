@@ -8,7 +8,7 @@ groups that a profile names.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +24,7 @@ PROFILES_FILE = "_profiles.yaml"
 _Settings = TypeVar("_Settings")
 
 
-class Quantity(str, Enum):
+class Quantity(StrEnum):
     """What a table shows."""
 
     #: Success rate at the last step and at the best evaluation.

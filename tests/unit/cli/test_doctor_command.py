@@ -43,9 +43,10 @@ def test_a_missing_distribution_is_named() -> None:
 
 
 def test_an_unsupported_python_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.sys, "version_info", (3, 9, 1))
+    assert next(check_python()).remedy is None
+    monkeypatch.setattr(doctor.platform, "python_version", lambda: "3.9.1")
     (finding,) = check_python()
-    assert finding.remedy is not None and "3.10" in finding.remedy
+    assert finding.state == "3.9.1" and finding.remedy is not None and "<3.13" in finding.remedy
 
 
 def test_little_memory_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,6 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 
 from verl_actfocus import envs
-from verl_actfocus.envs import textworld as module
 from verl_actfocus.envs.textworld.env import TextWorldEnv
 from verl_actfocus.envs.textworld.expert import expert_action
 
@@ -165,4 +164,4 @@ def test_a_wrong_number_is_refused_by_name(cache: Path, wrong: dict[str, object]
 def test_the_cache_lies_in_the_users_cache_directory(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert TextWorldEnv().cache_dir == Path("/somewhere/verl_actfocus/textworld")
-    assert isinstance(envs.make("textworld"), module.TextWorldEnv)
+    assert isinstance(envs.make("textworld"), TextWorldEnv)

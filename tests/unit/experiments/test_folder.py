@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.runs import Run
 
-BEGAN = datetime(2026, 1, 1, 12, 0, 0, tzinfo=timezone.utc)
+BEGAN = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 
 
 def written_after(path: Path, seconds: float, text: str = "") -> None:

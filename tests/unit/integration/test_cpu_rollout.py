@@ -9,10 +9,10 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
-from verl_actfocus.evaluation.prompts import load_tokenizer
-from verl_actfocus.generation.encoding import TurnEncoder
 
 from verl_actfocus import models
+from verl_actfocus.episodes.tokens import ChatML
+from verl_actfocus.evaluation.tokenizers import load_tokenizer
 from verl_actfocus.integration.cpu.rollout import HFServer
 
 TINY = models.folder("frozenlake")
@@ -59,7 +59,7 @@ def generate(server: HFServer, state: dict[str, torch.Tensor], prompt: list[int]
 def test_ids_beyond_the_tokenizer_are_not_sampled_and_log_probabilities_are_the_trainers(
     server: HFServer, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    prompt = TurnEncoder(tokenizer).initial(MESSAGES)
+    prompt = ChatML(tokenizer, "<think>").first(MESSAGES)
     state = weights()  # every padded row as likely as a token of the tokenizer
     outputs = generate(server, state, prompt)
     assert max(token for output in outputs for token in output.token_ids) < len(tokenizer)
@@ -77,7 +77,7 @@ def test_ids_beyond_the_tokenizer_are_not_sampled_and_log_probabilities_are_the_
 def test_a_response_ends_at_the_tokens_that_the_request_names_too(
     server: HFServer, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    prompt = TurnEncoder(tokenizer).initial(MESSAGES)
+    prompt = ChatML(tokenizer, "<think>").first(MESSAGES)
     outputs = generate(server, weights(), prompt, stop_token_ids=list(range(len(tokenizer))))
     assert {(len(output.token_ids), output.stop_reason) for output in outputs} == {(1, "completed")}
 
@@ -87,7 +87,7 @@ def test_weights_that_are_not_finite_end_the_generation_with_their_step_and_name
 ) -> None:
     state = weights()
     state["model.norm.weight"][7] = float("nan")
-    prompt = TurnEncoder(tokenizer).initial(MESSAGES)
+    prompt = ChatML(tokenizer, "<think>").first(MESSAGES)
     message = r"weights of step 3 has ended: .*logits hold NaN .*the weight model\.norm\.weight is not finite"
     with pytest.raises(RuntimeError, match=message):
         generate(server, state, prompt)

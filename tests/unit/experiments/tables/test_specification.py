@@ -80,6 +80,9 @@ def test_every_cell_of_every_table_composes_on_cpu_and_gpu(name: str, tmp_path: 
             out=tmp_path,
         )
         for cell in cells(request):
+            # The rows of a sweep are rows of Table 2: one is enough to see what its variants set.
+            if not name.startswith("table") and cell.row is not request.table.rows[0]:
+                continue
             (run,) = cell.runs
             settings = compose_settings(run)
             variant = request.table.variants[cell.variant]
