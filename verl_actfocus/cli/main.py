@@ -13,6 +13,7 @@ from importlib import import_module
 #: Subcommand → its module in this package and what the list of subcommands says about it.
 COMMANDS = {
     "compare": ("compare", "train with Uniform and with ActFocus and report the difference (the main job)"),
+    "train": ("train", "train one run: a miniature on the CPU or a recipe on GPUs"),
     "eval": ("evaluate", "measure how well a model plays, with confidence intervals"),
     "reproduce": ("reproduce", "make the paper's tables: train their runs and write them beside the paper's numbers"),
     "report": ("report", "make the report of a comparison again"),
