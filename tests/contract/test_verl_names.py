@@ -171,19 +171,19 @@ def test_method_exists_with_the_parameters_it_is_overridden_with(path, method):
 
 
 def test_the_plugin_registers_everything_and_verify_agrees():
-    from verl_actfocus.integration import plugin
+    from verl_actfocus.integration import registration
 
-    plugin.verify()
+    registration.verify()
 
 
 def test_a_missing_registration_is_named(monkeypatch):
     from verl.trainer.ppo import core_algos
 
-    from verl_actfocus.integration import plugin
+    from verl_actfocus.integration import registration
 
     monkeypatch.delitem(core_algos.ADV_ESTIMATOR_REGISTRY, "actfocus_grpo")
     with pytest.raises(RuntimeError, match="advantage estimator actfocus_grpo"):
-        plugin.verify()
+        registration.verify()
 
 
 def test_another_verl_version_is_refused_with_the_remedy(monkeypatch):
@@ -199,9 +199,9 @@ def test_stock_estimators_losses_and_trainers_are_untouched():
     from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
     from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
-    from verl_actfocus.integration import plugin
+    from verl_actfocus.integration import registration
 
-    plugin.verify()  # this package's own names are registered beside them
+    registration.verify()  # this package's own names are registered beside them
     assert TRAINER_REGISTRY["sync"] is PPOTrainerSync
     assert core_algos.POLICY_LOSS_REGISTRY["vanilla"] is core_algos.compute_policy_loss_vanilla
     assert core_algos.ADV_ESTIMATOR_REGISTRY["grpo"] is core_algos.compute_grpo_outcome_advantage

@@ -28,7 +28,7 @@ _PROBE = """
 import sys
 import verl
 assert "verl_actfocus.integration.plugin" in sys.modules, "import verl does not load the plugin verl_actfocus"
-from verl_actfocus.integration.plugin import verify
+from verl_actfocus.integration.registration import verify
 from verl.plugin.platform import get_platform
 verify()
 print("platform:", get_platform().device_name)
@@ -131,7 +131,7 @@ def check_plugin() -> Iterator[Finding]:
         "veRL plugin",
         lines[-1] if lines else f"exit code {result.returncode} without a message",
         "reinstall the package (pip install .) in this environment; whole error: python -c 'import verl; from "
-        "verl_actfocus.integration import plugin; plugin.verify()'",
+        "verl_actfocus.integration import registration; registration.verify()'",
     )
 
 

@@ -1,8 +1,8 @@
-"""What ActFocus needs of a training engine: signals out of a forward pass, and weights into the normaliser.
+"""What ActFocus needs of a training engine: inputs of the weighting out of a forward pass, weights into the normaliser.
 
 veRL's FSDP engine returns a dictionary of per-token outputs from every forward pass and writes each of them back to
-TransferQueue (``verl/workers/engine/fsdp/transformer_impl.py``, ``prepare_model_outputs``). `SignalOutputs` adds the
-energy, entropy and log-probability of the *raw* logits to it, only when the batch asks for them. `WeightedUpdate`
+TransferQueue (``verl/workers/engine/fsdp/transformer_impl.py``, ``prepare_model_outputs``). `WeightingInputs` adds
+functions of the *raw* logits to it (`verl_actfocus.integration.inputs`), only when the batch asks for them. `WeightedUpdate`
 sums the token weights of the global mini-batch before it is split, as veRL does with the token count, unless the batch
 asks for another normaliser.
 """
@@ -22,39 +22,31 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngine, FSDPEngineWith
 from verl.workers.engine.utils import prepare_micro_batches
 
 from verl_actfocus.integration import fields
-from verl_actfocus.weighting import token_energy, token_entropy
-
-#: Positions per chunk: bounds the float32 working memory of a signal to this many rows of the vocabulary.
-CHUNK_SIZE = 1024
+from verl_actfocus.integration.inputs import ENGINE_INPUTS
 
 
-class SignalOutputs(FSDPEngineWithLMHead):
-    """Language-model engine that can return signals of the raw logits (temperature 1)."""
+class WeightingInputs(FSDPEngineWithLMHead):
+    """Language-model engine that can return functions of the raw logits (temperature 1)."""
 
     def prepare_model_outputs(
         self, output: Any, output_args: dict[str, Any], micro_batch: TensorDict, logits_processor_func: Any
     ) -> dict[str, Tensor]:
-        """Extend veRL's per-token outputs by those named under `fields.OUTPUTS`.
+        """Extend veRL's per-token outputs by the inputs named under `fields.INPUTS`.
 
         Each is a jagged tensor over prompt and response like ``log_probs``: position ``t`` holds the value of the
         logits that predict token ``t + 1``.
         """
-        wanted = tu.get_non_tensor_data(data=micro_batch, key=fields.OUTPUTS, default="")
-        signals = {}
+        wanted = tu.get_non_tensor_data(data=micro_batch, key=fields.INPUTS, default="")
+        inputs = {}
         if wanted:
             # Before veRL's own outputs: those may scale the logits, and their backward may overwrite them.
-            signals = self._signals(wanted.split(","), output.logits, output_args, micro_batch)
+            inputs = self._inputs(wanted.split(","), output.logits, output_args, micro_batch)
         model_output = super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
-        return {**model_output, **signals}
+        return {**model_output, **inputs}
 
-    def _signals(
+    def _inputs(
         self, names: list[str], logits: Tensor | DTensor, output_args: dict[str, Any], micro_batch: TensorDict
     ) -> dict[str, Tensor]:
-        functions: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-            fields.ENERGY: lambda logits, labels: token_energy(logits, CHUNK_SIZE),
-            fields.ENTROPY: lambda logits, labels: token_entropy(logits, CHUNK_SIZE),
-            fields.LOG_PROB: _label_log_prob,
-        }
         if isinstance(logits, DTensor):
             logits = logits.full_tensor()
         offsets = micro_batch["input_ids"].offsets()
@@ -62,16 +54,11 @@ class SignalOutputs(FSDPEngineWithLMHead):
         labels = output_args["input_ids_rmpad_rolled"]
         with torch.no_grad():
             rows = logits.squeeze(0) if packed else unpad_logits(logits, offsets)
-            values = {name: functions[name](rows, labels) for name in names}
+            values = {fields.INPUT_PREFIX + name: ENGINE_INPUTS[name].function(rows, labels) for name in names}
             if packed:
                 pad = output_args["pad_size"]
                 values = {name: self._gather_and_unpad_packed(value, pad) for name, value in values.items()}
         return {name: torch.nested.nested_tensor_from_jagged(value, offsets) for name, value in values.items()}
-
-
-def _label_log_prob(logits: Tensor, labels: Tensor) -> Tensor:
-    """Log-probability at temperature 1 of each label: its logit plus the energy, ``(N,)`` float32."""
-    return logits.gather(1, labels.unsqueeze(1)).squeeze(1).float() + token_energy(logits, CHUNK_SIZE)
 
 
 def unpad_logits(logits: Tensor, offsets: Tensor) -> Tensor:
@@ -120,5 +107,5 @@ class WeightedUpdate(FSDPEngine):
         return super().optimizer_step()
 
 
-class ActFocusLanguageEngine(SignalOutputs, WeightedUpdate):
+class ActFocusLanguageEngine(WeightingInputs, WeightedUpdate):
     """veRL's FSDP language-model engine with both extensions; identical to it where neither is asked for."""

@@ -2,7 +2,8 @@
 
 Weighting changes how an advantage is *distributed* over tokens and happens in the loss (He et al. 2026, Eq. 6), so
 there is nothing to change here. The names are the switch: `ActFocusTrainer` recognises them and adds the weights. Run
-by any other trainer they would silently be the stock estimators, so without ``algorithm.actfocus`` they refuse.
+by any other trainer they would silently be the stock estimators, so without ``algorithm.actfocus.weighting`` they
+refuse.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ def actfocus_grpo(
         token_level_rewards: ``(B, T)``.
         response_mask: ``(B, T)``.
         index: ``(B,)`` group of each response.
-        config: veRL's ``algorithm`` section with ``actfocus`` in it; None computes the plain estimator.
+        config: veRL's ``algorithm`` section with ``actfocus.weighting`` in it; None computes the plain estimator.
 
     Returns:
         Advantages and returns, ``(B, T)`` each.
 
     Raises:
-        ValueError: the configuration asks for this name but has no ``actfocus`` section.
+        ValueError: the configuration asks for this name but has no ``actfocus.weighting``.
     """
-    _require_section(config, "actfocus_grpo")
+    _require_weighting(config, "actfocus_grpo")
     normalise = True if config is None else config.get("norm_adv_by_std_in_grpo", True)
     return compute_grpo_outcome_advantage(token_level_rewards, response_mask, index, norm_adv_by_std_in_grpo=normalise)
 
@@ -54,15 +55,15 @@ def actfocus_gae(
         token_level_rewards: ``(B, T)``.
         response_mask: ``(B, T)``.
         values: ``(B, T)`` of the critic.
-        config: veRL's ``algorithm`` section with ``actfocus`` in it; None uses γ = λ = 1.
+        config: veRL's ``algorithm`` section with ``actfocus.weighting`` in it; None uses γ = λ = 1.
 
     Returns:
         Advantages and returns, ``(B, T)`` each.
 
     Raises:
-        ValueError: no values were passed (a trainer that does not know this name), or no ``actfocus`` section.
+        ValueError: no values were passed (a trainer that does not know this name), or no ``actfocus.weighting``.
     """
-    _require_section(config, "actfocus_gae")
+    _require_weighting(config, "actfocus_gae")
     if values is None:
         raise ValueError(
             "actfocus_gae needs the critic's values, which this trainer does not pass to a registered estimator; "
@@ -72,9 +73,9 @@ def actfocus_gae(
     return compute_gae_advantage_return(token_level_rewards, values, response_mask, gamma=gamma, lam=lam)
 
 
-def _require_section(config: DictConfig | None, name: str) -> None:
-    if config is not None and config.get("actfocus") is None:
+def _require_weighting(config: DictConfig | None, name: str) -> None:
+    if config is not None and (config.get("actfocus") or {}).get("weighting") is None:
         raise ValueError(
-            f"algorithm.adv_estimator={name} without algorithm.actfocus would train without token weights; "
+            f"algorithm.adv_estimator={name} without algorithm.actfocus.weighting would train without token weights; "
             "add +actfocus=default to the command line"
         )

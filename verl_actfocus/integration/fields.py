@@ -1,6 +1,6 @@
 """Names under which this package's data travels through veRL: TransferQueue fields and batch entries.
 
-All per-token fields have one value per response token of a trajectory.
+All per-token fields but the engine's have one value per response token of a trajectory.
 """
 
 #: `verl_actfocus.weighting.Span` of each response token, int64.
@@ -17,13 +17,7 @@ FIXED_NORMALIZER = "actfocus_fixed_normalizer"
 NORMALIZE_MICRO_BATCHES = "actfocus_normalize_micro_batches"
 #: Batch entry: micro-batches of the global mini-batch over all ranks, if each is normalised by its own weights.
 MICRO_BATCHES = "actfocus_micro_batches"
-#: Batch flag: comma-separated engine outputs that a forward pass shall add.
-OUTPUTS = "actfocus_outputs"
-
-# Engine outputs: per-token values of the raw logits (temperature 1) of whichever model runs the pass.
-ENERGY = "actfocus_energy"
-ENTROPY = "actfocus_entropy"
-LOG_PROB = "actfocus_log_prob"
-
-#: Prefix under which the inputs of a signal (`verl_actfocus.weighting.SIGNALS`) are stored.
-SIGNAL_PREFIX = "actfocus_signal_"
+#: Batch flag: comma-separated inputs (`verl_actfocus.integration.inputs.ENGINE_INPUTS`) that a forward pass shall add.
+INPUTS = "actfocus_inputs"
+#: Prefix under which the engine stores an input, over prompt and response like veRL's ``log_probs``.
+INPUT_PREFIX = "actfocus_input_"

@@ -1,16 +1,17 @@
-"""The one module that registers into veRL.
+"""veRL's way in: loading this module registers the package.
 
 veRL loads it in every process through the entry point ``verl.plugins`` (``verl/__init__.py``); importing it *is*
 registering. Nothing registered here changes a run that does not ask for it by name: names are added, and the one
 engine that takes a stock engine's place adds outputs only when a batch asks for them.
 
-A plugin that fails to load is logged by veRL at DEBUG level only. `verify` is what the command line and the tests
-call to turn that into an error.
+A plugin that fails to load is logged by veRL at DEBUG level only. `registration.verify` turns that into an error: the
+trainer, the command line and the tests call it.
 """
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 from verl_actfocus.integration.versions import require_supported_verl
 
@@ -21,83 +22,9 @@ except ImportError as error:
     print(f"[actfocus] {error}", file=sys.stderr)
     raise
 
-# Before everything else: the imports below ask veRL for the device, which must find VERL_PLATFORM=cpu registered.
-from verl_actfocus.integration.cpu.platform import PLATFORM_NAME
+# The platform before everything else: importing the others asks veRL for the device, which must find VERL_PLATFORM=cpu
+# registered. Trainer and agent loop register themselves too.
+for name in ("cpu.platform", "trainer", "agent_loop"):
+    import_module(f"verl_actfocus.integration.{name}")
 
-# isort: split
-
-from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.plugins import Plugins
-from hydra.plugins.search_path_plugin import SearchPathPlugin
-from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
-from verl.plugin.platform.platform_manager import PlatformRegistry
-from verl.trainer.ppo import core_algos
-from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
-from verl.workers.engine import EngineRegistry
-from verl.workers.rollout.base import _ROLLOUT_REGISTRY
-from verl.workers.rollout.replica import RolloutReplica, RolloutReplicaRegistry
-
-from verl_actfocus.config import resolvers
-from verl_actfocus.integration import estimators, policy_loss, trainer
-from verl_actfocus.integration.agent_loop import AGENT_NAME
-from verl_actfocus.integration.cpu import BACKEND_NAME
-from verl_actfocus.integration.cpu.engines import CPULanguageEngine
-from verl_actfocus.integration.engine import ActFocusLanguageEngine
-from verl_actfocus.integration.settings import BASE_ESTIMATORS, TRAINER_MODE
-
-#: CUDA-compatible vendors of veRL's platforms whose FSDP engine is extended.
-GPU_VENDORS = ["nvidia", "amd"]
-
-
-class _ConfigSearchPath(SearchPathPlugin):
-    """Lets Hydra find ``+actfocus=…`` in this package."""
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        search_path.append(provider="verl_actfocus", path="pkg://verl_actfocus.config")
-
-
-def _load_cpu_replica() -> type[RolloutReplica]:
-    from verl_actfocus.integration.cpu.rollout import HFReplica
-
-    return HFReplica
-
-
-def _register() -> None:
-    core_algos.register_adv_est("actfocus_grpo")(estimators.actfocus_grpo)
-    core_algos.register_adv_est("actfocus_gae")(estimators.actfocus_gae)
-    core_algos.register_policy_loss(policy_loss.LOSS_NAME)(policy_loss.policy_loss)
-    EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cuda", vendor=GPU_VENDORS)(
-        ActFocusLanguageEngine
-    )
-    RolloutReplicaRegistry.register(BACKEND_NAME, _load_cpu_replica)
-    _ROLLOUT_REGISTRY[(BACKEND_NAME, "async")] = "verl_actfocus.integration.cpu.rollout.HFServerAdapter"
-    Plugins.instance().register(_ConfigSearchPath)
-    resolvers.register()
-
-
-_register()
-
-
-def verify() -> None:
-    """Check that everything is registered with the veRL of this process.
-
-    Raises:
-        RuntimeError: something is missing; the message lists it and the remedy.
-    """
-    engines = EngineRegistry._engines.get("language_model", {}).get("fsdp", {})
-    found = {
-        **{f"advantage estimator {name}": name in core_algos.ADV_ESTIMATOR_REGISTRY for name in BASE_ESTIMATORS},
-        f"policy loss {policy_loss.LOSS_NAME}": policy_loss.LOSS_NAME in core_algos.POLICY_LOSS_REGISTRY,
-        f"trainer mode {TRAINER_MODE}": TRAINER_REGISTRY.get(TRAINER_MODE) is trainer.ActFocusTrainer,
-        f"agent loop {AGENT_NAME}": AGENT_NAME in _agent_loop_registry,
-        f"platform {PLATFORM_NAME}": PlatformRegistry.get(PLATFORM_NAME) is not None,
-        f"rollout backend {BACKEND_NAME}": (BACKEND_NAME, "async") in _ROLLOUT_REGISTRY,
-        "training engine (GPU)": engines.get(("cuda", "nvidia")) is ActFocusLanguageEngine,
-        "training engine (CPU)": engines.get("cpu") is CPULanguageEngine,
-    }
-    missing = [name for name, registered in found.items() if not registered]
-    if missing:
-        raise RuntimeError(
-            f"not registered with veRL: {', '.join(missing)}; reinstall the package (pip install .) so that its "
-            "verl.plugins entry point is found, and leave VERL_USE_EXTERNAL_PLUGINS unset or 'auto'"
-        )
+import_module("verl_actfocus.integration.registration").register()

@@ -34,7 +34,7 @@ SKIPPED_METRIC = "actfocus/skipped_update_share"
 REFUSED_AGG_MODES = {
     mode: (
         "it is a sum, not a mean: it has no normaliser that the weights could take the place of, so the size of the "
-        "update would change with alpha and beta"
+        "update would change with the weights"
     )
     for mode in ("token-sum", "seq-mean-token-sum", "seq-mean-token-sum-norm")
 }

@@ -1,20 +1,22 @@
 """The settings of ActFocus as a veRL user writes them, checked before anything is built.
 
-They live under ``algorithm.actfocus`` (packaged as ``verl_actfocus/config/actfocus/*.yaml``).
+They live under ``algorithm.actfocus``. The weighting's groups (``verl_actfocus/config/actfocus/*.yaml``) hold its name and
+settings and nothing else of this section; the rest has its defaults here.
 `ActFocusSettings.from_config` validates them alone, `check_compatible` against the rest of a veRL configuration.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, fields
-from typing import Any, cast
+from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from verl_actfocus.integration.inputs import ENGINE_INPUTS, Model, engine_inputs, unknown_inputs
 from verl_actfocus.integration.policy_loss import LOSS_NAME, REFUSED_AGG_MODES
 from verl_actfocus.tagging import SpanGrammar
-from verl_actfocus.weighting import SIGNALS
+from verl_actfocus.weighting import WEIGHTINGS, Weighting, weighting_from
+from verl_actfocus.weighting.settings import settings_from
 
 #: Where the settings live in a veRL configuration.
 CONFIG_PATH = "algorithm.actfocus"
@@ -66,16 +68,8 @@ class ActFocusSettings:
         ValueError: a value is outside its range; the message names the setting, the value and the range.
     """
 
-    #: Weight of reasoning tokens, in [0, 1].
-    alpha: float = 0.1
-    #: Largest addition to the weight of an action token, at least 0.
-    beta: float = 0.5
-    #: Signal of the action tokens: a name of `verl_actfocus.weighting.SIGNALS`.
-    signal: str = "energy"
-    #: Added to the variance of the signal, positive.
-    eps: float = 1e-6
-    #: Weight of response tokens in neither span, at least 0; None means `alpha`.
-    other: float | None = None
+    #: How tokens are weighted.
+    weighting: Weighting
     #: What the sum of the weights that the loss is divided by runs over: a name of `NORMALIZATIONS`.
     normalize_over: str = "mini_batch"
     #: Share of the prompt groups, those with the largest reward spread, that are trained on; in (0, 1].
@@ -87,68 +81,48 @@ class ActFocusSettings:
     trajectories: TrajectorySettings = field(default_factory=TrajectorySettings)
 
     def __post_init__(self) -> None:
-        self._check("alpha", self.alpha, 0 <= self.alpha <= 1, "must lie in [0, 1]")
-        self._check("beta", self.beta, self.beta >= 0, "must be at least 0")
-        self._check("eps", self.eps, self.eps > 0, "must be positive")
-        self._check("keep_groups", self.keep_groups, 0 < self.keep_groups <= 1, "must lie in (0, 1]")
-        if self.other is not None:
-            self._check("other", self.other, self.other >= 0, "must be at least 0, or null for the value of alpha")
-        if self.signal not in SIGNALS:
-            raise ValueError(f"{CONFIG_PATH}.signal={self.signal!r} is not a signal; choose one of {sorted(SIGNALS)}")
+        if not 0 < self.keep_groups <= 1:
+            raise ValueError(f"{CONFIG_PATH}.keep_groups={self.keep_groups!r} must lie in (0, 1]")
         if self.normalize_over not in NORMALIZATIONS:
             raise ValueError(
                 f"{CONFIG_PATH}.normalize_over={self.normalize_over!r} is unknown; choose one of {list(NORMALIZATIONS)}"
             )
 
-    @staticmethod
-    def _check(name: str, value: float, holds: bool, requirement: str) -> None:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (is_number and math.isfinite(value) and holds):
-            raise ValueError(f"{CONFIG_PATH}.{name}={value!r} {requirement}")
-
-    @property
-    def needs_signal(self) -> bool:
-        """Whether any weight depends on the signal; with ``beta=0`` none does."""
-        return self.beta > 0
-
     @property
     def needs_reference(self) -> bool:
-        """Whether the signal is computed from the frozen reference model."""
-        return self.needs_signal and any(name.startswith("ref_") for name in SIGNALS[self.signal].inputs)
+        """Whether the weights are computed from the frozen reference model."""
+        return bool(engine_inputs(self.weighting, Model.REFERENCE))
 
     @classmethod
     def from_config(cls, config: DictConfig) -> ActFocusSettings:
         """Read ``algorithm.actfocus`` of a veRL configuration.
 
         Raises:
-            ValueError: the section is missing, has an unknown key, or a value is outside its range.
+            ValueError: the section or its weighting is missing, a setting is unknown, or a value has the wrong type or
+                is outside its range.
         """
-        section = OmegaConf.select(config, CONFIG_PATH)
-        if section is None:
-            raise ValueError(f"{CONFIG_PATH} is missing; add +actfocus=default to the command line")
-        values = cast("dict[str, Any]", OmegaConf.to_container(section, resolve=True))
-        _reject_unknown(CONFIG_PATH, values, cls)
-        tags = values.pop("tags", None) or {}
-        _reject_unknown(f"{CONFIG_PATH}.tags", tags, TagSettings)
-        trajectories = values.pop("trajectories", None) or {}
-        _reject_unknown(f"{CONFIG_PATH}.trajectories", trajectories, TrajectorySettings)
-        pairs: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in tags.items()
-        }
-        return cls(**values, tags=TagSettings(**pairs), trajectories=TrajectorySettings(**trajectories))
+        section = _section(config)
+        if "weighting" not in section:
+            raise ValueError(
+                f"{CONFIG_PATH}.weighting is missing; add +actfocus=default to the command line (or another weighting: "
+                f"{', '.join(sorted(WEIGHTINGS))})"
+            )
+        parts: dict[str, Any] = {"weighting": weighting_from(section["weighting"])}
+        for name, part in (("tags", TagSettings), ("trajectories", TrajectorySettings)):
+            parts[name] = settings_from(part, f"{CONFIG_PATH}.{name}", section.get(name))
+        return settings_from(cls, CONFIG_PATH, section | parts)
 
     @classmethod
     def tags_from_config(cls, config: DictConfig) -> TagSettings:
-        """Read the tag style alone; the default one where ``algorithm.actfocus`` is missing (a stock trainer)."""
-        section = OmegaConf.select(config, CONFIG_PATH)
-        return TagSettings() if section is None else cls.from_config(config).tags
+        """Read the tag style alone, which a run without token weights has too."""
+        return settings_from(TagSettings, f"{CONFIG_PATH}.tags", _section(config).get("tags"))
 
 
-def _reject_unknown(path: str, values: dict[str, Any], settings: type) -> None:
-    known = {f.name for f in fields(settings)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise ValueError(f"{path} has no setting {unknown}; it has {sorted(known)}")
+def _section(config: DictConfig) -> dict[str, Any]:
+    section = OmegaConf.select(config, CONFIG_PATH)
+    if section is not None and not isinstance(section, DictConfig):
+        raise ValueError(f"{CONFIG_PATH}={section!r} must be a section; add +actfocus=default to the command line")
+    return {} if section is None else {str(k): v for k, v in OmegaConf.to_container(section, resolve=True).items()}
 
 
 def check_compatible(config: DictConfig, settings: ActFocusSettings) -> None:
@@ -161,8 +135,7 @@ def check_compatible(config: DictConfig, settings: ActFocusSettings) -> None:
     if algorithm.adv_estimator not in BASE_ESTIMATORS:
         raise ValueError(
             f"algorithm.adv_estimator={algorithm.adv_estimator} does not go with +actfocus: "
-            f"use one of {sorted(BASE_ESTIMATORS)} (algorithm.actfocus.alpha=1 algorithm.actfocus.beta=0 is the "
-            "uniform baseline)"
+            f"use one of {sorted(BASE_ESTIMATORS)} (+actfocus=uniform is the baseline)"
         )
     if actor.policy_loss.loss_mode != LOSS_NAME:
         raise ValueError(
@@ -181,10 +154,18 @@ def check_compatible(config: DictConfig, settings: ActFocusSettings) -> None:
         )
     if actor.strategy not in ("fsdp", "fsdp2"):
         raise ValueError(f"actor.strategy={actor.strategy} is not supported; ActFocus runs on fsdp and fsdp2")
-    if settings.needs_signal and config.actor_rollout_ref.model.use_fused_kernels:
+    weighting = settings.weighting
+    unknown = unknown_inputs(weighting.needs)
+    if unknown:
         raise ValueError(
-            "actor_rollout_ref.model.use_fused_kernels=True hides the logits that the signal is computed from; set it "
-            "to False, or algorithm.actfocus.beta=0"
+            f"the weighting {weighting.name!r} needs {unknown}, which no part of a training step delivers; see "
+            "verl_actfocus/integration/inputs.py for what there is"
+        )
+    if engine_inputs(weighting) and config.actor_rollout_ref.model.use_fused_kernels:
+        raise ValueError(
+            "actor_rollout_ref.model.use_fused_kernels=True hides the logits that the weighting "
+            f"{weighting.name!r} computes {engine_inputs(weighting)} from; set it to False, or choose a weighting "
+            "without such inputs (+actfocus=uniform)"
         )
     if (config.get("distillation") or {}).get("enabled", False):
         raise ValueError(
@@ -197,7 +178,7 @@ def check_compatible(config: DictConfig, settings: ActFocusSettings) -> None:
 
 
 def _check_bypass_mode(config: DictConfig, settings: ActFocusSettings) -> None:
-    """Reject signals of the old policy at another temperature when veRL does not run the old policy."""
+    """Reject inputs that only the old policy's forward pass could deliver when veRL does not run it."""
     correction = config.algorithm.get("rollout_correction") or {}
     if not correction.get("bypass_mode", False):
         return
@@ -206,9 +187,11 @@ def _check_bypass_mode(config: DictConfig, settings: ActFocusSettings) -> None:
             "algorithm.rollout_correction: with bypass_mode=True veRL applies rollout_is and rollout_rs in a policy "
             "loss of its own, which the weighted loss would replace; set bypass_mode=False, or both of them to null"
         )
-    uses_old = settings.needs_signal and "old_log_prob" in SIGNALS[settings.signal].inputs
-    if uses_old and config.actor_rollout_ref.rollout.temperature != 1.0:
+    inputs = engine_inputs(settings.weighting, Model.OLD_POLICY)
+    at_one = config.actor_rollout_ref.rollout.temperature == 1.0
+    missing = [name for name in inputs if not (at_one and ENGINE_INPUTS[name].bypass_field)]
+    if missing:
         raise ValueError(
-            f"{CONFIG_PATH}.signal={settings.signal} needs old log-probabilities at temperature 1, which "
+            f"the weighting {settings.weighting.name!r} needs {missing} of the old policy at temperature 1, which "
             "algorithm.rollout_correction.bypass_mode=True does not compute; set bypass_mode=False"
         )

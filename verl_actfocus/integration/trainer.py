@@ -1,15 +1,16 @@
 """The trainer mode ``actfocus``: veRL's synchronous V1 trainer with token weights between advantage and update.
 
 `ActFocusTrainer` overrides the steps of ``verl/trainer/ppo/v1/trainer_base.py`` where something has to be added and
-calls veRL's own code for the rest. What concerns episodes rather than weights is its base `EpisodeTrainer`'s.
+calls veRL's own code for the rest. Which inputs there are and where they come from is the business of
+`verl_actfocus.integration.inputs`; the weighting says which it needs. What concerns episodes rather than weights is its base `EpisodeTrainer`'s.
 
 =========================  =============================================================================================
 step                       what is added
 =========================  =============================================================================================
-``_init_resource_pool_mgr``  the reference model, if the signal needs one
+``_init_resource_pool_mgr``  the reference model, if the weighting needs it
 ``_balance_batch``         spans are tagged where the rollout did not
-``_compute_old_log_prob``  log-probabilities at temperature 1, if the signal needs them
-``_compute_ref_log_prob``  the reference model's energy (or entropy, log-probability) of every token
+``_compute_old_log_prob``  what the weighting needs of the policy before the update
+``_compute_ref_log_prob``  what it needs of the reference model
 ``_compute_advantage``     the base advantages, then the token weights
 ``_update_actor``          what the loss is divided by, unless it is the weights of the mini-batch
 =========================  =============================================================================================
@@ -32,22 +33,21 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 from verl.workers.utils.padding import response_from_nested, response_to_nested
 
-from verl_actfocus.integration import fields
+from verl_actfocus.integration import fields, registration
 from verl_actfocus.integration.episode_trainer import EpisodeTrainer
+from verl_actfocus.integration.inputs import ENGINE_INPUTS, ROLLOUT_INPUTS, Model, engine_inputs, rollout_inputs
 from verl_actfocus.integration.policy_loss import SKIPPED_METRIC, actfocus_ppo_loss
+from verl_actfocus.integration.response_tagger import ResponseTagger
 from verl_actfocus.integration.settings import BASE_ESTIMATORS, TRAINER_MODE, ActFocusSettings, check_compatible
 from verl_actfocus.integration.trajectories import TrajectoryLog
-from verl_actfocus.integration.weighting import ResponseTagger, compute_weights, weight_metrics
-from verl_actfocus.weighting import SIGNALS
+from verl_actfocus.weighting import TokenBatch, compute_weights, share_metrics, turn_indices
 
 logger = logging.getLogger(__name__)
 
-#: Engine output → field of the batch that `verl_actfocus.weighting.compute_signal` knows.
-_REFERENCE_OUTPUTS = {
-    "ref_energy": fields.ENERGY,
-    "ref_entropy": fields.ENTROPY,
-    "ref_log_prob": fields.LOG_PROB,
-}
+#: Metric: 1 for a step without any action token, though the weighting depends on them.
+NO_ACTION_METRIC = "actfocus/steps_without_action_tokens"
+#: Characters of a response that an error shows.
+EXCERPT = 300
 
 
 def _complete_reference_settings(config: DictConfig) -> None:
@@ -63,7 +63,7 @@ def _complete_reference_settings(config: DictConfig) -> None:
 
 @register_trainer(TRAINER_MODE)
 class ActFocusTrainer(EpisodeTrainer):
-    """Synchronous PPO or GRPO with the token weights of He et al. 2026.
+    """Synchronous PPO or GRPO with token weights (`verl_actfocus.weighting`).
 
     Args:
         config: a complete veRL configuration with ``algorithm.actfocus``.
@@ -73,9 +73,7 @@ class ActFocusTrainer(EpisodeTrainer):
     """
 
     def __init__(self, config: DictConfig) -> None:
-        from verl_actfocus.integration.plugin import verify  # the plugin imports this module
-
-        verify()
+        registration.verify()
         self.settings = ActFocusSettings.from_config(config)
         check_compatible(config, self.settings)
         if BASE_ESTIMATORS[config.algorithm.adv_estimator] == "gae" and config.critic.enable is None:
@@ -86,12 +84,12 @@ class ActFocusTrainer(EpisodeTrainer):
         super().__init__(config, keep_groups=self.settings.keep_groups)
         if self.settings.needs_reference and not self.use_reference_policy:
             print(
-                f"[actfocus] the signal '{self.settings.signal}' comes from the frozen reference model: its forward "
-                "pass is switched on (no KL term is added)"
+                f"[actfocus] the weighting '{self.settings.weighting.name}' is computed from the frozen reference "
+                "model: its forward pass is switched on (no KL term is added)"
             )
             self.use_reference_policy = True
             _complete_reference_settings(config)
-        self._inputs = SIGNALS[self.settings.signal].inputs if self.settings.needs_signal else ()
+        self._bypass = bool((config.algorithm.get("rollout_correction") or {}).get("bypass_mode", False))
         self._trajectories = TrajectoryLog(self.settings.trajectories)
 
     # ---- setup ------------------------------------------------------------------------------------------------
@@ -122,14 +120,21 @@ class ActFocusTrainer(EpisodeTrainer):
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> KVBatchMeta:
         # Afterwards: groups that are not kept need no spans, and padding is there.
         batch = super()._balance_batch(batch, metrics, *args, **kwargs)
-        self._ensure_spans(batch)
+        self._ensure_rollout_fields(batch)
         self._fit_padding(batch)
         return batch
 
-    def _ensure_spans(self, batch: KVBatchMeta) -> None:
-        """Tag the responses of agent loops that do not tag while they generate."""
-        names = ["prompts", "responses", "response_mask", fields.SPANS]
+    def _ensure_rollout_fields(self, batch: KVBatchMeta) -> None:
+        """Tag the responses of agent loops that do not tag while they generate; nothing else can be made up for."""
+        wanted = {name: ROLLOUT_INPUTS[name] for name in rollout_inputs(self.settings.weighting)}
+        names = ["prompts", "responses", "response_mask", fields.SPANS, *wanted.values()]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=names)
+        missing = [name for name, field in wanted.items() if field not in data]
+        if missing:
+            raise ValueError(
+                f"the weighting {self.settings.weighting.name!r} needs {missing}, which this run's agent loop does not "
+                "store; use this package's (+actfocus/env=…), or choose another weighting"
+            )
         if fields.SPANS in data:
             return
         rows = zip(data["prompts"], data["responses"], data["response_mask"], strict=True)
@@ -137,62 +142,41 @@ class ActFocusTrainer(EpisodeTrainer):
         self._put(batch, {fields.SPANS: torch.nested.as_nested_tensor(spans, layout=torch.jagged)})
 
     def _fit_padding(self, batch: KVBatchMeta) -> None:
-        """Give veRL's synthetic rows spans of their own length: they were copied from a real trajectory."""
+        """Give veRL's synthetic rows fields of their own length: they were copied from a real trajectory."""
         keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if tag.get("is_padding", False)]
-        if keys:
-            rows = KVBatchMeta(keys=keys, tags=[{}] * len(keys), partition_id=batch.partition_id)
-            empty = [torch.zeros(1, dtype=torch.long) for _ in keys]
-            self._put(rows, {fields.SPANS: torch.nested.as_nested_tensor(empty, layout=torch.jagged)})
+        if not keys:
+            return
+        empty = {fields.SPANS: torch.zeros(1, dtype=torch.long)}
+        for name in rollout_inputs(self.settings.weighting):
+            empty[ROLLOUT_INPUTS[name]] = torch.zeros(1)
+        rows = KVBatchMeta(keys=keys, tags=[{}] * len(keys), partition_id=batch.partition_id)
+        self._put(
+            rows,
+            {
+                name: torch.nested.as_nested_tensor([value] * len(keys), layout=torch.jagged)
+                for name, value in empty.items()
+            },
+        )
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
-        if "old_log_prob" not in self._inputs:
+        with self._inputs_requested(batch, Model.OLD_POLICY):
             return super()._compute_old_log_prob(batch, metrics)
-        if (self.config.algorithm.get("rollout_correction") or {}).get("bypass_mode", False):
-            return self._rollout_log_prob_as_signal(super()._compute_old_log_prob(batch, metrics))
-        with self._outputs_requested(batch, {"old_log_prob": fields.LOG_PROB}):
-            return super()._compute_old_log_prob(batch, metrics)
-
-    def _rollout_log_prob_as_signal(self, batch: KVBatchMeta) -> KVBatchMeta:
-        """Use the rollout's log-probabilities, which veRL's bypass mode takes for the old policy's.
-
-        They are at temperature 1: `check_compatible` refuses any other here.
-        """
-        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["old_log_probs"])
-        self._put(batch, {fields.SIGNAL_PREFIX + "old_log_prob": data["old_log_probs"]})
-        return batch
 
     def _compute_ref_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
-        wanted = {name: output for name, output in _REFERENCE_OUTPUTS.items() if name in self._inputs}
-        with self._outputs_requested(batch, wanted):
+        with self._inputs_requested(batch, Model.REFERENCE):
             batch = super()._compute_ref_log_prob(batch, metrics)
         # veRL leaves this flag on the batch; the critic's pass, which comes next, would look for adapters of its own.
         batch.extra_info.pop("no_lora_adapter", None)
         return batch
 
     @contextmanager
-    def _outputs_requested(self, batch: KVBatchMeta, wanted: dict[str, str]) -> Iterator[None]:
-        """Ask the engine for extra outputs during one forward pass and store them per response token.
-
-        Args:
-            batch: the training batch.
-            wanted: name that the signal knows → engine output.
-        """
-        batch.extra_info[fields.OUTPUTS] = ",".join(wanted.values())
+    def _inputs_requested(self, batch: KVBatchMeta, model: Model) -> Iterator[None]:
+        """Ask the engine for what the weighting needs of this model during its forward pass."""
+        batch.extra_info[fields.INPUTS] = ",".join(engine_inputs(self.settings.weighting, model))
         try:
             yield
         finally:
-            batch.extra_info.pop(fields.OUTPUTS)
-        if not wanted:
-            return
-        names = [*wanted.values(), "response_mask"]
-        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=names)
-        self._put(
-            batch,
-            {
-                fields.SIGNAL_PREFIX + name: response_from_nested(data[output], data["response_mask"])
-                for name, output in wanted.items()
-            },
-        )
+            batch.extra_info.pop(fields.INPUTS)
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         algorithm = self.config.algorithm
@@ -206,24 +190,62 @@ class ActFocusTrainer(EpisodeTrainer):
         return self._weight_tokens(batch, metrics)
 
     def _weight_tokens(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
-        names = [fields.SPANS, "response_mask", "advantages", *(fields.SIGNAL_PREFIX + name for name in self._inputs)]
+        weighting = self.settings.weighting
+        tokens, nested_mask = self._token_batch(batch)
+        weights = compute_weights(weighting, tokens)
+        own = share_metrics(tokens, weights) | weighting.metrics(tokens, weights)
+        metrics.update({f"actfocus/{name}": value for name, value in own.items()})
+        if "spans" in weighting.needs:
+            metrics[NO_ACTION_METRIC] = float(own["action_tokens"] == 0)
+            if metrics[NO_ACTION_METRIC]:
+                self._report_no_action_token(batch)
+        if self._trajectories.wants(self.global_steps):
+            signal = weighting.token_signal(tokens)
+            self._trajectories.write(self.global_steps, batch, self.tokenizer, weights, signal)
+        # The returned handle lists the new field; the one passed in would hide it from the update.
+        return self._put(batch, {fields.WEIGHTS: response_to_nested(weights, nested_mask)})
+
+    def _token_batch(self, batch: KVBatchMeta) -> tuple[TokenBatch, torch.Tensor]:
+        """Read what the weighting may see, padded, and the nested response mask."""
+        stored = {name: ROLLOUT_INPUTS[name] for name in rollout_inputs(self.settings.weighting)}
+        for name in engine_inputs(self.settings.weighting):
+            from_rollout = ENGINE_INPUTS[name].bypass_field if self._bypass else None
+            stored[name] = from_rollout or fields.INPUT_PREFIX + name
+        names = [fields.SPANS, "response_mask", "loss_mask", "advantages", *stored.values()]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=names)
         nested_mask = data["response_mask"]
+        for name in stored.values():
+            if name.startswith(fields.INPUT_PREFIX):
+                data[name] = response_from_nested(data[name], nested_mask)
         padded = data.to_padded_tensor()
-        spans, mask = padded[fields.SPANS], padded["response_mask"]
-        signals = {name: padded[fields.SIGNAL_PREFIX + name] for name in self._inputs}
-        result = compute_weights(spans, mask, signals, self.settings)
-        metrics.update(weight_metrics(spans, mask, padded["advantages"], result))
-        if metrics["actfocus/action_tokens"] == 0:
-            logger.warning(
-                "step %s: no response has an action token, so every token weighs alpha or 'other'; check "
-                "algorithm.actfocus.tags against what the model writes",
-                self.global_steps,
-            )
-        if self._trajectories.wants(self.global_steps):
-            self._trajectories.write(self.global_steps, batch, self.tokenizer, result.weights, result.signal)
-        # The returned handle lists the new field; the one passed in would hide it from the update.
-        return self._put(batch, {fields.WEIGHTS: response_to_nested(result.weights, nested_mask)})
+        tokens = TokenBatch(
+            spans=padded[fields.SPANS],
+            response_mask=padded["response_mask"],
+            # Rollout correction may have taken tokens out of the response mask, which would split a turn.
+            turns=turn_indices(padded["loss_mask"]),
+            advantages=padded["advantages"],
+            inputs={name: padded[field] for name, field in stored.items()},
+        )
+        return tokens, nested_mask
+
+    def _report_no_action_token(self, batch: KVBatchMeta) -> None:
+        """Say that the weights cannot tell actions from the rest: an error in the first step, later a warning.
+
+        Raises:
+            ValueError: in the first step, where the tags and not the model are to blame.
+        """
+        name, action = self.settings.weighting.name, self.settings.tags.action
+        tags = " … ".join(action) if isinstance(action, tuple) else f"none: all that is not reasoning ({action})"
+        data = tq.kv_batch_get(keys=batch.keys[:1], partition_id=batch.partition_id, select_fields=["responses"])
+        response = str(self.tokenizer.decode(data["responses"][0].tolist()))
+        message = (
+            f"step {self.global_steps}: none of {len(batch)} responses has an action token, so the weighting {name!r} "
+            f"has nothing to tell apart; looked for: {tags}; a response begins: {response[:EXCERPT]!r}; set "
+            "algorithm.actfocus.tags to what the model writes, or use +actfocus=uniform"
+        )
+        if self.global_steps == 1:
+            raise ValueError(message)
+        logger.warning(message)
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         actor = self.config.actor_rollout_ref.actor

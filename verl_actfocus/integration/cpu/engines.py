@@ -25,7 +25,7 @@ from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngine, FSDPEngineWithLMHead, FSDPEngineWithValueHead
 from verl.workers.engine.fsdp.utils import get_sharding_strategy
 
-from verl_actfocus.integration.engine import SignalOutputs, WeightedUpdate, unpad_logits
+from verl_actfocus.integration.engine import WeightedUpdate, WeightingInputs, unpad_logits
 
 _BACKENDS = ["fsdp", "fsdp2"]
 
@@ -129,7 +129,7 @@ class VectorisedOutputs(FSDPEngineWithLMHead):
 
 
 @EngineRegistry.register(model_type="language_model", backend=_BACKENDS, device="cpu")
-class CPULanguageEngine(OnCPU, SignalOutputs, VectorisedOutputs, WeightedUpdate):
+class CPULanguageEngine(OnCPU, WeightingInputs, VectorisedOutputs, WeightedUpdate):
     """Actor and reference model on a CPU."""
 
 

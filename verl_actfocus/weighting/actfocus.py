@@ -1,4 +1,4 @@
-"""Token weights: little for reasoning, more for action, most for the action tokens with the highest signal.
+"""ActFocus: little weight for reasoning, more for action, most for the action tokens with the highest signal.
 
 He et al. 2026, Eq. 5 and 16-18: ``w = alpha`` on reasoning tokens, ``w = 1 + beta * sigmoid((E - mean) /
 std)`` on action tokens, with the mean and the standard deviation of ``E`` over all action tokens of the
@@ -20,6 +20,8 @@ from verl_actfocus.weighting._checks import (
     check_same_shape,
     first_position,
 )
+from verl_actfocus.weighting.base import TokenBatch, Weighting, register_weighting
+from verl_actfocus.weighting.signals import SIGNALS, compute_signal
 from verl_actfocus.weighting.spans import Span
 
 DEFAULT_ALPHA = 0.1
@@ -28,6 +30,65 @@ DEFAULT_BETA = 0.5
 """Largest extra weight of an action token (He et al. 2026, one setting for all experiments)."""
 DEFAULT_EPS = 1e-6
 """Added to the variance; the paper leaves it open. It decides only when all signals are (nearly) equal."""
+
+
+@register_weighting
+@dataclass(frozen=True, kw_only=True)
+class ActFocus(Weighting):
+    """The weights of He et al. 2026 (Eq. 5, 16-18): `token_weights` with these settings."""
+
+    name = "actfocus"
+
+    alpha: float = DEFAULT_ALPHA
+    """Weight of reasoning tokens, in [0, 1]."""
+    beta: float = DEFAULT_BETA
+    """Largest addition to the weight of an action token, at least 0; with 0 no signal is needed."""
+    signal: str = "energy"
+    """What spreads the weight over the action tokens: a name of :data:`SIGNALS` (Eq. 4, 20-22)."""
+    eps: float = DEFAULT_EPS
+    """Added to the variance of the signal, positive."""
+    other: float | None = None
+    """Weight of response tokens in neither span, at least 0; None means `alpha`. The paper leaves it open."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("alpha", 0 <= self.alpha <= 1, "must lie in [0, 1]")
+        self.require("beta", self.beta >= 0, "must be at least 0")
+        self.require("eps", self.eps > 0, "must be positive")
+        self.require("other", self.other is None or self.other >= 0, "must be at least 0, or null for alpha's value")
+        self.require("signal", self.signal in SIGNALS, f"is not a signal; choose one of {sorted(SIGNALS)}")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("spans", *(SIGNALS[self.signal].inputs if self.beta > 0 else ()))
+
+    def weights(self, batch: TokenBatch) -> Tensor:
+        """Return the weights.
+
+        Raises:
+            ValueError: If the signal of an action token is not finite.
+        """
+        return token_weights(
+            batch.spans,
+            self.token_signal(batch),
+            alpha=self.alpha,
+            beta=self.beta,
+            eps=self.eps,
+            other=self.other,
+            response_mask=batch.response_mask,
+        )
+
+    def token_signal(self, batch: TokenBatch) -> Tensor | None:
+        """Return the signal of every token; None with ``beta=0``, where it plays no part."""
+        return compute_signal(self.signal, tensors=batch.inputs) if self.beta > 0 else None
+
+    def metrics(self, batch: TokenBatch, weights: Tensor) -> dict[str, float]:
+        """Return ``signal_mean`` and ``signal_std`` over the action tokens, where a signal plays a part."""
+        signal = self.token_signal(batch)
+        if signal is None:
+            return {}
+        statistics = signal_statistics(batch.spans, signal, batch.response_mask, self.eps)
+        return {"signal_mean": statistics.mean, "signal_std": statistics.std} if statistics.count else {}
 
 
 @dataclass(frozen=True)

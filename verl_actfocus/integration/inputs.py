@@ -1,0 +1,83 @@
+"""What a weighting can be computed from, by name, and where each comes from: all that the trainer knows of signals.
+
+An input that needs a new output of the engine is one function of the logits and one entry of `ENGINE_INPUTS`.
+Everything taken from logits is at temperature 1, whatever temperature the rollout samples at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from torch import Tensor
+
+from verl_actfocus.integration import fields
+from verl_actfocus.weighting import Weighting, token_energy, token_entropy
+from verl_actfocus.weighting.base import BATCH_FIELDS
+
+#: Positions per chunk: bounds the float32 working memory of an input to this many rows of the vocabulary.
+CHUNK_SIZE = 1024
+
+
+class Model(Enum):
+    """The forward pass of a training step that an input comes from."""
+
+    REFERENCE = "the frozen reference model"
+    OLD_POLICY = "the policy before the update"
+
+
+def _energy(logits: Tensor, labels: Tensor) -> Tensor:
+    return token_energy(logits, CHUNK_SIZE)
+
+
+def _entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return token_entropy(logits, CHUNK_SIZE)
+
+
+def _log_prob(logits: Tensor, labels: Tensor) -> Tensor:
+    # The label's logit plus the energy.
+    return logits.gather(1, labels.unsqueeze(1)).squeeze(1).float() + token_energy(logits, CHUNK_SIZE)
+
+
+@dataclass(frozen=True)
+class EngineInput:
+    """An input that a forward pass delivers."""
+
+    #: Whose forward pass.
+    model: Model
+    #: ``(N, V)`` raw logits and ``(N,)`` tokens that they predict → ``(N,)`` float32.
+    function: Callable[[Tensor, Tensor], Tensor]
+    #: Field that holds it when veRL does not run the old policy (``rollout_correction.bypass_mode``), at the rollout's
+    #: temperature; None where there is none.
+    bypass_field: str | None = None
+
+
+ENGINE_INPUTS: dict[str, EngineInput] = {
+    "ref_energy": EngineInput(Model.REFERENCE, _energy),
+    "ref_entropy": EngineInput(Model.REFERENCE, _entropy),
+    "ref_log_prob": EngineInput(Model.REFERENCE, _log_prob),
+    # veRL's own log-probabilities and entropies of this pass are at the rollout's temperature.
+    "old_log_prob": EngineInput(Model.OLD_POLICY, _log_prob, bypass_field="old_log_probs"),
+    "old_entropy": EngineInput(Model.OLD_POLICY, _entropy),
+}
+"""Inputs out of a forward pass."""
+
+ROLLOUT_INPUTS = {"turn_rewards": fields.TURN_REWARDS}
+"""Inputs that this package's agent loop stores, and the field: the reward of each turn on the turn's last token."""
+
+
+def engine_inputs(weighting: Weighting, *models: Model) -> list[str]:
+    """Return the inputs of a weighting that these models' forward passes deliver, by default those of any."""
+    known = (name for name in weighting.needs if name in ENGINE_INPUTS)
+    return [name for name in known if ENGINE_INPUTS[name].model in (models or Model)]
+
+
+def rollout_inputs(weighting: Weighting) -> list[str]:
+    """Return the inputs of a weighting that the rollout stores."""
+    return [name for name in weighting.needs if name in ROLLOUT_INPUTS]
+
+
+def unknown_inputs(names: Iterable[str]) -> list[str]:
+    """Return the names that are no input of a weighting."""
+    return sorted(set(names) - {*BATCH_FIELDS, *ENGINE_INPUTS, *ROLLOUT_INPUTS})

@@ -1,0 +1,72 @@
+"""From a section of a configuration to a frozen dataclass: what YAML gets wrong is said in one sentence."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+_T = TypeVar("_T")
+_IN_WORDS = {float: "a finite number", int: "a whole number", bool: "true or false", str: "a text", NoneType: "null"}
+
+
+def settings_from(cls: type[_T], path: str, section: Any) -> _T:
+    """Read a section of a configuration into a dataclass; lists become tuples.
+
+    Args:
+        cls: A dataclass whose fields are the settings; their types are checked, ranges are the class's own business.
+        path: Where the section stands in the configuration, for messages.
+        section: What stands there, interpolations resolved; null for nothing but defaults.
+
+    Raises:
+        ValueError: If the section is no mapping, has an unknown setting, lacks one without default or holds a
+            value of another type. The message names the setting, the value and the remedy.
+    """
+    if not isinstance(section, Mapping | None):
+        raise ValueError(f"{path}={section!r} must be a section with the settings {_names(cls)}")
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in (section or {}).items()}
+    unknown = sorted(set(values) - set(_names(cls)))
+    if unknown:
+        raise ValueError(f"{path} has no setting {unknown}; it has {_names(cls)}")
+    for field in fields(cls):  # type: ignore[arg-type]  # any dataclass
+        if field.name not in values and field.default is field.default_factory is MISSING:
+            raise ValueError(f"{path}.{field.name} is missing; set it")
+    check_types(cls, path, values)
+    return cls(**values)
+
+
+def check_types(cls: type, path: str, values: Mapping[str, Any]) -> None:
+    """Raise ValueError unless each of these values of a dataclass's fields has the field's type."""
+    hints = get_type_hints(cls)
+    for name, value in values.items():
+        if not _has_type(value, hints[name]):
+            raise ValueError(f"{path}.{name}={value!r} must be {_in_words(hints[name])}")
+
+
+def _names(cls: type) -> list[str]:
+    return sorted(field.name for field in fields(cls))
+
+
+def _has_type(value: Any, hint: Any) -> bool:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_has_type(value, argument) for argument in arguments)
+    if origin is tuple and Ellipsis not in arguments:
+        return (
+            isinstance(value, tuple) and len(value) == len(arguments) and all(map(_has_type, value, arguments))
+        )  # each part its own type
+    if isinstance(value, bool):
+        return hint is bool
+    if hint is float:
+        return isinstance(value, int | float) and math.isfinite(value)
+    kind = origin or hint
+    # What is no class (Any, Literal, …) is left to the dataclass.
+    return isinstance(value, kind) if isinstance(kind, type) else True
+
+
+def _in_words(hint: Any) -> str:
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(map(_in_words, get_args(hint)))
+    if get_origin(hint) is tuple:
+        return f"a list of {len(get_args(hint))} values"
+    return _IN_WORDS.get(hint, str(hint))
