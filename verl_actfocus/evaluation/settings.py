@@ -159,7 +159,9 @@ def paper_settings(environment: str) -> EvaluationSettings:
     if f"{environment}_grpo" in packaged_groups("recipe"):  # PPO's recipe evaluates alike
         return profile_settings(f"{environment}_grpo")
     own = environment in packaged_groups("env")
-    group = [f"+actfocus/env={environment}"] if own else ["+actfocus/env=_episodes", f"data.environment.name={environment}"]
+    group = (
+        [f"+actfocus/env={environment}"] if own else ["+actfocus/env=_episodes", f"data.environment.name={environment}"]
+    )
     return _settings(compose("+actfocus=default", *group, *_PAPER_SAMPLING))
 
 

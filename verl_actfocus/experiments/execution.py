@@ -16,7 +16,7 @@ from verl_actfocus.experiments.errors import ExperimentError, RunFailedError
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.locks import locked
 from verl_actfocus.experiments.logs import error_lines
-from verl_actfocus.experiments.metrics import Metrics, MetricsTail, merge_attempts
+from verl_actfocus.experiments.metrics import MetricsTail, merge_attempts
 from verl_actfocus.experiments.progress import Display, RunProgress
 from verl_actfocus.experiments.run import PLATFORM_VARIABLE, Run, metrics_override
 

@@ -174,7 +174,7 @@ class RunFolder:
             raise ExperimentError(f"{self.path / 'run.json'} lacks 'run' or 'settings'; {remedy}")
         if "weighting" not in begun["run"]:
             raise ExperimentError(
-                f"{self.path / 'run.json'} names no weighting: a version of this package before 0.2 made it; read it with "
+                f"{self.path / 'run.json'} names no weighting: an older version of this package made it; read it with "
                 f"that version, choose another --out, or {remedy}"
             )
         return begun

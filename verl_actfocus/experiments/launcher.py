@@ -113,9 +113,7 @@ def launch(
 
 def listing(planned: Sequence[Planned]) -> str:
     """Return every run with its state, what its steps consist of and its command."""
-    lines = [
-        f"{one.run.title}: {one.state()}\n  {one.composed.step}\n  {one.run.shell_command()}" for one in planned
-    ]
+    lines = [f"{one.run.title}: {one.state()}\n  {one.composed.step}\n  {one.run.shell_command()}" for one in planned]
     return "\n".join([*lines, f"{len(planned)} runs, {sum(one.record is not None for one in planned)} done"])
 
 
@@ -156,9 +154,7 @@ def check_comparable(place: Path, composed: Sequence[ComposedRun]) -> None:
 
 def _common(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        name: value
-        for name, value in settings.items()
-        if name not in SEED_KEYS and not name.startswith(f"{SECTION}.")
+        name: value for name, value in settings.items() if name not in SEED_KEYS and not name.startswith(f"{SECTION}.")
     }
 
 

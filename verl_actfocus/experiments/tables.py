@@ -130,9 +130,7 @@ class Scale:
         known = self.models.get(row.env, {})
         unknown = sorted(set(row.sizes) - set(known))
         if unknown or not known:
-            raise ExperimentError(
-                f"the scale has no models {unknown or 'at all'} for {row.env}; it has {list(known)}"
-            )
+            raise ExperimentError(f"the scale has no models {unknown or 'at all'} for {row.env}; it has {list(known)}")
         return row.sizes or list(known)
 
 

@@ -79,10 +79,9 @@ class WeightingChoice:
 
     def overrides(self) -> list[str]:
         """Return the Hydra overrides that choose the weighting, its group first."""
+        settings = [f"++{SECTION}.{key}={value}" for key, value in self.settings]
         if self.name in packaged_weightings():
-            group = _GROUPS.get(self.name, self.name)
-            return [f"+actfocus={group}", *(f"{SECTION}.{key}={value}" for key, value in self.settings)]
-        settings = [f"+{SECTION}.{key}={value}" for key, value in self.settings]
+            return [f"+actfocus={_GROUPS.get(self.name, self.name)}", *settings]
         return [f"+actfocus={_CUSTOM}", f"{SECTION}.name={self.name}", *settings]
 
 

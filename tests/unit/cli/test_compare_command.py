@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from verl_actfocus.experiments.comparison import Comparison
 
 from verl_actfocus.cli import _training, compare
 from verl_actfocus.cli.main import main
 from verl_actfocus.experiments import requirements
-from verl_actfocus.experiments.comparison import Comparison
 from verl_actfocus.experiments.errors import RunFailedError
 
 RecordRun = Callable[..., Path]

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from verl_actfocus.experiments.report.figures import Line
 from verl_actfocus.experiments.report.plots import COLOURS, MARKERS, draw_success, finish, png
 from verl_actfocus.experiments.results import Outcomes
-from verl_actfocus.experiments.tables import Table
 from verl_actfocus.experiments.statistics import difference
+from verl_actfocus.experiments.tables import Table
 
 _COLUMNS_OF_PLOTS = 3
 
@@ -89,9 +89,7 @@ def picture(table: Table, made: Sequence[Line]) -> bytes:
         axes = figure.add_subplot(height, columns, position)
         for line in panel:
             index = list(table.weightings).index(line.cell.weighting)
-            label = (
-                f"{table.weightings[line.cell.weighting].label} ({len(line.runs)} seed{'s' if len(line.runs) > 1 else ''})"
-            )
+            label = f"{table.weightings[line.cell.weighting].label} ({len(line.runs)} seed{'s' if len(line.runs) > 1 else ''})"
             runs = [run.outcomes(line.cell.row.outcome) for run in line.runs]
             draw_success(axes, runs, label, COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
         finish(axes, ", ".join(panel[0].place), "success rate (%)")

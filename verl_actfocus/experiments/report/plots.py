@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from verl_actfocus.experiments.report.summary import WeightingSummary, Summary
+from verl_actfocus.experiments.report.summary import Summary, WeightingSummary
 from verl_actfocus.experiments.results import Outcomes
 from verl_actfocus.experiments.statistics import success_rate
 

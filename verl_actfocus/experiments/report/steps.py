@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from statistics import median
 
 from verl_actfocus.experiments.report.provenance import Row
-from verl_actfocus.experiments.report.summary import WeightingSummary, Summary
+from verl_actfocus.experiments.report.summary import Summary, WeightingSummary
 from verl_actfocus.experiments.results import RunResult
 
 #: Timers that hold other timers; the rest are parts of a step.
@@ -47,9 +47,7 @@ def checks(summary: Summary) -> list[Row]:
         Row(label, [_cell(_values(one, metric), lambda values: f"{sum(values):g}") for one in summary.weightings])
         for metric, label in _COUNTS.items()
     ]
-    largest = [
-        _cell(_values(one, _PROBABILITIES), lambda values: f"{max(values):.1e}") for one in summary.weightings
-    ]
+    largest = [_cell(_values(one, _PROBABILITIES), lambda values: f"{max(values):.1e}") for one in summary.weightings]
     return [*rows, Row("largest difference of a token's probability, rollout and forward pass", largest)]
 
 

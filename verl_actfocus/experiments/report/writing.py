@@ -17,8 +17,8 @@ from verl_actfocus.experiments.report.figures import Line, lines
 from verl_actfocus.experiments.report.provenance import made_with
 from verl_actfocus.experiments.report.summary import points
 from verl_actfocus.experiments.results import RunResult
-from verl_actfocus.experiments.tables import Quantity, Table
 from verl_actfocus.experiments.statistics import Estimate
+from verl_actfocus.experiments.tables import Quantity, Table
 
 #: Quantity of a table → names of its two numbers.
 NUMBERS = {

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from verl_actfocus.experiments.runs import Run
+from verl_actfocus.experiments.specification import read_profile, read_table
 
 from verl_actfocus.experiments import grid
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.grid import Request
-from verl_actfocus.experiments.runs import Run
-from verl_actfocus.experiments.specification import read_profile, read_table
 
 TABLE = """
 title: A comparison

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
-
 from verl_actfocus.experiments.specification import find_table, tables_folder
 
 FOLDER = tables_folder() / "results"

@@ -6,10 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from verl_actfocus.experiments.errors import ExperimentError
-from verl_actfocus.experiments.grid import Request, cells, distinct_runs
-from verl_actfocus.experiments.settings import compose_settings
 from verl_actfocus.experiments.specification import (
     Table,
     find_table,
@@ -17,6 +13,10 @@ from verl_actfocus.experiments.specification import (
     read_table,
     tables_folder,
 )
+
+from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.grid import Request, cells, distinct_runs
+from verl_actfocus.experiments.settings import compose_settings
 
 from .conftest import TABLE
 

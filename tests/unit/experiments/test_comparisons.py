@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from verl_actfocus.experiments.comparison import Comparison, run_comparison
+
 from verl_actfocus.experiments.errors import ExperimentError, RunFailedError
 
 pytestmark = pytest.mark.usefixtures("trainer")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from verl_actfocus.experiments.runs import Run, metrics_override
 
 from verl_actfocus.experiments.errors import ExperimentError
-from verl_actfocus.experiments.runs import Run, metrics_override
 from verl_actfocus.experiments.settings import compose_settings, differences, flatten
 
 

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from verl_actfocus.experiments.runs import Run
+from verl_actfocus.experiments.training import state, title, train
 
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.grid import Request, cells, distinct_runs
 from verl_actfocus.experiments.locks import locked
-from verl_actfocus.experiments.runs import Run
 from verl_actfocus.experiments.settings import compose_settings
-from verl_actfocus.experiments.training import state, title, train
 
 MakeRequest = Callable[..., Request]
 pytestmark = pytest.mark.usefixtures("trainer")
