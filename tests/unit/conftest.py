@@ -40,7 +40,7 @@ import json, os, pathlib, sys
 steps, dies = int(sys.argv[1]), sys.argv[2]
 os.chdir(sys.argv[3])
 pathlib.Path("evaluations").mkdir(exist_ok=True)
-with open(sys.argv[-1].partition("VERL_FILE_LOGGER_PATH=")[2], "w") as file:
+with open(sys.argv[-1].partition("VERL_FILE_LOGGER_PATH=")[2].strip("'"), "w") as file:
     for step in range(steps + 1):
         rate = float(step > 0)
         data = {"rollout/success": 0.5, "rollout/response_length": 9.0, "actfocus/token_share/action": 0.1,

@@ -55,15 +55,9 @@ def conditions_from(args: argparse.Namespace, profile: str, env: str = "", trial
     """Take the conditions of runs from the arguments of `add_run_arguments` and the profile.
 
     Raises:
-        ValueError: the profile is unknown, of another environment or for another algorithm, or a value is out of range.
+        ValueError: the profile is unknown, or a value is out of range.
     """
     trained, algorithm = subject(profile)
-    if env not in ("", trained):
-        raise ValueError(f"the profile {profile} trains {trained}, not {env}; choose a profile of {env}")
-    if algorithm is not None and args.algorithm not in (None, algorithm):
-        raise ValueError(
-            f"the profile {profile} is for {algorithm}, not for {args.algorithm}; choose one for {args.algorithm}"
-        )
     algorithm = args.algorithm or algorithm or _ALGORITHM
     name = profile if profile_folder(profile) == "recipe" else f"{algorithm}-{trained}"
     return Conditions(

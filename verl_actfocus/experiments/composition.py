@@ -25,7 +25,7 @@ from verl_actfocus.config.environment import EnvironmentSettings
 from verl_actfocus.config.groups import profile_folder
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.requirements import require_verl
-from verl_actfocus.experiments.run import ESTIMATORS, PROPOSED_KEYS, Run
+from verl_actfocus.experiments.run import ESTIMATORS, PROPOSED_KEYS, Conditions, Run
 from verl_actfocus.experiments.settings import flatten, within
 from verl_actfocus.experiments.step import Step
 from verl_actfocus.experiments.weightings import ACTFOCUS, SECTION, WeightingChoice
@@ -130,6 +130,7 @@ def compose_run(run: Run) -> ComposedRun:
     try:
         config = compose(*run.overrides())
         settings = flatten(OmegaConf.to_container(config, resolve=False))
+        _require_profile(run.conditions)
         _require_untouched(run, settings)
         _require_evaluations(settings)
         OmegaConf.to_container(config, resolve=True)
@@ -171,6 +172,20 @@ def _require_weighting(config: DictConfig) -> None:
 @cache
 def _weighting_settings(choice: WeightingChoice) -> dict[str, Any]:
     return within(flatten(OmegaConf.to_container(compose(*choice.overrides()), resolve=False)), SECTION)
+
+
+def _require_profile(conditions: Conditions) -> None:
+    env, algorithm = subject(conditions.profile)
+    if conditions.env not in ("", env):
+        raise ExperimentError(
+            f"the profile {conditions.profile} trains {env}, not {conditions.env}; "
+            f"choose a profile of {conditions.env}, or ask for {env}"
+        )
+    if algorithm not in (None, conditions.algorithm):
+        raise ExperimentError(
+            f"the profile {conditions.profile} is for {algorithm}, not for {conditions.algorithm}; "
+            f"choose a profile for {conditions.algorithm}, or ask for {algorithm}"
+        )
 
 
 def _require_untouched(run: Run, settings: dict[str, Any]) -> None:

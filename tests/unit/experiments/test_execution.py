@@ -98,10 +98,3 @@ def test_a_run_that_died_before_its_first_evaluation_may_come_back_with_other_se
     record = train(make(tmp_path / "r"), TRAINER, "0", "3")
     assert (record["steps"], record["attempts"]) == (3, 2)
     assert RunFolder(tmp_path / "r").identity["steps"] == 3
-
-
-def test_a_folder_with_other_peoples_files_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("…")
-    with pytest.raises(ExperimentError, match="holds files but no run"):
-        train(make(tmp_path), TRAINER, "0", "3")
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]

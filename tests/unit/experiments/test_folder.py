@@ -57,5 +57,13 @@ def test_a_run_of_an_older_layout_is_refused_and_not_misread(tmp_path: Path) -> 
     (tmp_path / "run.json").write_text(json.dumps({"run": run, "settings": {}}))
     (tmp_path / "metrics-1.jsonl").write_text("{}")
     for read in (lambda: RunFolder(tmp_path).identity, lambda: RunFolder(tmp_path).check(composed(make(tmp_path)))):
-        with pytest.raises(ExperimentError, match=r"run\.json names no weighting: an older version .* delete the folder"):
+        with pytest.raises(
+            ExperimentError, match=r"run\.json names no weighting: an older version .* delete the folder"
+        ):
             read()
+
+
+def test_a_folder_with_other_peoples_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("…")
+    with pytest.raises(ExperimentError, match="holds files but no run"):
+        RunFolder(tmp_path).check(composed(make(tmp_path)))
