@@ -1,4 +1,4 @@
-"""What a training step consists of, in trajectories, and what about its sizes veRL would find out only while training."""
+"""What a training step consists of, in trajectories, and which sizes veRL would refuse only while training."""
 
 from __future__ import annotations
 

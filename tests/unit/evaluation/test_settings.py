@@ -7,13 +7,13 @@ import argparse
 import pytest
 
 from verl_actfocus.cli import evaluate
+from verl_actfocus.config.groups import profiles
 from verl_actfocus.envs import EpisodeLimits
 from verl_actfocus.evaluation.settings import (
     EvaluationSettings,
     Lengths,
     paper_settings,
     profile_settings,
-    profiles,
 )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import AutoTokenizer
+from verl_actfocus.integration.weighting import ResponseTagger, compute_weights, weight_metrics
 
 from verl_actfocus.integration.dataset import EnvironmentDataset, EnvironmentSettings
 from verl_actfocus.integration.exclusions import exclusion_metrics
@@ -21,7 +22,6 @@ from verl_actfocus.integration.metrics import (
 )
 from verl_actfocus.integration.selection import groups_to_keep
 from verl_actfocus.integration.settings import ActFocusSettings, TagSettings
-from verl_actfocus.integration.weighting import ResponseTagger, compute_weights, weight_metrics
 from verl_actfocus.weighting import Span
 
 N, R, A = int(Span.NONE), int(Span.REASONING), int(Span.ACTION)

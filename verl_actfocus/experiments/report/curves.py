@@ -89,7 +89,8 @@ def picture(table: Table, made: Sequence[Line]) -> bytes:
         axes = figure.add_subplot(height, columns, position)
         for line in panel:
             index = list(table.weightings).index(line.cell.weighting)
-            label = f"{table.weightings[line.cell.weighting].label} ({len(line.runs)} seed{'s' if len(line.runs) > 1 else ''})"
+            seeds = f"{len(line.runs)} seed{'s' if len(line.runs) > 1 else ''}"
+            label = f"{table.weightings[line.cell.weighting].label} ({seeds})"
             runs = [run.outcomes(line.cell.row.outcome) for run in line.runs]
             draw_success(axes, runs, label, COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
         finish(axes, ", ".join(panel[0].place), "success rate (%)")
