@@ -98,7 +98,7 @@ def train(
         print("\ninterrupted; the same command continues from the last checkpoint", file=sys.stderr)
         return INTERRUPTED
     for failure in failures:
-        print(f"actfocus {command}: {failure.run.title}: {failure.error}", file=sys.stderr)
+        print(f"actfocus {command}: {failure.error}", file=sys.stderr)
     if failures:
         print("once the cause is removed, the same command continues from the last checkpoint", file=sys.stderr)
     return RUN_FAILED if failures else 0

@@ -25,10 +25,7 @@ def test_a_failed_run_ends_with_1_and_the_table_is_written_without_it(
 ) -> None:
     trainer["dies"] = True
     assert main([*WORDS, "--out", str(tmp_path)]) == 1
-    assert (
-        "frozenlake-grpo/actfocus-seed1: frozenlake-grpo/actfocus-seed1 failed with exit code 1"
-        in capsys.readouterr().err
-    )
+    assert "actfocus reproduce: frozenlake-grpo/actfocus-seed1 failed with exit code 1" in capsys.readouterr().err
     assert "1 of the runs asked for are not finished" in (tmp_path / "cpu/table6-cpu.md").read_text()
 
 
