@@ -5,7 +5,8 @@ import torch
 from verl.trainer.ppo import core_algos
 from verl.workers.config import ActorConfig
 
-from verl_actfocus import Span, token_weights, weighted_policy_loss
+from verl_actfocus import Span, TokenBatch, token_weights, weighted_policy_loss
+from verl_actfocus.weighting import Uniform, compute_weights, turn_indices
 
 SHAPE = (6, 37)
 
@@ -58,8 +59,11 @@ def test_uniform_weights_give_the_stock_value_gradient_and_metrics_bit_for_bit(
     batch = random_batch(seed, dtype, mask_dtype, scale)
     generator = torch.Generator().manual_seed(seed)
     spans = torch.randint(0, len(Span), SHAPE, generator=generator)
-    signal = torch.randn(SHAPE, generator=generator)
-    weights = token_weights(spans, signal, alpha=1.0, beta=0.0, response_mask=batch["response_mask"])
+    mask = batch["response_mask"]
+    tokens = TokenBatch(spans=spans, response_mask=mask, turns=turn_indices(mask), advantages=batch["advantages"])
+    weights = compute_weights(Uniform(), tokens)
+    # The paper's way to write it.
+    assert weights.equal(token_weights(spans, None, alpha=1.0, beta=0.0, response_mask=mask))
     importance = torch.rand(SHAPE, generator=generator) * 2 if rollout_correction else None
 
     def stock(**tensors):

@@ -4,11 +4,12 @@ Outside of this folder only `verl_actfocus.evaluation.prompts` imports it, for m
 
 Read in this order:
 
-- `plugin`: the one module that registers into veRL, loaded through the ``verl.plugins`` entry point.
+- `plugin`, loaded through the ``verl.plugins`` entry point, and `registration`: the way into veRL.
 - `settings`: what a user can set, and what cannot work.
-- `trainer`: the V1 trainer with one step more, spans and reference signal to token weights (`weighting`). Its bases:
-  `episode_trainer` counts and selects what was played (`exclusions`, `metrics`, `selection`), `sync_trainer` is veRL's.
-- `engine`, `policy_loss`: how the signal leaves the model and the weights reach the loss.
+- `trainer`: the V1 trainer with one step more, from spans and inputs to token weights (`verl_actfocus.weighting`,
+  `response_tagger`). Its bases: `episode_trainer` counts and selects what was played (`exclusions`, `metrics`,
+  `selection`), `sync_trainer` is veRL's.
+- `inputs`, `engine`, `policy_loss`: what a weighting may read, how it leaves the model, how weights reach the loss.
 - `agent_loop`, `episode_tokens`, `dataset`: episodes of an environment as veRL rollouts.
 - `cpu`: platform, engines and rollout backend that make the same run work without an accelerator.
 """

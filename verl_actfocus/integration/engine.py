@@ -2,9 +2,9 @@
 
 veRL's FSDP engine returns a dictionary of per-token outputs from every forward pass and writes each of them back to
 TransferQueue (``verl/workers/engine/fsdp/transformer_impl.py``, ``prepare_model_outputs``). `WeightingInputs` adds
-functions of the *raw* logits to it (`verl_actfocus.integration.inputs`), only when the batch asks for them. `WeightedUpdate`
-sums the token weights of the global mini-batch before it is split, as veRL does with the token count, unless the batch
-asks for another normaliser.
+functions of the *raw* logits to it (`verl_actfocus.integration.inputs`), only when the batch asks for them.
+`WeightedUpdate` sums the token weights of the global mini-batch before it is split, as veRL does with the token count,
+unless the batch asks for another normaliser.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """The settings of ActFocus as a veRL user writes them, checked before anything is built.
 
-They live under ``algorithm.actfocus``. The weighting's groups (``verl_actfocus/config/actfocus/*.yaml``) hold its name and
-settings and nothing else of this section; the rest has its defaults here.
+They live under ``algorithm.actfocus``. The group of a weighting (``verl_actfocus/config/actfocus/*.yaml``) holds its
+name and settings and nothing else of this section; the rest has its defaults here.
 `ActFocusSettings.from_config` validates them alone, `check_compatible` against the rest of a veRL configuration.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -120,9 +120,11 @@ class ActFocusSettings:
 
 def _section(config: DictConfig) -> dict[str, Any]:
     section = OmegaConf.select(config, CONFIG_PATH)
-    if section is not None and not isinstance(section, DictConfig):
+    if section is None:
+        return {}
+    if not isinstance(section, DictConfig):
         raise ValueError(f"{CONFIG_PATH}={section!r} must be a section; add +actfocus=default to the command line")
-    return {} if section is None else {str(k): v for k, v in OmegaConf.to_container(section, resolve=True).items()}
+    return cast("dict[str, Any]", OmegaConf.to_container(section, resolve=True))
 
 
 def check_compatible(config: DictConfig, settings: ActFocusSettings) -> None:

@@ -1,8 +1,9 @@
 """The trainer mode ``actfocus``: veRL's synchronous V1 trainer with token weights between advantage and update.
 
 `ActFocusTrainer` overrides the steps of ``verl/trainer/ppo/v1/trainer_base.py`` where something has to be added and
-calls veRL's own code for the rest. Which inputs there are and where they come from is the business of
-`verl_actfocus.integration.inputs`; the weighting says which it needs. What concerns episodes rather than weights is its base `EpisodeTrainer`'s.
+calls veRL's own code for the rest. The weighting says which inputs it needs; which there are, and from which pass, is
+the business of `verl_actfocus.integration.inputs`. What concerns episodes rather than weights is its base
+`EpisodeTrainer`'s.
 
 =========================  =============================================================================================
 step                       what is added

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
+from numbers import Real
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -24,10 +25,10 @@ def settings_from(cls: type[_T], path: str, section: Any) -> _T:
     """
     if not isinstance(section, Mapping | None):
         raise ValueError(f"{path}={section!r} must be a section with the settings {_names(cls)}")
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in (section or {}).items()}
+    values = {str(name): tuple(item) if isinstance(item, list) else item for name, item in (section or {}).items()}
     unknown = sorted(set(values) - set(_names(cls)))
     if unknown:
-        raise ValueError(f"{path} has no setting {unknown}; it has {_names(cls)}")
+        raise ValueError(f"{path} has no setting {unknown}; {cls.__name__} has {_names(cls) or 'none'}")
     for field in fields(cls):  # type: ignore[arg-type]  # any dataclass
         if field.name not in values and field.default is field.default_factory is MISSING:
             raise ValueError(f"{path}.{field.name} is missing; set it")
@@ -58,7 +59,7 @@ def _has_type(value: Any, hint: Any) -> bool:
     if isinstance(value, bool):
         return hint is bool
     if hint is float:
-        return isinstance(value, int | float) and math.isfinite(value)
+        return isinstance(value, Real) and math.isfinite(value)
     kind = origin or hint
     # What is no class (Any, Literal, …) is left to the dataclass.
     return isinstance(value, kind) if isinstance(kind, type) else True

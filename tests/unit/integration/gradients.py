@@ -162,10 +162,12 @@ def run_outputs(arguments: dict) -> None:
     from verl.workers.utils.padding import response_from_nested
 
     from verl_actfocus.integration import fields
+    from verl_actfocus.integration.inputs import ENGINE_INPUTS
 
     engine, _ = build_engine(arguments)
-    names = [fields.ENERGY, fields.ENTROPY, fields.LOG_PROB]
-    settings = {"temperature": 0.7, "global_batch_size": arguments["size"], fields.OUTPUTS: ",".join(names)}
+    inputs = list(ENGINE_INPUTS)
+    names = [fields.INPUT_PREFIX + name for name in inputs]
+    settings = {"temperature": 0.7, "global_batch_size": arguments["size"], fields.INPUTS: ",".join(inputs)}
     data = as_tensordict(
         make_batch(arguments["size"]), list(range(arguments["size"])), {**settings, **arguments["batching"]}
     )

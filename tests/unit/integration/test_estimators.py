@@ -28,7 +28,7 @@ def tensors(seed):
 
 
 def algorithm(**changes):
-    return OmegaConf.create({"gamma": 1.0, "lam": 1.0, "actfocus": {"alpha": 0.1}, **changes})
+    return OmegaConf.create({"gamma": 1.0, "lam": 1.0, "actfocus": {"weighting": {"name": "uniform"}}, **changes})
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -59,9 +59,11 @@ def test_actfocus_gae_is_verls_gae(seed, gamma, lam):
 
 
 @pytest.mark.parametrize("estimator", [actfocus_grpo, actfocus_gae])
-def test_without_settings_of_weights_the_names_refuse(estimator):
-    config = OmegaConf.create({"gamma": 1.0, "lam": 1.0})
-    with pytest.raises(ValueError, match=rf"{estimator.__name__} without algorithm\.actfocus .*\+actfocus=default"):
+@pytest.mark.parametrize("section", [None, {}, {"keep_groups": 0.5}])
+def test_without_a_weighting_the_names_refuse(estimator, section):
+    config = algorithm(actfocus=section)
+    message = rf"{estimator.__name__} without algorithm\.actfocus\.weighting .*\+actfocus=default"
+    with pytest.raises(ValueError, match=message):
         estimator(**tensors(0), index=np.arange(SHAPE[0]), config=config)
 
 

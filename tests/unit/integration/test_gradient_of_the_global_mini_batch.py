@@ -156,7 +156,7 @@ def test_an_update_without_any_weight_is_skipped_and_counted(model, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["several micro-batches of unequal length", "dynamic batch size", "padding removed"])
-def test_signals_belong_to_the_token_they_predict_and_are_taken_at_temperature_1(name, model, tmp_path):
+def test_inputs_belong_to_the_token_they_predict_and_are_taken_at_temperature_1(name, model, tmp_path):
     result = engine_result(model, tmp_path / "result.pt", CASES[name], what="outputs")
     from transformers import Qwen2ForCausalLM
 
@@ -168,10 +168,16 @@ def test_signals_belong_to_the_token_they_predict_and_are_taken_at_temperature_1
             logits = reference(ids.unsqueeze(0)).logits[0, start - 1 : -1].double()
         log_probs = torch.log_softmax(logits, -1)
         tokens = rows["responses"][n].unsqueeze(1)
+        entropy, log_prob = -(log_probs.exp() * log_probs).sum(-1), log_probs.gather(1, tokens).squeeze(1)
+        inputs = {
+            "ref_energy": -torch.logsumexp(logits, -1),
+            "ref_entropy": entropy,
+            "ref_log_prob": log_prob,
+            "old_log_prob": log_prob,
+            "old_entropy": entropy,
+        }
         expected = {
-            "actfocus_energy": -torch.logsumexp(logits, -1),
-            "actfocus_entropy": -(log_probs.exp() * log_probs).sum(-1),
-            "actfocus_log_prob": log_probs.gather(1, tokens).squeeze(1),
+            **{fields.INPUT_PREFIX + name: values for name, values in inputs.items()},
             # veRL's own output is at the sampling temperature.
             "log_probs": torch.log_softmax(logits / 0.7, -1).gather(1, tokens).squeeze(1),
         }

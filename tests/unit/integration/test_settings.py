@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
-from omegaconf import OmegaConf, open_dict
+from dataclasses import fields
 
-from verl_actfocus.integration.settings import ActFocusSettings, check_compatible
+import pytest
+from omegaconf import OmegaConf
+
+from verl_actfocus.integration.settings import ActFocusSettings, TagSettings, TrajectorySettings, check_compatible
+from verl_actfocus.weighting import WEIGHTINGS, ActFocus, EntropyTop, Uniform
 
 from . import gradients
 
@@ -33,47 +36,78 @@ def check(config):
 
 def test_the_packaged_defaults_are_the_papers_setting_and_are_accepted(config):
     settings = ActFocusSettings.from_config(config)
-    assert (settings.alpha, settings.beta, settings.signal) == (0.1, 0.5, "energy")
+    assert settings.weighting == ActFocus(alpha=0.1, beta=0.5, signal="energy")
     assert config.trainer.v1.trainer_mode == "actfocus"
     check(config)
 
 
-def test_uniform_is_one_word_away():
-    uniform = gradients.compose(["algorithm.adv_estimator=actfocus_grpo", "+actfocus=uniform", *BASE[2:]])
-    settings = ActFocusSettings.from_config(uniform)
-    assert (settings.alpha, settings.beta) == (1.0, 0.0)
-    assert not settings.needs_signal and not settings.needs_reference
+@pytest.mark.parametrize("weighting", sorted(set(WEIGHTINGS) - {"actfocus"}))
+def test_every_other_weighting_is_one_word_away(weighting):
+    config = gradients.compose(["algorithm.adv_estimator=actfocus_grpo", f"+actfocus={weighting}", *BASE[2:]])
+    settings = ActFocusSettings.from_config(config)
+    assert settings.weighting == WEIGHTINGS[weighting]()
+    assert not settings.needs_reference
+    check(config)
+
+
+def test_what_the_section_holds_beside_the_weighting_has_the_same_defaults_in_yaml_and_in_the_class():
+    environment = gradients.compose([*BASE, "+actfocus/env=sokoban"])
+    stock = gradients.compose(BASE)
+    assert set(stock.algorithm.actfocus) == {"weighting"}
+    assert set(environment.algorithm.actfocus) == {field.name for field in fields(ActFocusSettings)}
+    assert set(environment.algorithm.actfocus.tags) == {field.name for field in fields(TagSettings)}
+    assert set(environment.algorithm.actfocus.trajectories) == {field.name for field in fields(TrajectorySettings)}
+    assert ActFocusSettings.from_config(environment) == ActFocusSettings.from_config(stock)
+    assert ActFocusSettings.from_config(stock) == ActFocusSettings(weighting=ActFocus())
+
+
+@pytest.mark.parametrize("group", ["recipe=sokoban_ppo", "recipe=webshop_grpo", "run=cpu_sudoku", "env=frozenlake"])
+@pytest.mark.parametrize("weighting", ["default", "uniform", "entropy_top"])
+def test_the_order_of_groups_on_the_command_line_does_not_matter(group, weighting):
+    orders = [[f"+actfocus={weighting}", f"+actfocus/{group}"], [f"+actfocus/{group}", f"+actfocus={weighting}"]]
+    first, second = (OmegaConf.to_container(gradients.compose(order), resolve=False) for order in orders)
+    assert first == second
+
+
+def test_a_weighting_from_outside_takes_its_name_and_added_settings(monkeypatch):
+    class Mine(Uniform):
+        name = "mine"
+
+    monkeypatch.setitem(WEIGHTINGS, "mine", Mine)
+    overrides = [BASE[0], "+actfocus=custom", "algorithm.actfocus.weighting.name=mine"]
+    assert ActFocusSettings.from_config(gradients.compose(overrides)).weighting == Mine()
+    with pytest.raises(ValueError, match=r"no setting \['x'\]; Mine has none"):
+        ActFocusSettings.from_config(gradients.compose([*overrides, "+algorithm.actfocus.weighting.x=1"]))
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("path", "value", "message"),
     [
-        ("alpha", -0.1),
-        ("alpha", 1.1),
-        ("alpha", float("nan")),
-        ("beta", -1),
-        ("eps", 0),
-        ("other", -1),
-        ("signal", "energie"),
-        ("keep_groups", 0),
-        ("keep_groups", 1.5),
+        ("keep_groups", 0, r"=0 must lie in \(0, 1\]"),
+        ("keep_groups", 1.5, r"=1\.5 must lie in"),
+        ("keep_groups", "half", "='half' must be a finite number"),
+        ("normalize_over", "bacth", "='bacth' is unknown; choose one of"),
+        ("normalize_over", 3, "=3 must be a text"),
+        ("weighting.alpha", 7, r"=7 must lie in \[0, 1\]"),
+        ("trajectories", 3, "=3 must be a section"),
+        ("trajectories.every", 0, "=0 and count=4 must be at least 1"),
+        ("trajectories.count", "x", "='x' must be a whole number"),
+        ("trajectories.evry", 1, r"\.trajectories has no setting \['evry'\]"),
+        ("tags.prefill", 3, "=3 must be a text"),
+        ("tags", ["<a>"], "must be a section"),
+        ("alpha", 0.5, r"actfocus has no setting \['alpha'\]; ActFocusSettings has .*'weighting'"),
     ],
 )
-def test_a_value_out_of_range_is_named(config, name, value):
-    config.algorithm.actfocus[name] = value
-    with pytest.raises(ValueError, match=rf"algorithm\.actfocus\.{name}="):
+def test_a_wrong_value_is_named_with_place_and_remedy(config, path, value, message):
+    OmegaConf.update(config, f"algorithm.actfocus.{path}", value, force_add=True)
+    with pytest.raises(ValueError, match=message) as error:
         ActFocusSettings.from_config(config)
+    assert "algorithm.actfocus" in str(error.value)
 
 
-def test_an_unknown_setting_is_named_with_those_that_exist(config):
-    with open_dict(config):
-        config.algorithm.actfocus.alfa = 0.5
-    with pytest.raises(ValueError, match=r"no setting \['alfa'\].*alpha"):
-        ActFocusSettings.from_config(config)
-
-
-def test_a_missing_section_names_the_group_to_add(config):
-    del config.algorithm["actfocus"]
+@pytest.mark.parametrize("section", [None, {}, {"keep_groups": 0.5}])
+def test_a_missing_weighting_names_the_group_to_add(config, section):
+    config.algorithm.actfocus = section
     with pytest.raises(ValueError, match=r"\+actfocus=default"):
         ActFocusSettings.from_config(config)
 
@@ -102,13 +136,48 @@ def test_modes_with_a_weighted_mean_are_accepted(config, mode):
     check(config)
 
 
-def test_fused_kernels_are_fine_where_no_signal_is_needed(config):
+def test_fused_kernels_are_fine_where_nothing_is_computed_from_logits(config):
     config.actor_rollout_ref.model.use_fused_kernels = True
-    config.algorithm.actfocus.beta = 0
+    config.algorithm.actfocus.weighting.beta = 0
     check(config)
 
 
 @pytest.mark.parametrize(("signal", "needs"), [("energy", True), ("entropy", True), ("shift", True), ("nll", False)])
 def test_the_reference_model_runs_only_for_signals_computed_from_it(config, signal, needs):
-    config.algorithm.actfocus.signal = signal
+    config.algorithm.actfocus.weighting.signal = signal
     assert ActFocusSettings.from_config(config).needs_reference is needs
+
+
+@pytest.mark.parametrize(
+    ("weighting", "temperature", "accepted"),
+    [
+        (ActFocus(signal="nll"), 1.0, True),  # the rollout's own log-probabilities
+        (ActFocus(signal="nll"), 0.7, False),
+        (ActFocus(), 0.7, True),
+        (EntropyTop(), 1.0, False),  # no forward pass of the old policy, so no entropy
+    ],
+)
+def test_bypass_mode_is_refused_where_it_leaves_out_what_the_weighting_needs(config, weighting, temperature, accepted):
+    config.algorithm.rollout_correction.bypass_mode = True
+    config.actor_rollout_ref.rollout.temperature = temperature
+    settings = ActFocusSettings(weighting=weighting)
+    if accepted:
+        check_compatible(config, settings)
+    else:
+        with pytest.raises(ValueError, match=rf"{weighting.name}.*temperature 1.*set bypass_mode=False"):
+            check_compatible(config, settings)
+
+
+def test_an_input_that_nothing_delivers_is_refused_before_anything_is_built(config):
+    class Wishful(Uniform):
+        name = "wishful"
+        needs = ("turns", "ref_hidden_state")
+
+    with pytest.raises(ValueError, match=r"'wishful' needs \['ref_hidden_state'\].*integration/inputs\.py"):
+        check_compatible(config, ActFocusSettings(weighting=Wishful()))
+
+
+def test_tags_are_read_also_where_no_token_is_weighted():
+    config = gradients.compose(["+actfocus/env=sokoban", "algorithm.actfocus.tags.prefill=''"])
+    assert ActFocusSettings.tags_from_config(config) == TagSettings(prefill="")
+    assert ActFocusSettings.tags_from_config(gradients.compose([])) == TagSettings()

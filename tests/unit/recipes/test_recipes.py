@@ -115,14 +115,12 @@ def test_evaluation_and_hardware_are_the_papers(compose_recipe, recipe):
 
 
 @recipes
-@pytest.mark.parametrize(("weighting", "alpha", "beta"), [("default", 0.1, 0.5), ("uniform", 1.0, 0.0)])
-def test_weightings_differ_in_alpha_and_beta_alone(compose_recipe, recipe, weighting, alpha, beta):
-    config, default = compose_recipe(recipe, weighting), compose_recipe(recipe, "default")
-    settings = ActFocusSettings.from_config(config)
-    assert (settings.alpha, settings.beta, settings.signal) == (alpha, beta, "energy")
-    values, expected = OmegaConf.to_container(config), OmegaConf.to_container(default)
-    expected["algorithm"]["actfocus"].update(alpha=alpha, beta=beta)
-    assert values == expected
+def test_weightings_differ_in_the_weighting_alone(compose_recipe, recipe):
+    default, uniform = (OmegaConf.to_container(compose_recipe(recipe, weighting)) for weighting in WEIGHTINGS)
+    expected = {"name": "actfocus", "alpha": 0.1, "beta": 0.5, "signal": "energy", "eps": 1e-6, "other": None}
+    assert default["algorithm"]["actfocus"].pop("weighting") == expected
+    assert uniform["algorithm"]["actfocus"].pop("weighting") == {"name": "uniform"}
+    assert default == uniform
 
 
 @everything

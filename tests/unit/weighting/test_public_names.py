@@ -8,7 +8,7 @@ import pytest
 
 import verl_actfocus
 from verl_actfocus.tagging import grammar, pieces, tagger
-from verl_actfocus.weighting import loss, signals, weights
+from verl_actfocus.weighting import actfocus, base, loss, signals
 
 HEAVY = ("verl", "ray", "vllm", "transformers")
 
@@ -47,7 +47,7 @@ def test_a_name_that_does_not_exist_is_an_attribute_error():
         getattr(verl_actfocus, name)
 
 
-@pytest.mark.parametrize("module", [loss, signals, weights, grammar, pieces, tagger])
+@pytest.mark.parametrize("module", [actfocus, base, loss, signals, grammar, pieces, tagger])
 def test_the_examples_in_the_docstrings_are_true(module):
     failed, attempted = doctest.testmod(module)
     assert attempted > 0

@@ -1,15 +1,11 @@
-"""From a training batch to weights, metrics and the groups that are kept."""
+"""From the episodes of a batch to metrics, the groups that are kept, and the run's best evaluation."""
 
 from __future__ import annotations
 
 from collections import Counter
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import AutoTokenizer
-from verl_actfocus.integration.weighting import ResponseTagger, compute_weights, weight_metrics
 
 from verl_actfocus.integration.dataset import EnvironmentDataset, EnvironmentSettings
 from verl_actfocus.integration.exclusions import exclusion_metrics
@@ -21,74 +17,6 @@ from verl_actfocus.integration.metrics import (
     validation_metrics,
 )
 from verl_actfocus.integration.selection import groups_to_keep
-from verl_actfocus.integration.settings import ActFocusSettings, TagSettings
-from verl_actfocus.weighting import Span
-
-N, R, A = int(Span.NONE), int(Span.REASONING), int(Span.ACTION)
-
-
-def test_shares_and_mean_weights_are_those_of_a_hand_computed_batch():
-    spans = torch.tensor([[R, R, N, A], [R, A, A, 0]])
-    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
-    advantages = torch.tensor([[1.0, 1.0, 1.0, 1.0], [-2.0, -2.0, -2.0, 5.0]])
-    result = compute_weights(spans, mask, {}, ActFocusSettings(alpha=0.5, beta=0.0, other=0.0))
-    metrics = weight_metrics(spans, mask, advantages, result)
-    # 3 reasoning tokens × 0.5, 1 other × 0, 3 action × 1; Σ w = 4.5; Σ w|A| = (0.5+0.5+1) + (1+2+2) = 7
-    assert metrics["actfocus/token_share/action"] == pytest.approx(3 / 7)
-    assert metrics["actfocus/weight_share/action"] == pytest.approx(3 / 4.5)
-    assert metrics["actfocus/weight_share/none"] == 0
-    assert metrics["actfocus/gradient_share/action"] == pytest.approx(5 / 7)
-    assert metrics["actfocus/gradient_share/reasoning"] == pytest.approx(2 / 7)
-    assert metrics["actfocus/mean_weight/reasoning"] == pytest.approx(0.5)
-    assert "actfocus/signal_mean" not in metrics
-
-
-def test_signal_statistics_come_from_the_action_tokens_alone():
-    spans = torch.tensor([[R, A, A]])
-    signals = {"ref_energy": torch.tensor([[1000.0, -1.0, -3.0]])}
-    result = compute_weights(spans, torch.ones(1, 3), signals, ActFocusSettings(eps=1e-12))
-    metrics = weight_metrics(spans, torch.ones(1, 3), torch.ones(1, 3), result)
-    assert metrics["actfocus/signal_mean"] == pytest.approx(-2)
-    assert metrics["actfocus/signal_std"] == pytest.approx(1)
-    expected = 1 + 0.5 / (1 + torch.exp(torch.tensor([-1.0, 1.0])))
-    torch.testing.assert_close(result.weights[0, 1:], expected)
-    assert torch.equal(result.signal, signals["ref_energy"])  # what the trajectory log shows
-
-
-def test_nothing_to_weigh_gives_zeros_not_nan():
-    spans, mask = torch.zeros(1, 2, dtype=torch.long), torch.zeros(1, 2)
-    result = compute_weights(spans, mask, {}, ActFocusSettings(beta=0.0))
-    assert set(weight_metrics(spans, mask, torch.ones(1, 2), result).values()) == {0.0}
-
-
-def test_each_turn_of_an_untagged_response_is_tagged_on_its_own():
-    tokenizer = AutoTokenizer.from_pretrained(str(files("verl_actfocus") / "models/frozenlake/tokenizer"))
-
-    def encode(text):
-        return tokenizer.encode(text, add_special_tokens=False)
-
-    first, second = encode("Go.</think><answer>Right"), encode("So")
-    environment = encode("<answer>Up</answer><think>")
-    ids = torch.tensor(first + environment + second)
-    mask = torch.tensor([1] * len(first) + [0] * len(environment) + [1] * len(second))
-    prompt = torch.tensor(encode("Play.<think>"))
-    spans = ResponseTagger(tokenizer, TagSettings()).tag(prompt, ids, mask)
-    assert spans[len(first) - 1] == Span.ACTION
-    assert (spans[len(first) : len(first) + len(environment)] == Span.NONE).all()
-    # The answer that the first turn left open does not reach into the second, which begins behind its own prefill.
-    assert (spans[-len(second) :] == Span.REASONING).all()
-
-
-def test_a_turn_that_no_prefill_precedes_is_tagged_without_it():
-    tokenizer = AutoTokenizer.from_pretrained(str(files("verl_actfocus") / "models/frozenlake/tokenizer"))
-
-    def encode(text):
-        return torch.tensor(tokenizer.encode(text, add_special_tokens=False))
-
-    response = encode("So <answer>Right</answer>")
-    spans = ResponseTagger(tokenizer, TagSettings()).tag(encode("Play."), response, torch.ones(len(response)))
-    assert (spans == Span.ACTION).sum() >= 1
-    assert not (spans == Span.REASONING).any()
 
 
 def test_excluded_trajectories_are_counted_by_reason_and_crashes_make_up_the_rest():

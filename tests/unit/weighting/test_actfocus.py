@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verl_actfocus import Span, token_weights
-from verl_actfocus.weighting import SignalStatistics, signal_statistics
+from verl_actfocus.weighting import ActFocus, SignalStatistics, TokenBatch, signal_statistics, turn_indices
 
 N, R, A = Span.NONE, Span.REASONING, Span.ACTION
 NAN, INF = float("nan"), float("inf")
@@ -231,3 +231,46 @@ def test_bad_input_is_refused_with_what_was_expected_and_what_came(parameters, m
 def test_numpy_scalars_are_numbers():
     weights = token_weights(spans_of([R, A]), None, alpha=np.float32(0.5), beta=np.int64(0))
     assert weights.tolist() == [[0.5, 1.0]]
+
+
+def batch_of(spans, **inputs):
+    mask = torch.ones_like(spans)
+    turns = turn_indices(mask)
+    return TokenBatch(spans=spans, response_mask=mask, turns=turns, advantages=mask.float(), inputs=inputs)
+
+
+def test_the_scheme_is_the_equations_with_its_settings_and_logs_its_signal():
+    energy = torch.tensor([[1000.0, -1.0, -3.0]])
+    batch, scheme = batch_of(spans_of([R, A, A]), ref_energy=energy), ActFocus(alpha=0.2, beta=0.5, eps=1e-12)
+    weights = scheme.weights(batch)
+    # mean -2, standard deviation 1
+    expected = [0.2, 1 + 0.5 / (1 + math.exp(-1)), 1 + 0.5 / (1 + math.e)]
+    torch.testing.assert_close(weights, torch.tensor([expected]))
+    assert scheme.metrics(batch, weights) == pytest.approx({"signal_mean": -2, "signal_std": 1})
+    assert torch.equal(scheme.token_signal(batch), energy)
+
+
+@pytest.mark.parametrize(
+    ("settings", "needs"),
+    [
+        ({}, {"spans", "ref_energy"}),
+        ({"signal": "entropy"}, {"spans", "ref_entropy"}),
+        ({"signal": "nll"}, {"spans", "old_log_prob"}),
+        ({"signal": "shift"}, {"spans", "old_log_prob", "ref_log_prob"}),
+        ({"beta": 0}, {"spans"}),
+    ],
+)
+def test_the_scheme_needs_the_spans_and_the_inputs_of_its_signal(settings, needs):
+    assert set(ActFocus(**settings).needs) == needs
+
+
+def test_without_beta_there_is_no_signal_to_read_or_to_log():
+    batch, scheme = batch_of(spans_of([R, A, N])), ActFocus(alpha=0.5, beta=0.0, other=0.0)
+    weights = scheme.weights(batch)
+    assert weights.tolist() == [[0.5, 1.0, 0.0]]
+    assert scheme.metrics(batch, weights) == {} and scheme.token_signal(batch) is None
+
+
+def test_a_batch_without_action_tokens_has_no_statistics_to_log():
+    batch = batch_of(spans_of([R, N]), ref_energy=torch.zeros(1, 2))
+    assert ActFocus().metrics(batch, ActFocus().weights(batch)) == {}

@@ -1,0 +1,61 @@
+"""Weightings other than ActFocus train: the packaged ones by one word, one of a user's own by its module."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from .conftest import TINY
+
+pytestmark = pytest.mark.e2e
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+RUN = [
+    "algorithm.adv_estimator=actfocus_grpo",
+    "+actfocus/device=cpu",
+    *TINY,
+    "trainer.val_before_train=False",
+    "trainer.test_freq=-1",
+]
+
+
+def check(metrics: list[dict]) -> None:
+    assert [step["step"] for step in metrics] == [1, 2]
+    for step in metrics:
+        assert math.isfinite(step["actor/pg_loss"]) and step["actor/grad_norm"] > 0
+        assert step["actfocus/skipped_updates"] == 0
+        # Neither reads the reference model, so no pass of it is run.
+        assert "timing_s/ref" not in step
+
+
+def test_entropy_top_trains_on_a_fifth_of_the_tokens(run_verl):
+    metrics = run_verl("+actfocus=entropy_top", "+actfocus/run=cpu_frozenlake", *RUN)
+    check(metrics)
+    for step in metrics:
+        spans = ("none", "reasoning", "action")
+        mean = sum(step[f"actfocus/token_share/{span}"] * step[f"actfocus/mean_weight/{span}"] for span in spans)
+        # Rounded up to a whole token of some hundreds.
+        assert 0.2 <= mean < 0.205
+        assert step["actfocus/entropy_threshold"] > 0
+        # Of all tokens, entropy of the least sure fifth is above the mean (veRL's own metric, at temperature 1 here).
+        assert step["actfocus/entropy_threshold"] > step["actor/entropy"]
+
+
+def test_a_weighting_of_the_users_own_trains_with_rewards_of_turns(run_verl, monkeypatch):
+    """The tutorial, with turn rewards that travel from the agent loop to the scheme."""
+    monkeypatch.setenv("VERL_USE_EXTERNAL_MODULES", "new_weighting")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(EXAMPLES), os.environ.get("PYTHONPATH", "")]))
+    metrics = run_verl(
+        "+actfocus=custom",
+        "algorithm.actfocus.weighting.name=penalised_turns",
+        "+algorithm.actfocus.weighting.factor=3",
+        # Every step costs 0.1 here, so only turns that solve the task are paid more than nothing.
+        "+actfocus/run=cpu_sokoban",
+        *RUN,
+    )
+    check(metrics)
+    for step in metrics:
+        assert 1 < step["actfocus/mean_weight/action"] <= 3

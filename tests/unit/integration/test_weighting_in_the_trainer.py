@@ -1,0 +1,177 @@
+"""What the trainer does between advantage and update, with TransferQueue in memory and no model."""
+
+from __future__ import annotations
+
+import logging
+from importlib.resources import files
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tensordict import TensorDict
+from transfer_queue import KVBatchMeta
+from transformers import AutoTokenizer
+
+from verl_actfocus.integration import fields, trainer
+from verl_actfocus.integration.inputs import Model
+from verl_actfocus.integration.response_tagger import ResponseTagger
+from verl_actfocus.integration.settings import ActFocusSettings
+from verl_actfocus.integration.trajectories import TrajectoryLog
+from verl_actfocus.weighting import ActFocus, EntropyTop, Span, TurnBalanced, Uniform
+
+A, R = int(Span.ACTION), int(Span.REASONING)
+
+
+class Queue:
+    """TransferQueue's columns of one batch; counts what is read and written."""
+
+    def __init__(self, **columns):
+        self.columns, self.reads, self.writes = columns, 0, 0
+
+    def kv_batch_get(self, keys, partition_id, select_fields):
+        self.reads += 1
+        rows = [int(key) for key in keys]
+        found = {name: [self.columns[name][row] for row in rows] for name in select_fields if name in self.columns}
+        return TensorDict({name: nested(values) for name, values in found.items()}, batch_size=len(keys))
+
+    def kv_batch_put(self, keys, partition_id, fields):
+        self.writes += 1
+        for name, values in fields.items():
+            column = self.columns.setdefault(name, [None] * 9)
+            for key, value in zip(keys, values.unbind(), strict=True):
+                column[int(key)] = value
+        return handle(len(keys))
+
+
+def nested(values):
+    return torch.nested.as_nested_tensor([torch.as_tensor(value) for value in values], layout=torch.jagged)
+
+
+def handle(rows, padding=()):
+    tags = [{"is_padding": row in padding} for row in range(rows)]
+    return KVBatchMeta(keys=[str(row) for row in range(rows)], tags=tags, partition_id="train", extra_info={})
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return AutoTokenizer.from_pretrained(str(files("verl_actfocus") / "models/frozenlake/tokenizer"))
+
+
+@pytest.fixture
+def build(monkeypatch, tokenizer):
+    """A trainer that has only what the weighting of a batch touches, and its queue."""
+
+    def build(weighting, step=1, bypass=False, **columns):
+        queue = Queue(**columns)
+        monkeypatch.setattr(trainer, "tq", queue)
+        built = object.__new__(trainer.ActFocusTrainer)
+        built.settings = ActFocusSettings(weighting=weighting)
+        built.config = SimpleNamespace()
+        built.global_steps, built.tokenizer, built._bypass = step, tokenizer, bypass
+        built._tagger = ResponseTagger(tokenizer, built.settings.tags)
+        built._trajectories = TrajectoryLog(built.settings.trajectories)
+        return built, queue
+
+    return build
+
+
+def stored(spans, mask, **more):
+    advantages = [[1.0] * len(row) for row in mask]
+    return {fields.SPANS: spans, "response_mask": mask, "loss_mask": mask, "advantages": advantages, **more}
+
+
+def test_weights_are_stored_per_response_token_with_one_read_and_one_write(build):
+    # The engine's outputs run over prompt and response: position t belongs to the logits that predict token t + 1.
+    energy = [[9.0, -1.0, -3.0, 9.0, 9.0], [-2.0, 9.0, 9.0]]
+    columns = stored([[A, A, R], [A, A]], [[1, 1, 1], [1, 0]], actfocus_input_ref_energy=energy)
+    built, queue = build(ActFocus(eps=1e-12), **columns)
+    metrics = {}
+    built._weight_tokens(handle(2), metrics)
+    # He et al. 2026, Eq. 16-18 over the action tokens -1, -3 and -2; the last token of row 1 is the environment's.
+    std = (2 / 3) ** 0.5
+    high, low = (1 + 0.5 * torch.sigmoid(torch.tensor(z / std)).item() for z in (1, -1))
+    weights = queue.columns[fields.WEIGHTS]
+    assert weights[0].tolist() == pytest.approx([high, low, 0.1])
+    assert weights[1].tolist() == pytest.approx([1.25, 0.0])
+    assert metrics["actfocus/signal_mean"] == pytest.approx(-2)
+    assert metrics["actfocus/action_tokens"] == 3
+    assert metrics[trainer.NO_ACTION_METRIC] == 0
+    assert (queue.reads, queue.writes) == (1, 1)
+
+
+def test_in_bypass_mode_the_rollouts_log_probabilities_are_the_old_policys(build):
+    columns = stored([[A, A]], [[1, 1]], old_log_probs=[[-1.0, -3.0]])
+    built, _ = build(ActFocus(signal="nll"), bypass=True, **columns)
+    metrics = {}
+    built._weight_tokens(handle(1), metrics)
+    assert metrics["actfocus/signal_mean"] == pytest.approx(2)
+
+
+def test_tokens_that_rollout_correction_rejects_do_not_split_a_turn(build):
+    columns = stored([[R] * 5], [[1, 0, 1, 0, 1]]) | {"loss_mask": [[1, 1, 1, 0, 1]]}
+    built, queue = build(TurnBalanced(), **columns)
+    built._weight_tokens(handle(1), {})
+    assert queue.columns[fields.WEIGHTS][0].tolist() == [0.75, 0, 0.75, 0, 1.5]
+
+
+def test_a_pass_is_asked_for_what_the_weighting_needs_of_its_model_and_for_nothing_after_it(build):
+    for weighting, wanted in (
+        (ActFocus(signal="shift"), {Model.REFERENCE: "ref_log_prob", Model.OLD_POLICY: "old_log_prob"}),
+        (EntropyTop(), {Model.REFERENCE: "", Model.OLD_POLICY: "old_entropy"}),
+        (Uniform(), {Model.REFERENCE: "", Model.OLD_POLICY: ""}),
+    ):
+        built, _ = build(weighting)
+        for model, names in wanted.items():
+            batch = handle(1)
+            with built._inputs_requested(batch, model):
+                assert batch.extra_info[fields.INPUTS] == names
+            assert fields.INPUTS not in batch.extra_info
+
+
+def test_no_action_token_in_the_first_step_is_an_error_with_an_excerpt_and_the_tags(build, tokenizer):
+    ids = tokenizer.encode("I go Right", add_special_tokens=False)
+    columns = stored([[R] * len(ids)], [[1] * len(ids)], responses=[ids])
+    built, _ = build(ActFocus(beta=0.0), **columns)
+    with pytest.raises(ValueError, match=r"<answer> … </answer>.*I go Right.*algorithm\.actfocus\.tags"):
+        built._weight_tokens(handle(1), {})
+
+
+def test_no_action_token_later_is_a_counted_warning(build, caplog):
+    columns = stored([[R, R]], [[1, 1]], responses=[[5, 6]])
+    built, queue = build(ActFocus(beta=0.0), step=7, **columns)
+    metrics = {}
+    with caplog.at_level(logging.WARNING):
+        built._weight_tokens(handle(1), metrics)
+    assert metrics["actfocus/steps_without_action_tokens"] == 1
+    assert "step 7: none of 1 responses has an action token" in caplog.text
+    assert queue.columns[fields.WEIGHTS][0].tolist() == pytest.approx([0.1, 0.1])
+
+
+def test_a_weighting_that_does_not_read_spans_has_no_use_for_action_tokens(build):
+    built, _ = build(TurnBalanced(), **stored([[R, R]], [[1, 1]]))
+    metrics = {}
+    built._weight_tokens(handle(1), metrics)
+    assert trainer.NO_ACTION_METRIC not in metrics
+
+
+def test_rewards_of_turns_that_the_agent_loop_does_not_store_are_missed_before_any_pass(build):
+    class ByReward(Uniform):
+        needs = ("turn_rewards",)
+
+    text = {"prompts": [[5]], "responses": [[6, 7]], "response_mask": [[1, 1]], fields.SPANS: [[A, A]]}
+    built, _ = build(ByReward(), **text)
+    with pytest.raises(ValueError, match=r"needs \['turn_rewards'\].*agent loop does not store.*\+actfocus/env"):
+        built._ensure_rollout_fields(handle(1))
+    built, _ = build(ByReward(), **text, **{fields.TURN_REWARDS: [[0.0, 1.0]]})
+    built._ensure_rollout_fields(handle(1))
+
+
+def test_what_a_synthetic_row_has_copied_gets_its_own_length(build):
+    class ByReward(Uniform):
+        needs = ("turn_rewards",)
+
+    columns = {fields.SPANS: [[A, A], [A, A]], fields.TURN_REWARDS: [[0.0, 1.0], [0.0, 1.0]]}
+    built, queue = build(ByReward(), **columns)
+    built._fit_padding(handle(2, padding={1}))
+    assert [len(row) for row in queue.columns[fields.SPANS]] == [2, 1]
+    assert queue.columns[fields.TURN_REWARDS][1].tolist() == [0.0]
