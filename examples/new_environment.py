@@ -77,8 +77,9 @@ class JugsEnv(TextEnv):
             self.litres[1 - jug] += poured
 
 
-# One call makes it known, to `envs.make` and to gymnasium, in every process that imports this module. A training run
-# has several; VERL_USE_EXTERNAL_MODULES=new_environment makes veRL import it in all of them.
+# One call makes it known, to `envs.make`, to gymnasium and to every command, in every process that imports this module.
+# A training run has several; `actfocus --module new_environment` makes all of them import it, and so does
+# VERL_USE_EXTERNAL_MODULES, also for veRL's own command. The expert may be left out.
 envs.register_environment(
     "jugs",
     envs.EnvironmentSpec(
@@ -86,12 +87,14 @@ envs.register_environment(
         entry_point=f"{__name__}:JugsEnv",
         limits=envs.EpisodeLimits(turns=8, actions_per_turn=2, actions=12, words=60),
         summary="measure a number of litres with two jugs",
+        expert=f"{__name__}:next_action",
     ),
 )
 
 
-def next_action(env: JugsEnv) -> str:
-    """Fills the large jug, pours it into the small one, empties that when it is full: passes every number."""
+def next_action(env: TextEnv) -> str:
+    """Fill the large jug, pour it into the small one, empty that when it is full: passes every number."""
+    assert isinstance(env, JugsEnv)
     small, large = env.litres
     if small == SIZES[0]:
         return "empty 3"
@@ -99,10 +102,9 @@ def next_action(env: JugsEnv) -> str:
 
 
 def main() -> None:
-    """Checks the environment and plays an episode of it through the protocol of the rollout."""
+    """Check the environment and play an episode of it through the protocol of the rollout."""
     check_env(gymnasium.make("Tutorial/Jugs-v0").unwrapped)  # gymnasium's own test of an environment
     env = envs.make("jugs")
-    assert isinstance(env, JugsEnv)
     episode = Episode(env, envs.spec("jugs").limits)
     for message in episode.reset(seed=1):
         print(f"-- {message['role']} --\n{message['content']}")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
 
+from verl_actfocus import envs
 from verl_actfocus.episodes import Episode
 from verl_actfocus.generation.encoding import TurnEncoder
-from verl_actfocus.warmstart.tasks import TASKS, demonstrate
+from verl_actfocus.warmstart.demonstrations import demonstrate
 from verl_actfocus.warmstart.tokenizer import build_tokenizer
 
 
 def test_a_three_turn_episode_has_the_tokens_that_verls_builder_gives_it() -> None:
-    task = TASKS["frozenlake"]
+    task = envs.miniature("frozenlake")
     env = task.make_env()
     tokenizer = build_tokenizer([demonstrate(task, env, seed=0, index=i).messages for i in range(200)])
     encoder = TurnEncoder(tokenizer)
@@ -45,7 +46,7 @@ def test_a_three_turn_episode_has_the_tokens_that_verls_builder_gives_it() -> No
 
 
 def _seed_that_survives(texts: list[str]) -> int:
-    task = TASKS["frozenlake"]
+    task = envs.miniature("frozenlake")
     for seed in range(100):
         episode = Episode(task.make_env(), task.limits)
         episode.reset(seed)

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from verl_actfocus.envs import TextEnv, spec
-from verl_actfocus.warmstart.demonstrations import response_text
+from verl_actfocus.envs.demonstrations import Miniature, Response
+from verl_actfocus.warmstart.demonstrations import demonstrate
 from verl_actfocus.warmstart.publish import save
-from verl_actfocus.warmstart.tasks import Task, demonstrate
 from verl_actfocus.warmstart.tokenizer import build_tokenizer
 from verl_actfocus.warmstart.train import TrainingSettings, train
 
@@ -39,17 +39,17 @@ PAPER_BUDGETS = [
 ]
 
 
-def any_action(env: TextEnv, rng: np.random.Generator, max_actions: int) -> str:
+def any_action(env: TextEnv, rng: np.random.Generator, max_actions: int) -> Response:
     """A response with an available action that takes no copying from the page: no product's id, a short search."""
     words = str(rng.choice([action for action in env.legal_actions() if not action.startswith("click[af")])).split()
     action = " ".join(words[:2]).rstrip("]") + "]" if words[0].startswith("search[") else " ".join(words)
-    return response_text("I try one.", [action])
+    return Response("I try one.", (f" {action}",))
 
 
 def teach(name: str, folder: Path, iterations: int) -> None:
     """Write a tiny model that answers in form to `folder`, as `actfocus warmstart` would."""
     limits = replace(spec(name).limits, turns=3, response_tokens=RESPONSE_TOKENS)
-    task = Task(name=name, environment=name, limits=limits, demonstrate=any_action, iterations=iterations)
+    task = Miniature(environment=name, limits=limits, demonstrate=any_action, iterations=iterations)
     env = task.make_env()
     tokenizer = build_tokenizer([demonstrate(task, env, seed=0, index=index).messages for index in range(150)])
     settings = TrainingSettings(iterations=iterations, episodes_per_batch=4, warmup_iterations=15)

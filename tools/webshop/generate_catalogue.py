@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from verl_actfocus.envs.webshop import vocabulary
-from verl_actfocus.envs.webshop.vocabulary import KINDS, ProductKind
+from tools.webshop import vocabulary
+from tools.webshop.vocabulary import KINDS, ProductKind
 
 DEFAULT_SEED = 1
 PRODUCTS_PER_KIND = 17
@@ -53,7 +53,7 @@ class _Draws:
         return items[int(self._random.random() * len(items))]
 
     def some(self, items: Sequence[T], count: int) -> list[T]:
-        """`count` of the items, in the items' order."""
+        """Return `count` of the items, in the items' order."""
         keys = [self._random.random() for _ in items]
         chosen = sorted(range(len(items)), key=keys.__getitem__)[:count]
         return [items[position] for position in sorted(chosen)]
@@ -64,13 +64,13 @@ def _split(text: str) -> list[str]:
 
 
 def _phrase(attribute: str) -> str:
-    """An attribute without its preposition: "is easy to clean" is known as "easy to clean"."""
+    """Return an attribute without its preposition: "is easy to clean" is known as "easy to clean"."""
     words = attribute.split()
     return " ".join(words[2:] if words[1] in ("a", "an", "the") else words[1:])
 
 
 def generate(seed: int = DEFAULT_SEED) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
-    """Makes a catalogue.
+    """Make a catalogue.
 
     Args:
         seed: Another seed gives another catalogue.
@@ -134,7 +134,7 @@ def _department(kind: ProductKind) -> str:
 
 
 def _pricing(draws: _Draws, low: float, high: float) -> str:
-    """A price that favours the lower end of the range; seldom a range or nothing."""
+    """Return a price that favours the lower end of the range; seldom a range or nothing."""
     price = round(low + (high - low) * draws.uniform(0.0, 1.0) ** 2, 2)
     if draws.chance(WITHOUT_PRICE):
         return ""
@@ -153,7 +153,7 @@ def _options(draws: _Draws, kind: ProductKind) -> dict[str, list[dict[str, str]]
 
 
 def _request(draws: _Draws, kind: ProductKind, wanted: list[str]) -> str:
-    """An instruction: adjectives first, then what the product comes with, then what it is for."""
+    """Return an instruction: adjectives first, then what the product comes with, then what it is for."""
     request = draws.pick(vocabulary.REQUESTS)
     adjectives = [wish.removeprefix("is ") for wish in wanted if wish.startswith("is ")]
     article = "an" if kind.noun[0] in "aeiou" else "a"
@@ -173,13 +173,13 @@ def _enumeration(words: list[str]) -> str:
 
 
 def encode(data: object) -> bytes:
-    """Compressed JSON without a time stamp: the same data give the same bytes."""
+    """Return compressed JSON without a time stamp: the same data give the same bytes."""
     text = json.dumps(data, ensure_ascii=False, indent=0)
     return gzip.compress(text.encode("utf-8"), compresslevel=9, mtime=0)
 
 
 def write(directory: Path, seed: int = DEFAULT_SEED) -> list[Path]:
-    """Generates a catalogue and writes its two files.
+    """Generate a catalogue and write its two files.
 
     Args:
         directory: Where to; made if it does not exist.
@@ -196,7 +196,7 @@ def write(directory: Path, seed: int = DEFAULT_SEED) -> list[Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="directory for the two files")
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="the shipped files have %(default)s")

@@ -40,7 +40,7 @@ _OTHER_WORDS = frozenset(_WORDS.split())
 
 
 def may_be_no_noun(word: str) -> bool:
-    """Whether a content word is often something else than a noun.
+    """Return whether a content word is often something else than a noun.
 
     Example:
         >>> [may_be_no_noun(word) for word in ("washable", "lamp", "large", "x100")]
@@ -50,12 +50,12 @@ def may_be_no_noun(word: str) -> bool:
 
 
 def narrow(nouns: Sequence[str]) -> tuple[str, ...]:
-    """The words that are nouns under the narrow reading."""
+    """Return the words that are nouns under the narrow reading."""
     return tuple(word for word in nouns if not may_be_no_noun(word))
 
 
 def mixture_bounds(wanted: Sequence[str], bought: Sequence[str]) -> tuple[float, float]:
-    """Least and greatest title score when every doubtful word may or may not be a noun.
+    """Return the least and greatest title score when every doubtful word may or may not be a noun.
 
     Args:
         wanted: Content words of the wanted title.
@@ -76,7 +76,7 @@ def mixture_bounds(wanted: Sequence[str], bought: Sequence[str]) -> tuple[float,
 
 
 def goal_pairs(shop: Shop) -> tuple[Pairs, Pairs]:
-    """The pairs to compare: every other product, and those among a search's hits.
+    """Return the pairs to compare: every other product, and those among a search's hits.
 
     Returns:
         For each product with a goal: all other products; and those that a search for the words of its
@@ -95,7 +95,7 @@ def goal_pairs(shop: Shop) -> tuple[Pairs, Pairs]:
 
 
 def share_changed(shop: Shop, pairs: Pairs, scores: Callable[[int, int], Sequence[float]]) -> float:
-    """Share of the pairs for which another reading of the titles gives another `r_type`.
+    """Return the share of the pairs for which another reading of the titles gives another `r_type`.
 
     Args:
         shop: The shop.
@@ -113,7 +113,7 @@ def share_changed(shop: Shop, pairs: Pairs, scores: Callable[[int, int], Sequenc
 
 
 def spacy_nouns(model: str, titles: Sequence[str]) -> Titles:
-    """The nouns and proper nouns of titles as spaCy tags them, lower case.
+    """Return the nouns and proper nouns of titles as spaCy tags them, lower case.
 
     Args:
         model: An installed spaCy pipeline, e.g. "en_core_web_lg".
@@ -130,7 +130,7 @@ def spacy_nouns(model: str, titles: Sequence[str]) -> Titles:
 
 
 def report(shop: Shop, spacy_model: str | None = None) -> list[str]:
-    """The measurement, one line per reading of the titles."""
+    """Return the measurement, one line per reading of the titles."""
     titles = [product.title for product in shop.catalogue.products]
     ours: Titles = [title_nouns(title) for title in titles]
     few: Titles = [narrow(nouns) for nouns in ours]
@@ -156,7 +156,7 @@ def report(shop: Shop, spacy_model: str | None = None) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--items", type=Path, help="default: the shipped catalogue")
     parser.add_argument("--instructions", type=Path, help="given exactly when --items is")

@@ -17,7 +17,7 @@ DEFAULT_ENVIRONMENTS = ("sokoban", "frozenlake", "sudoku", "webshop")
 
 
 def add_option_argument(parser: argparse.ArgumentParser) -> None:
-    """Adds `--option KEY=VALUE`, which may be given several times."""
+    """Add `--option KEY=VALUE`, which may be given several times."""
     parser.add_argument(
         "--option",
         type=parse_option,
@@ -29,19 +29,19 @@ def add_option_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_limit_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds one argument for each budget of an episode."""
+    """Add one argument for each budget of an episode."""
     for name in LIMITS:
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, type=positive, metavar="N", help=f"budget '{name}' (default: the environment's)")
 
 
 def given_limits(args: argparse.Namespace) -> dict[str, int]:
-    """Returns the budgets that were given on the command line."""
+    """Return the budgets that were given on the command line."""
     return {name: vars(args)[name] for name in LIMITS if vars(args)[name] is not None}
 
 
 def parse_option(text: str) -> tuple[str, Any]:
-    """Reads one option.
+    """Read one option.
 
     Args:
         text: `KEY=VALUE`; the value is a Python literal, or else taken as a string.
@@ -66,7 +66,7 @@ def parse_option(text: str) -> tuple[str, Any]:
 
 
 def positive(text: str) -> int:
-    """Reads a positive integer.
+    """Read a positive integer.
 
     Raises:
         argparse.ArgumentTypeError: The text is something else.
@@ -77,7 +77,7 @@ def positive(text: str) -> int:
 
 
 def make_environment(name: str, options: Mapping[str, Any]) -> TextEnv:
-    """Constructs an environment of the registry for a command.
+    """Construct an environment of the registry for a command.
 
     Args:
         name: Name of the environment.

@@ -40,7 +40,7 @@ class Timing:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of the subcommand."""
+    """Add the arguments of the subcommand."""
     parser.description = (
         "Time reset and step with random legal actions, in one process, for a single environment and for "
         "several that take turns. Choosing the actions and starting new episodes is not counted as stepping; the "
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Times and prints one row per environment and number of environments.
+    """Time and print one row per environment and number of environments.
 
     Args:
         args: The parsed arguments.
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def measure_text_environment(name: str, count: int, steps: int) -> Timing:
-    """Times `count` environments of the registry with random legal actions.
+    """Time `count` environments of the registry with random legal actions.
 
     Args:
         name: Name of the environment.
@@ -98,7 +98,7 @@ def measure_text_environment(name: str, count: int, steps: int) -> Timing:
 
 
 def measure_plain_frozenlake(count: int, steps: int) -> Timing:
-    """Times gymnasium's FrozenLake, which returns a number instead of text, without its wrappers.
+    """Time gymnasium's FrozenLake, which returns a number instead of text, without its wrappers.
 
     Args:
         count: How many take turns.
@@ -111,7 +111,7 @@ def measure_plain_frozenlake(count: int, steps: int) -> Timing:
 
 
 def measure(make: Callable[[], Any], choose: Callable[[Any], Any], count: int, steps: int) -> Timing:
-    """Times environments that take turns, each starting a new episode when its own ends.
+    """Time environments that take turns, each starting a new episode when its own ends.
 
     Args:
         make: Constructs an environment.
@@ -133,7 +133,7 @@ def measure(make: Callable[[], Any], choose: Callable[[Any], Any], count: int, s
 
 
 def _mean_step(environments: Sequence[Any], choose: Callable[[Any], Any], steps: int) -> float:
-    """Mean time of a step in seconds, over at most `steps` steps of environments that take turns."""
+    """Return the mean time of a step in seconds, over at most `steps` steps of environments that take turns."""
     seconds, done = 0.0, 0
     while done < steps and seconds < MOST_SECONDS / ROUNDS:
         env = environments[done % len(environments)]

@@ -14,7 +14,7 @@ from verl_actfocus.cli._environment_arguments import (
     make_environment,
     positive,
 )
-from verl_actfocus.envs import TextEnv, experts
+from verl_actfocus.envs import Expert, TextEnv
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,19 +47,19 @@ class ExpertRecord:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of the subcommand."""
+    """Add the arguments of the subcommand."""
     parser.description = (
         "Let the experts play, one action at a time, with the action budget of each environment, and print "
         "how often they win. Episode i has seed i."
     )
-    everyone = f"all (default: {', '.join(DEFAULT_ENVIRONMENTS)}) or one of {', '.join(experts.EXPERTS)}"
+    everyone = f"all (default: {', '.join(DEFAULT_ENVIRONMENTS)}) or one of {', '.join(envs.having('expert'))}"
     parser.add_argument("--env", default="all", help=everyone)
     parser.add_argument("--episodes", type=positive, default=500, help="episodes per environment (default 500)")
     add_option_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Plays and prints one line per environment.
+    """Play and print one line per environment.
 
     Args:
         args: The parsed arguments.
@@ -74,8 +74,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--option belongs to one environment: name it with --env")
     print(f"{'environment':<12} {'success':>16} {'actions':>8} {'reward':>8} {'ms/action':>10}")
     for name in DEFAULT_ENVIRONMENTS if args.env == "all" else [args.env]:
-        policy = experts.policy(name)
-        record = measure(name, make_environment(name, dict(args.option)), policy, args.episodes)
+        expert = envs.expert(name)
+        record = measure(name, make_environment(name, dict(args.option)), expert, args.episodes)
         rate = f"{100 * record.success_rate:.1f}% +- {100 * record.standard_error:.1f}"
         print(
             f"{name:<12} {rate:>16} {record.actions:>8.2f} {record.reward:>8.2f} {record.milliseconds:>10.3f}",
@@ -84,13 +84,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def measure(name: str, env: TextEnv, policy: experts.Policy, episodes: int) -> ExpertRecord:
-    """Plays episodes with seeds 0, 1, and so on.
+def measure(name: str, env: TextEnv, expert: Expert, episodes: int) -> ExpertRecord:
+    """Play episodes with seeds 0, 1, and so on.
 
     Args:
         name: Name of the environment, for its budget of actions.
         env: The environment.
-        policy: Its expert.
+        expert: Its expert.
         episodes: How many.
 
     Returns:
@@ -101,7 +101,7 @@ def measure(name: str, env: TextEnv, policy: experts.Policy, episodes: int) -> E
         env.reset(seed=seed)
         for _ in range(envs.spec(name).limits.actions):
             began = time.perf_counter()
-            action = policy(env)
+            action = expert(env)
             seconds += time.perf_counter() - began
             _, gained, terminated, truncated, info = env.step(action)
             actions += 1

@@ -1,14 +1,16 @@
-"""The command ``actfocus``: one module of this package per subcommand.
+"""The command `actfocus`: one module of this package per subcommand.
 
-Only the module of the subcommand that was asked for is imported, so that ``actfocus --help`` answers at once.
+Only the module of the subcommand that was asked for is imported, so that `actfocus --help` answers at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 #: Subcommand → its module in this package and what the list of subcommands says about it.
 COMMANDS = {
@@ -27,13 +29,15 @@ COMMANDS = {
 #: Exit codes: the user can do something about it; interrupted (128 + SIGINT, as shells count).
 USER_ERROR = 2
 INTERRUPTED = 130
+#: Modules that veRL imports in each of its processes, with commas between them, and so does this command.
+MODULES_VARIABLE = "VERL_USE_EXTERNAL_MODULES"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: the arguments; None takes those of the process.
+        arguments: The arguments; None takes those of the process.
 
     Returns:
         The exit code: 0 for success, 2 with one sentence on the standard error for what a user can correct.
@@ -42,6 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # argparse cannot tell words after -- from other positional arguments.
     end = words.index("--") if "--" in words else len(words)
     words, overrides = words[:end], tuple(words[end + 1 :])
+    common, words = _COMMON.parse_known_args(words)
+    try:
+        _import_modules(common.module)
+    except ImportError as error:
+        if common.traceback:
+            raise
+        print(f"actfocus: {error}", file=sys.stderr)
+        return USER_ERROR
     parser, module = _parser(words)
     options = parser.parse_args(words)
     if overrides and "overrides" not in options:
@@ -57,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return import_module(module).run(options)
     except (ExperimentError, ValueError, OSError) as error:
-        if options.traceback:
+        if common.traceback:
             raise
         print(f"actfocus {options.command}: {error}", file=sys.stderr)
         return USER_ERROR
@@ -66,19 +78,69 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def _common_arguments() -> argparse.ArgumentParser:
+    """Build the parser of what may stand anywhere on the command line."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    group = parser.add_argument_group("every command")
+    group.add_argument("--traceback", action="store_true", help="show where an error comes from")
+    group.add_argument(
+        "--module",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="module that registers an environment or a weighting of your own; looked for on PYTHONPATH and in the "
+        f"current directory; may be repeated, and adds to {MODULES_VARIABLE}",
+    )
+    return parser
+
+
+_COMMON = _common_arguments()
+
+
+def _import_modules(named: Sequence[str]) -> None:
+    """Import the user's modules, here and in every process that this one starts.
+
+    Args:
+        named: Modules that the command line names; those of `MODULES_VARIABLE` come before them.
+
+    Raises:
+        ImportError: A module is not found, or refuses something; the message says which and why.
+    """
+    names = [name.strip() for name in os.environ.get(MODULES_VARIABLE, "").split(",") if name.strip()]
+    names = list(dict.fromkeys([*names, *named]))
+    if not names:
+        return
+    # Processes of a cluster may run elsewhere, where a relative entry would lead nowhere.
+    given = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    folders = list(dict.fromkeys(str(Path(entry).resolve()) for entry in [*given, "."]))
+    sys.path += [folder for folder in folders if folder not in sys.path]
+    os.environ.update({MODULES_VARIABLE: ",".join(names), "PYTHONPATH": os.pathsep.join(folders)})
+    for name in names:
+        try:
+            import_module(name)
+        except (ImportError, ValueError) as error:  # the latter is how a registry refuses a name
+            raise ImportError(
+                f"--module {name} (or {MODULES_VARIABLE}) cannot be imported: {error}; modules are looked for on "
+                f"PYTHONPATH and in {Path.cwd()}"
+            ) from error
+
+
 def _parser(words: Sequence[str]) -> tuple[argparse.ArgumentParser, str | None]:
     """Build the parser, with the arguments of the one subcommand that is asked for.
+
+    Args:
+        words: The words of the command line without those of `_COMMON`.
 
     Returns:
         The parser and the module of the subcommand, None if there is none.
     """
-    parser = argparse.ArgumentParser(prog="actfocus", description="ActFocus: token-weighted agentic RL on veRL.")
-    parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
+    description = "ActFocus: token-weighted agentic RL on veRL."
+    parser = argparse.ArgumentParser(prog="actfocus", description=description, parents=[_COMMON])
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     asked = next((word for word in words if not word.startswith("-")), None)
     found = None
     for name, (module, summary) in COMMANDS.items():
-        command = commands.add_parser(name, help=summary)
+        command = commands.add_parser(name, help=summary, parents=[_COMMON])
         if name == asked:
             found = f"{__package__}.{module}"
             import_module(found).add_arguments(command)

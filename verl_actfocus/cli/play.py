@@ -13,9 +13,8 @@ from verl_actfocus.cli._environment_arguments import (
     make_environment,
 )
 from verl_actfocus.cli._players import ActionPolicy, Human, LocalModel, Player, random_policy
-from verl_actfocus.envs import EpisodeLimits, TextEnv, experts
+from verl_actfocus.envs import EpisodeLimits, TextEnv
 from verl_actfocus.episodes import Episode, Message, TurnResult
-from verl_actfocus.models.miniatures import miniature
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="human (default), expert, random, or model:DIR for a model in a folder, as for 'actfocus eval --model'",
     )
     parser.add_argument("--temperature", type=float, default=0.5, help="sampling temperature of a model (default 0.5)")
-    parser.add_argument("--task", help="take options and budgets from a miniature task of 'actfocus warmstart'")
+    parser.add_argument("--miniature", action="store_true", help="options and budgets that its tiny model was made for")
     add_option_argument(parser)
     add_limit_arguments(parser)
 
@@ -49,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         0 when the episode was played or left; 1 when the environment failed.
 
     Raises:
-        ValueError: An environment, a task or a policy of that name does not exist.
+        ValueError: There is no environment or policy of that name, or the environment has no miniature.
     """
     env, limits = _environment(args)
     episode = Episode(env, limits)
@@ -108,20 +107,18 @@ def make_player(policy: str, env: str, seed: int, temperature: float) -> Player:
     if policy == "human":
         return Human()
     if policy == "expert":
-        return ActionPolicy(experts.policy(env), seed)
+        return ActionPolicy(envs.expert(env), seed)
     if policy == "random":
         return ActionPolicy(random_policy(seed), seed)
     raise ValueError(f"--policy {policy!r}: must be human, expert, random or model:DIR")
 
 
 def _environment(args: argparse.Namespace) -> tuple[TextEnv, EpisodeLimits]:
-    """The environment and the budgets: the registry's or a miniature task's, changed as the arguments say."""
+    """Return environment and budgets: the registry's or its miniature's, changed as the arguments say."""
     limits, options = envs.spec(args.env).limits, dict(args.option)
-    if args.task is not None:
-        task = miniature(args.task)
-        if task.environment != args.env:
-            raise ValueError(f"--task {args.task}: is a miniature of {task.environment}, not of {args.env}")
-        limits, options = task.limits, {**task.env_options, **options}
+    if args.miniature:
+        miniature = envs.miniature(args.env)
+        limits, options = miniature.limits, {**miniature.options, **options}
     return make_environment(args.env, options), dataclasses.replace(limits, **given_limits(args))
 
 

@@ -19,7 +19,7 @@ from verl_actfocus.cli._environment_arguments import (
     positive,
 )
 from verl_actfocus.cli._players import ActionPolicy, random_policy
-from verl_actfocus.envs import EpisodeLimits, TextEnv, experts
+from verl_actfocus.envs import EpisodeLimits, TextEnv
 from verl_actfocus.episodes import Episode
 from verl_actfocus.episodes.prompts import THINK_OPEN
 
@@ -110,7 +110,7 @@ def measure(
     """
     lengths = Lengths()
     for seed in range(episodes):
-        player = ActionPolicy(experts.policy(name) if policy == "expert" else random_policy(seed), seed)
+        player = ActionPolicy(envs.expert(name) if policy == "expert" else random_policy(seed), seed)
         episode = Episode(env, limits)
         messages = episode.reset(seed)
         ids = builder.first(messages) if messages else []

@@ -6,27 +6,27 @@ Free of veRL, so that a configuration can be composed and checked without import
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from verl_actfocus import models
+from verl_actfocus import envs, models
 
 
 def register() -> None:
-    """Register ``${actfocus.model:…}``, ``${actfocus.options:…}`` and ``${actfocus.limit:…}``; may be repeated."""
-    OmegaConf.register_new_resolver("actfocus.model", packaged_model, replace=True)
-    OmegaConf.register_new_resolver("actfocus.options", task_options, replace=True)
-    OmegaConf.register_new_resolver("actfocus.limit", task_limit, replace=True)
+    """Register `${actfocus.model:…}`, `…options:…`, `…option:…` and `…limit:…`; may be repeated."""
+    for resolver in (model, options, option, limit):
+        OmegaConf.register_new_resolver(f"actfocus.{resolver.__name__}", resolver, replace=True)
 
 
-def packaged_model(*names: str) -> str:
+def model(*names: str) -> str:
     """Return the folder of the first of these tiny models that ships with the package.
 
     Raises:
         ValueError: None of them ships; the message lists those that do.
 
     Example:
-        >>> packaged_model("chess", "frozenlake").endswith("frozenlake")
+        >>> model("chess", "frozenlake").endswith("frozenlake")
         True
     """
     shipped = models.available()
@@ -34,28 +34,34 @@ def packaged_model(*names: str) -> str:
     return str(models.folder(next((name for name in names if name in shipped), names[-1])))
 
 
-def task_options(environment: str) -> DictConfig:
-    """Return the arguments of the environment's class with which its tiny model was made; none without such a model.
+def options(environment: str) -> DictConfig:
+    """Return the arguments of the environment's class in its miniature; none without a miniature.
 
     Example:
-        >>> task_options("frozenlake")
+        >>> options("frozenlake")
         {'success_rate': 1.0}
     """
-    from verl_actfocus.models.miniatures import MINIATURES  # every process of a run registers, few ask
-
+    found = envs.miniature(environment).options if environment in envs.having("miniature") else {}
     # As a configuration: OmegaConf.resolve, which veRL calls, does not take a plain dictionary.
-    return OmegaConf.create(dict(MINIATURES[environment].env_options) if environment in MINIATURES else {})
+    return OmegaConf.create(dict(found))
 
 
-def task_limit(environment: str, budget: str) -> int | None:
-    """Return a budget of the task that the environment's tiny model was made for; the environment's own without one.
+def option(environment: str, name: str) -> Any:
+    """Return one argument of the environment's class in its miniature.
 
     Example:
-        >>> task_limit("frozenlake", "actions_per_turn")
+        >>> option("sokoban", "search_depth")
+        6
+    """
+    return envs.miniature(environment).options[name]
+
+
+def limit(environment: str, budget: str) -> int | None:
+    """Return a budget of the environment's miniature; the environment's own without one.
+
+    Example:
+        >>> limit("frozenlake", "actions_per_turn")
         2
     """
-    from verl_actfocus.envs import spec
-    from verl_actfocus.models.miniatures import MINIATURES
-
-    limits = MINIATURES[environment].limits if environment in MINIATURES else spec(environment).limits
-    return asdict(limits)[budget]
+    described = envs.miniature(environment) if environment in envs.having("miniature") else envs.spec(environment)
+    return asdict(described.limits)[budget]

@@ -1,8 +1,8 @@
 """Text environments, looked up by name.
 
-`base` says what an environment is, `registry` lists those there are, every environment is one
-module beside them, and `experts` holds a solver for each. Importing this package registers
-the gymnasium ids `ActFocus/<Name>-v0` and imports no environment.
+`base` says what an environment is, `registry` lists those there are, and each has a folder: `env` plays, `expert`
+solves, `demonstrations` declares what its tiny model imitates. Importing this package registers the gymnasium ids
+`ActFocus/<Name>-v0` and imports no environment.
 
 Example:
     >>> from verl_actfocus import envs
@@ -11,15 +11,29 @@ Example:
 """
 
 from verl_actfocus.envs.base import EpisodeLimits, StepInfo, TextEnv
-from verl_actfocus.envs.registry import ENVIRONMENTS, EnvironmentSpec, make, register_environment, spec
+from verl_actfocus.envs.registry import (
+    ENVIRONMENTS,
+    EnvironmentSpec,
+    Expert,
+    expert,
+    having,
+    make,
+    miniature,
+    register_environment,
+    spec,
+)
 
 __all__ = [
     "ENVIRONMENTS",
     "EnvironmentSpec",
     "EpisodeLimits",
+    "Expert",
     "StepInfo",
     "TextEnv",
+    "expert",
+    "having",
     "make",
+    "miniature",
     "register_environment",
     "spec",
 ]

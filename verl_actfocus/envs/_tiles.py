@@ -29,7 +29,7 @@ _FRAME = 3  # pixels of the line between blocks of tiles
 
 
 def draw_tiles(rows: Sequence[str], palette: Mapping[str, tuple[Colour, Colour]]) -> np.ndarray:
-    """Draws one square tile per symbol: a ground colour with a smaller piece in its middle.
+    """Draw one square tile per symbol: a ground colour with a smaller piece in its middle.
 
     Args:
         rows: The grid, one string per row, all of the same length.
@@ -54,7 +54,7 @@ def draw_tiles(rows: Sequence[str], palette: Mapping[str, tuple[Colour, Colour]]
 
 
 def draw_digits(digits: np.ndarray, ground: np.ndarray, ink: np.ndarray, block: int) -> np.ndarray:
-    """Draws one square tile per digit, with thick lines around blocks of tiles.
+    """Draw one square tile per digit, with thick lines around blocks of tiles.
 
     Args:
         digits: The digits 0 to 9, shape (rows, columns); a negative number leaves its tile empty.

@@ -129,7 +129,7 @@ class DiscreteTextAdapter(TextEnv):
         self.env.close()
 
     def _rendering(self) -> str:
-        """The wrapped environment's rendering, its colours written out.
+        """Return the wrapped environment's rendering, its colours written out.
 
         Raises:
             ValueError: It is not text, or it holds characters outside of the observation space.
@@ -148,7 +148,7 @@ class DiscreteTextAdapter(TextEnv):
 
 
 def write_out_colours(text: str, marks: Mapping[str, str]) -> str:
-    """Replaces terminal colours by text and drops every other escape sequence.
+    """Replace terminal colours by text and drop every other escape sequence.
 
     Args:
         text: Text with ANSI escape sequences.

@@ -80,7 +80,7 @@ class StepInfo(TypedDict):
 
 
 def text_space(max_length: int, extra_symbols: str = "") -> Text:
-    """Returns a `Text` space of 0 to `max_length` characters of `TEXT_CHARSET` and `extra_symbols`."""
+    """Return a `Text` space of 0 to `max_length` characters of `TEXT_CHARSET` and `extra_symbols`."""
     return Text(max_length, min_length=0, charset=TEXT_CHARSET | set(extra_symbols))
 
 
@@ -126,15 +126,15 @@ class TextEnv(gymnasium.Env[str, str]):
 
     @abstractmethod
     def legal_actions(self) -> list[str]:
-        """The actions that are valid in the present state, in the exact text that `step` accepts."""
+        """Return the actions that are valid in the present state, in the exact text that `step` accepts."""
 
     @abstractmethod
     def render(self) -> str | np.ndarray:
-        """The present state as text ("ansi") or as an (height, width, 3) array of uint8 ("rgb_array")."""
+        """Return the present state as text ("ansi") or as an (height, width, 3) array of uint8 ("rgb_array")."""
 
     @abstractmethod
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
-        """Starts an episode.
+        """Start an episode.
 
         Args:
             seed: Seeds the environment's own generator; None carries on with the present one.
@@ -146,7 +146,7 @@ class TextEnv(gymnasium.Env[str, str]):
 
     @abstractmethod
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Executes one action.
+        """Execute one action.
 
         Args:
             action: The action's text; surrounding space and letter case do not matter.
@@ -159,7 +159,7 @@ class TextEnv(gymnasium.Env[str, str]):
         """
 
     def _require_running(self) -> None:
-        """Raises `ResetNeeded` unless an episode is under way."""
+        """Raise `ResetNeeded` unless an episode is under way."""
         if not self._running:
             raise ResetNeeded(
                 f"{type(self).__name__}: no episode is under way (not reset yet, or the last one is over); "
@@ -168,12 +168,12 @@ class TextEnv(gymnasium.Env[str, str]):
 
 
 def step_info(*, valid: bool, effective: bool, success: bool, **extra: Any) -> dict[str, Any]:
-    """The info of one step: the keys of `StepInfo` and what the environment adds."""
+    """Return the info of one step: the keys of `StepInfo` and what the environment adds."""
     return {**StepInfo(valid=valid, effective=effective, success=success), **extra}
 
 
 def match_action(text: str, names: Sequence[str]) -> int | None:
-    """The index in `names` of the action that `text` writes, or None.
+    """Return the index in `names` of the action that `text` writes, or None.
 
     Args:
         text: What the model wrote; surrounding space and letter case are ignored.
@@ -191,7 +191,7 @@ def match_action(text: str, names: Sequence[str]) -> int | None:
 
 
 def check_options(env: TextEnv, options: dict[str, Any] | None, known: Sequence[str] = ()) -> dict[str, Any]:
-    """The options of a `reset`, refusing those that the environment would ignore.
+    """Return the options of a `reset`, refusing those that the environment would ignore.
 
     Args:
         env: The environment that is being reset.

@@ -1,4 +1,4 @@
-"""Which environments there are, where their classes live and what an episode of each may cost.
+"""Which environments there are, where their parts live and what an episode of each may cost.
 
 An entry point is a string, so reading this table imports no environment (and none of their data).
 The budgets are those of He et al. 2026, App. C.
@@ -6,63 +6,95 @@ The budgets are those of He et al. 2026, App. C.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import gymnasium
 
 from verl_actfocus.envs.base import EpisodeLimits, TextEnv
 
+if TYPE_CHECKING:
+    from verl_actfocus.envs.demonstrations import Miniature
+
+#: Reads the state of an environment with an episode under way and returns the text of an action.
+Expert: TypeAlias = Callable[[TextEnv], str]
+
 
 @dataclass(frozen=True, kw_only=True)
 class EnvironmentSpec:
-    """One environment.
+    """One environment. An entry point is a string "module:name".
 
     Attributes:
         id: The gymnasium id, "Namespace/Name-v0".
-        entry_point: "module:Class"; the class is a `TextEnv`.
+        entry_point: Entry point of the class, a `TextEnv`.
         limits: Budgets of one episode.
         summary: One line for lists of environments.
+        expert: Entry point of the `Expert` that solves the environment; None without one.
+        miniature: Entry point of the `Miniature` that a tiny model is made for; None without one.
+
+    Raises:
+        ValueError: An entry point is not "module:name".
     """
 
     id: str
     entry_point: str
     limits: EpisodeLimits
     summary: str
+    expert: str | None = None
+    miniature: str | None = None
+
+    def __post_init__(self) -> None:
+        for entry_point in (self.entry_point, self.expert, self.miniature):
+            if entry_point is not None and entry_point.count(":") != 1:
+                raise ValueError(f"environment {self.id!r}: entry point {entry_point!r} is not 'module:name'")
+
+
+def _packaged(folder: str, class_name: str, miniature: bool = True, **entry: Any) -> EnvironmentSpec:
+    """Return the entry of an environment of this package, a folder with `env`, `expert` and `demonstrations`."""
+    place = f"{__package__}.{folder}"
+    return EnvironmentSpec(
+        id=f"ActFocus/{class_name.removesuffix('Env')}-v0",
+        entry_point=f"{place}.env:{class_name}",
+        expert=f"{place}.expert:expert_action",
+        miniature=f"{place}.demonstrations:MINIATURE" if miniature else None,
+        **entry,
+    )
 
 
 ENVIRONMENTS: dict[str, EnvironmentSpec] = {
-    "sokoban": EnvironmentSpec(
-        id="ActFocus/Sokoban-v0",
-        entry_point="verl_actfocus.envs.sokoban.env:SokobanEnv",
+    "sokoban": _packaged(
+        "sokoban",
+        "SokobanEnv",
         limits=EpisodeLimits(turns=5, actions_per_turn=2, actions=10, words=100),
         summary="push every box onto a target; rooms are generated solvable",
     ),
-    "frozenlake": EnvironmentSpec(
-        id="ActFocus/FrozenLake-v0",
-        entry_point="verl_actfocus.envs.frozenlake.env:FrozenLakeEnv",
+    "frozenlake": _packaged(
+        "frozenlake",
+        "FrozenLakeEnv",
         limits=EpisodeLimits(turns=5, actions_per_turn=2, actions=10, words=120),
         summary="cross slippery ice to the goal without falling into a hole",
     ),
-    "sudoku": EnvironmentSpec(
-        id="ActFocus/Sudoku-v0",
-        entry_point="verl_actfocus.envs.sudoku.env:SudokuEnv",
+    "sudoku": _packaged(
+        "sudoku",
+        "SudokuEnv",
         limits=EpisodeLimits(turns=8, actions_per_turn=None, actions=16, words=150),
         summary="fill in the empty cells of a 4x4 or 9x9 grid, one number at a time",
     ),
     # The paper does not state WebShop's response tokens; 400 is its figure for the other three.
-    "webshop": EnvironmentSpec(
-        id="ActFocus/WebShop-v0",
-        entry_point="verl_actfocus.envs.webshop:WebShopEnv",
+    "webshop": _packaged(
+        "webshop",
+        "WebShopEnv",
         limits=EpisodeLimits(turns=9, actions_per_turn=1, actions=9, words=200),
         summary="find and buy the product that a shopper describes",
     ),
     # Not in the paper; needs the extra `textworld`. A default game can be won with four commands.
-    "textworld": EnvironmentSpec(
-        id="ActFocus/TextWorld-v0",
-        entry_point="verl_actfocus.envs.textworld.env:TextWorldEnv",
+    "textworld": _packaged(
+        "textworld",
+        "TextWorldEnv",
+        miniature=False,
         limits=EpisodeLimits(turns=12, actions_per_turn=1, actions=12, words=100),
         summary="complete the quest of a generated text adventure (extra: textworld)",
     ),
@@ -70,7 +102,7 @@ ENVIRONMENTS: dict[str, EnvironmentSpec] = {
 
 
 def spec(name: str) -> EnvironmentSpec:
-    """Looks an environment up.
+    """Look an environment up.
 
     Args:
         name: A key of `ENVIRONMENTS`.
@@ -90,7 +122,7 @@ def spec(name: str) -> EnvironmentSpec:
 
 
 def make(name: str, **kwargs: Any) -> TextEnv:
-    """Constructs an environment without gymnasium's wrappers.
+    """Construct an environment without gymnasium's wrappers.
 
     Args:
         name: A key of `ENVIRONMENTS`.
@@ -108,8 +140,7 @@ def make(name: str, **kwargs: Any) -> TextEnv:
         >>> observation, info = env.reset(seed=0)
     """
     entry = spec(name)
-    module, class_name = entry.entry_point.split(":")
-    factory = getattr(import_module(module), class_name)
+    factory = _load(entry.entry_point)
     arguments = signature(factory)
     try:
         arguments.bind(**kwargs)
@@ -122,20 +153,64 @@ def make(name: str, **kwargs: Any) -> TextEnv:
     return env
 
 
+def expert(name: str) -> Expert:
+    """Return the expert of an environment: an upper bound for evaluation and a teacher for the warm start.
+
+    Raises:
+        ValueError: There is no environment of that name, or it has no expert; the message lists those with one.
+
+    Example:
+        >>> env = make("frozenlake")
+        >>> observation, info = env.reset(seed=0)
+        >>> observation, *_ = env.step(expert("frozenlake")(env))
+    """
+    found: Expert = _load(_part(name, "expert"))
+    return found
+
+
+def miniature(name: str) -> Miniature:
+    """Return the miniature of an environment: the small task that its tiny model is made for.
+
+    Raises:
+        ValueError: There is no environment of that name, or it has no miniature; the message lists those with one.
+
+    Example:
+        >>> miniature("frozenlake").options
+        {'success_rate': 1.0}
+    """
+    found: Miniature = _load(_part(name, "miniature"))
+    return found
+
+
+def having(part: Literal["expert", "miniature"]) -> list[str]:
+    """Return the names of the environments that have an expert, or a miniature."""
+    return [name for name, entry in ENVIRONMENTS.items() if vars(entry)[part] is not None]
+
+
+def _part(name: str, part: Literal["expert", "miniature"]) -> str:
+    entry_point: str | None = vars(spec(name))[part]
+    if entry_point is None:
+        raise ValueError(f"environment {name!r} has no {part}: those with one are {', '.join(having(part))}")
+    return entry_point
+
+
+def _load(entry_point: str) -> Any:
+    module, name = entry_point.split(":")
+    return getattr(import_module(module), name)
+
+
 def register_environment(name: str, entry: EnvironmentSpec) -> None:
-    """Adds an environment of the user's own to `ENVIRONMENTS` and to gymnasium.
+    """Add an environment of the user's own to `ENVIRONMENTS` and to gymnasium.
 
     Args:
         name: The short name for `make` and for the command line.
         entry: The environment's entry.
 
     Raises:
-        ValueError: The name or the gymnasium id is taken, or the entry point is not "module:Class".
+        ValueError: The name or the gymnasium id is taken.
     """
     if name in ENVIRONMENTS:
         raise ValueError(f"environment name {name!r} is taken by {ENVIRONMENTS[name].entry_point}")
-    if entry.entry_point.count(":") != 1:
-        raise ValueError(f"environment {name!r}: entry point {entry.entry_point!r} is not 'module:Class'")
     if entry.id in gymnasium.registry:
         raise ValueError(f"environment {name!r}: gymnasium already has an environment {entry.id!r}")
     ENVIRONMENTS[name] = entry

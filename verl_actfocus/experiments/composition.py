@@ -6,10 +6,8 @@ a folder was made with the same settings. This is the one place that composes co
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -73,13 +71,12 @@ def compose(*overrides: str) -> DictConfig:
         The configuration, interpolations unresolved, read-only.
 
     Raises:
-        ExperimentError: veRL is not installed in the right version, a module of ``VERL_USE_EXTERNAL_MODULES`` is not
-            found, or a group, a key or a value does not exist or cannot be parsed.
+        ExperimentError: veRL is not installed in the right version, or a group, a key or a value does not exist or
+            cannot be parsed.
     """
     folder = _verl_config_folder()
     # The plugin tells veRL's command where the groups are and what they may look up; here nothing has loaded it.
     resolvers.register()
-    _load_user_modules()
     search = "hydra.searchpath=[pkg://verl_actfocus.config]"
     try:
         with initialize_config_dir(str(folder), version_base=None):
@@ -151,15 +148,6 @@ def _verl_config_folder() -> Path:
     if spec is None or spec.origin is None:
         raise ExperimentError("the distribution verl is installed but its package cannot be found; reinstall it")
     return Path(spec.origin).parent / "trainer" / "config"
-
-
-def _load_user_modules() -> None:
-    """Load the modules in which a user registers environments and weightings, as veRL does."""
-    for module in filter(None, os.environ.get("VERL_USE_EXTERNAL_MODULES", "").split(",")):
-        try:
-            import_module(module)
-        except ModuleNotFoundError as error:
-            raise ExperimentError(f"VERL_USE_EXTERNAL_MODULES={module}: {error}; is it on PYTHONPATH?") from error
 
 
 def _require_weighting(config: DictConfig) -> None:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from verl_actfocus import models
 from verl_actfocus.config.groups import packaged_groups, profile_folder
 from verl_actfocus.experiments.weightings import SECTION, WeightingChoice
-from verl_actfocus.models.miniatures import MINIATURES
 
 #: Algorithm → advantage estimator.
 ESTIMATORS = {"grpo": "actfocus_grpo", "ppo": "actfocus_gae"}
@@ -38,7 +38,7 @@ PLATFORM_VARIABLE = "VERL_PLATFORM"
 def environments() -> list[str]:
     """Return the environments with a profile for a CPU and a tiny model of their own."""
     names = [name.removeprefix("cpu_") for name in packaged_groups("run") if name.startswith("cpu_")]
-    return [name for name in names if name in MINIATURES]
+    return [name for name in names if name in models.available()]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
-"""The tiny models that ship with the package, one folder per warm-start task.
+"""The tiny models that ship with the package, one folder per environment.
 
-Each folder holds ``model/`` (weights and configuration), ``tokenizer/`` and a model card with what was measured;
-``actfocus warmstart`` writes them. `miniatures` says what they were made for.
+Each folder holds `model/` (weights and configuration), `tokenizer/` and a model card with what was measured;
+`actfocus warmstart` writes them. What they were made for is the `MINIATURE` of the environment's folder.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ def available() -> list[str]:
 
 
 def folder(name: str) -> Path:
-    """Return the folder of a shipped model, with ``model/`` and ``tokenizer/`` inside.
+    """Return the folder of a shipped model, with `model/` and `tokenizer/` inside.
 
     Args:
-        name: Name of its warm-start task.
+        name: Name of its environment.
 
     Raises:
-        ValueError: If no model of that name is shipped; the message lists the names.
+        ValueError: No model of that name is shipped; the message lists the names.
 
     Example:
         >>> (folder("frozenlake") / "model" / "config.json").exists()

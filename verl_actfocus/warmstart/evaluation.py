@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from verl_actfocus.envs.demonstrations import Miniature
 from verl_actfocus.evaluation.checkpoints import find_model
 from verl_actfocus.evaluation.figures import stop_reasons
 from verl_actfocus.evaluation.local import LocalModel
 from verl_actfocus.evaluation.records import EpisodeRecord, EvaluationFolder
 from verl_actfocus.evaluation.runner import run
 from verl_actfocus.evaluation.settings import EvaluationSettings, Lengths
-from verl_actfocus.warmstart.tasks import FIRST_TRAINING_SEED, Task
+from verl_actfocus.warmstart.demonstrations import FIRST_TRAINING_SEED
 
 TEMPERATURES = (1.0, 0.5, 0.0)
 #: Episodes at each temperature, unless another number is asked for.
@@ -54,7 +55,7 @@ class Evaluation:
 
 
 def evaluate(
-    folder: Path, task: Task, *, episodes: int = EPISODES, temperatures: Sequence[float] = TEMPERATURES
+    folder: Path, task: Miniature, *, episodes: int = EPISODES, temperatures: Sequence[float] = TEMPERATURES
 ) -> list[Evaluation]:
     """Play the first ``episodes`` seeds of a task at each temperature.
 

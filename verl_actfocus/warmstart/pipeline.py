@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from verl_actfocus.envs.demonstrations import Miniature
 from verl_actfocus.episodes.prompts import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE
+from verl_actfocus.warmstart.demonstrations import Demonstration, demonstrate
 from verl_actfocus.warmstart.evaluation import EPISODES, Evaluation, evaluate
 from verl_actfocus.warmstart.publish import CARD, model_card, save
-from verl_actfocus.warmstart.tasks import Demonstration, Task, demonstrate
 from verl_actfocus.warmstart.tokenizer import build_tokenizer
 from verl_actfocus.warmstart.train import TrainingSettings, train
 
@@ -18,7 +19,7 @@ TOKENIZER_EPISODES = 2000  # enough to meet every sentence and every coordinate 
 
 
 def warm_start(
-    task: Task,
+    task: Miniature,
     folder: Path,
     *,
     seed: int = 0,
@@ -29,13 +30,13 @@ def warm_start(
 ) -> list[Evaluation]:
     """Train, measure and write the tiny model of a task.
 
-    A run that was interrupted carries on from ``folder/checkpoint.pt``; the file is removed at the end.
+    A run that was interrupted carries on from `folder/checkpoint.pt`; the file is removed at the end.
 
     Args:
         task: The task.
-        folder: Where ``model/``, ``tokenizer/`` and ``README.md`` go.
+        folder: Where `model/`, `tokenizer/` and `README.md` go.
         seed: Seed of demonstrations and weights.
-        iterations: Optimizer steps; ``None`` takes the task's own number.
+        iterations: Optimizer steps; `None` takes the task's own number.
         episodes_per_batch: Demonstrations per step.
         threads: CPU threads.
         evaluation_episodes: Episodes to measure on.
@@ -55,7 +56,7 @@ def warm_start(
     env = task.make_env()
     samples = [demonstrate(task, env, seed=seed, index=index) for index in range(TOKENIZER_EPISODES)]
     tokenizer = build_tokenizer([sample.messages for sample in samples], bpe_size=task.vocabulary)
-    print(f"{task.name}: tokenizer of {len(tokenizer)} entries; training", flush=True)
+    print(f"{task.environment}: tokenizer of {len(tokenizer)} entries; training", flush=True)
     checkpoint = folder / "checkpoint.pt"
     model, losses = train(task, tokenizer, settings, checkpoint=checkpoint)
     save(folder, model, tokenizer)
@@ -66,7 +67,7 @@ def warm_start(
         task,
         settings,
         evaluations,
-        command=f"actfocus warmstart {task.name} --out DIR --seed {seed} --iterations {settings.iterations} "
+        command=f"actfocus warmstart {task.environment} --out DIR --seed {seed} --iterations {settings.iterations} "
         f"--batch {episodes_per_batch}{measured_on}",
         parameters=model.num_parameters(),
         vocabulary=len(tokenizer),

@@ -1,6 +1,6 @@
 """Write a trained tiny model to a folder: weights, tokenizer, model card.
 
-The tokenizer has a folder of its own. Beside a ``qwen2`` configuration, ``AutoTokenizer`` would take it for Qwen2's
+The tokenizer has a folder of its own. Beside a `qwen2` configuration, `AutoTokenizer` would take it for Qwen2's
 own tokenizer and load something broken.
 """
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
 
+from verl_actfocus.envs.demonstrations import Miniature
 from verl_actfocus.warmstart.evaluation import Evaluation
-from verl_actfocus.warmstart.tasks import Task
 from verl_actfocus.warmstart.train import TrainingSettings
 
 MODEL_FOLDER = "model"
@@ -21,13 +21,13 @@ CARD = "README.md"
 
 
 def save(folder: Path, model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Write ``folder/model`` (float32) and ``folder/tokenizer``."""
+    """Write `folder/model` (float32) and `folder/tokenizer`."""
     model.save_pretrained(folder / MODEL_FOLDER)
     tokenizer.save_pretrained(folder / TOKENIZER_FOLDER)
 
 
 def model_card(
-    task: Task,
+    task: Miniature,
     settings: TrainingSettings,
     evaluations: Sequence[Evaluation],
     *,
@@ -53,13 +53,13 @@ def model_card(
     """
     limits = task.limits
     per_turn = "one action" if limits.actions_per_turn == 1 else f"{limits.actions_per_turn} actions"
-    options = ", ".join(f"{name}={value}" for name, value in task.env_options.items()) or "defaults"
+    options = ", ".join(f"{name}={value}" for name, value in task.options.items()) or "defaults"
     rows = "\n".join(
         f"| {one.temperature:g} | {one.success:.1%} ± {one.success_error:.1%} | {one.well_formed:.1%} "
         f"| {one.valid:.1%} | {one.turns:.2f} | {one.response_tokens:.1f} |"
         for one in evaluations
     )
-    return f"""# Tiny model: {task.name}
+    return f"""# Tiny model: {task.environment}
 
 A Qwen2-architecture model with {parameters:,} parameters and a vocabulary of {vocabulary} tokens, warm-started by
 imitating a noisy expert. It is a starting point for reinforcement learning on a CPU, not a player: its reasoning

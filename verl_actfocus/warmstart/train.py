@@ -16,9 +16,10 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
 
+from verl_actfocus.envs.demonstrations import Miniature
 from verl_actfocus.generation.encoding import TurnEncoder
+from verl_actfocus.warmstart.demonstrations import demonstrate
 from verl_actfocus.warmstart.model import build_model
-from verl_actfocus.warmstart.tasks import Task, demonstrate
 
 POOL = 8  # batches that are drawn together and sorted by length, so that little of a batch is padding
 IGNORED = -100  # label of the tokens that carry no loss
@@ -52,7 +53,7 @@ def learning_rate(settings: TrainingSettings, iteration: int) -> float:
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
-def batches(task: Task, encoder: TurnEncoder, settings: TrainingSettings, *, start: int = 0) -> Iterator[Batch]:
+def batches(task: Miniature, encoder: TurnEncoder, settings: TrainingSettings, *, start: int = 0) -> Iterator[Batch]:
     """Yield the batches of a run from iteration ``start`` on.
 
     Args:
@@ -100,7 +101,7 @@ def response_loss(model: Qwen2ForCausalLM, ids_BT: torch.Tensor, labels_BT: torc
 
 
 def train(
-    task: Task,
+    task: Miniature,
     tokenizer: PreTrainedTokenizerBase,
     settings: TrainingSettings,
     *,
@@ -159,13 +160,13 @@ def train(
     return model.eval(), losses
 
 
-def _identity(task: Task, settings: TrainingSettings) -> dict[str, object]:
-    return {"task": task.name, **asdict(settings)}
+def _identity(task: Miniature, settings: TrainingSettings) -> dict[str, object]:
+    return {"task": task.environment, **asdict(settings)}
 
 
 def _save_checkpoint(
     path: Path,
-    task: Task,
+    task: Miniature,
     settings: TrainingSettings,
     model: Qwen2ForCausalLM,
     optimizer: torch.optim.Optimizer,
@@ -180,7 +181,7 @@ def _save_checkpoint(
 
 def _load_checkpoint(
     path: Path,
-    task: Task,
+    task: Miniature,
     settings: TrainingSettings,
     model: Qwen2ForCausalLM,
     optimizer: torch.optim.Optimizer,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 from functools import cache
 
 import pytest
 
 from verl_actfocus import envs
-from verl_actfocus.envs import experts
 from verl_actfocus.envs.frozenlake.env import FrozenLakeEnv
 from verl_actfocus.envs.frozenlake.expert import expert_action as frozenlake_expert
 from verl_actfocus.envs.sokoban.env import SokobanEnv
@@ -27,7 +27,7 @@ from verl_actfocus.envs.sudoku.env import SudokuEnv
     ],
 )
 def test_the_expert_wins_every_episode_within_the_budget(name: str, arguments: dict[str, object]) -> None:
-    env, expert = envs.make(name, **arguments), experts.policy(name)
+    env, expert = envs.make(name, **arguments), envs.expert(name)
     for seed in range(60):
         env.reset(seed=seed)
         for _ in range(envs.spec(name).limits.actions):
@@ -97,7 +97,7 @@ def test_the_sokoban_expert_says_when_a_room_is_lost() -> None:
     env.step("Right")
     env.step("Right")
     with pytest.raises(ValueError, match="cannot be solved"):
-        experts.policy("sokoban")(env)
+        envs.expert("sokoban")(env)
 
 
 def test_the_sudoku_expert_recovers_from_a_legal_number_that_leads_nowhere() -> None:
@@ -107,15 +107,26 @@ def test_the_sudoku_expert_recovers_from_a_legal_number_that_leads_nowhere() -> 
     env.step("2,4,4")
     assert "no valid number" in env.render()
     for _ in range(20):
-        over, info = env.step(experts.policy("sudoku")(env))[2::2]
+        over, info = env.step(envs.expert("sudoku")(env))[2::2]
         if over:
             break
     assert info["success"]
 
 
-def test_an_expert_refuses_another_environment_and_an_unknown_name_lists_the_known() -> None:
+def test_an_expert_refuses_another_environment() -> None:
     for name, other in (("sokoban", "sudoku"), ("frozenlake", "sokoban"), ("sudoku", "frozenlake")):
         with pytest.raises(TypeError, match="expert needs"):
-            experts.policy(name)(envs.make(other))
-    with pytest.raises(ValueError, match=r"'chess'.*sokoban, frozenlake, sudoku, webshop"):
-        experts.policy("chess")
+            envs.expert(name)(envs.make(other))
+
+
+def test_an_environment_without_an_expert_is_refused_with_the_names_of_those_with_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lonely = dataclasses.replace(envs.spec("sokoban"), expert=None)
+    monkeypatch.setitem(envs.ENVIRONMENTS, "lonely", lonely)
+    with pytest.raises(
+        ValueError, match="'lonely' has no expert: those with one are sokoban, frozenlake, sudoku, webs"
+    ):
+        envs.expert("lonely")
+    with pytest.raises(ValueError, match="unknown environment 'chess'"):
+        envs.expert("chess")

@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import gymnasium
 import numpy as np
@@ -264,7 +265,14 @@ def test_registering_a_taken_name_a_taken_id_or_a_malformed_entry_point_is_refus
         envs.register_environment("sokoban", sokoban)
     with pytest.raises(ValueError, match="ActFocus/Sokoban-v0"):
         envs.register_environment("sokoban2", sokoban)
-    malformed = envs.EnvironmentSpec(id="X/Y-v0", entry_point="module.Class", limits=sokoban.limits, summary="")
-    with pytest.raises(ValueError, match=r"module\.Class"):
-        envs.register_environment("mine", malformed)
-    assert set(envs.ENVIRONMENTS) & {"sokoban2", "mine"} == set()
+    assert "sokoban2" not in envs.ENVIRONMENTS
+    for part in ("entry_point", "expert", "miniature"):
+        with pytest.raises(ValueError, match=r"'module\.Class' is not 'module:name'"):
+            replace(sokoban, **{part: "module.Class"})
+
+
+@pytest.mark.parametrize("first", ["", "import verl_actfocus.envs; "])
+def test_gymnasium_makes_an_environment_by_its_module_and_id_without_a_warning(first: str) -> None:
+    code = f"{first}import gymnasium; print(gymnasium.make('verl_actfocus.envs:ActFocus/Sokoban-v0').reset(seed=0)[0])"
+    run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert run.stdout.startswith("######") and run.stderr == ""

@@ -10,7 +10,6 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from verl_actfocus import envs, models
 from verl_actfocus.cli import play
 from verl_actfocus.cli._players import ActionPolicy, Human, LocalModel, Response
-from verl_actfocus.envs import experts
 from verl_actfocus.episodes import Episode, Message, StopReason
 from verl_actfocus.generation.encoding import TurnEncoder
 from verl_actfocus.warmstart.tokenizer import build_tokenizer
@@ -110,7 +109,7 @@ def test_planning_ahead_neither_changes_the_environment_nor_foresees_its_chance(
 
         def watched(env: envs.TextEnv, positions: list[int] = positions) -> str:
             positions.append(vars(env)["position"])
-            return experts.policy("frozenlake")(env)
+            return envs.expert("frozenlake")(env)
 
         response = ActionPolicy(watched, seed).respond(episode, messages)
         assert (env.np_random.bit_generator.state, env.render()) == (state, before)
@@ -129,12 +128,12 @@ def test_random_play_is_repeatable(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == once
 
 
-def test_options_budgets_and_miniature_tasks_reach_the_episode(capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_budgets_and_the_miniatures_reach_the_episode(capsys: pytest.CaptureFixture[str]) -> None:
     play.run(arguments("sokoban", "--policy", "random", "--option", "size=(7,8)", "--turns", "1"))
     printed = capsys.readouterr().out
     assert "\n########\n" in printed
     assert "turn_limit" in printed
-    play.run(arguments("frozenlake", "--policy", "random", "--task", "frozenlake"))
+    play.run(arguments("frozenlake", "--policy", "random", "--miniature"))
     assert "not slippery" in capsys.readouterr().out
 
 
@@ -143,8 +142,8 @@ def test_what_does_not_exist_is_refused_by_name() -> None:
         play.run(arguments("chess"))
     with pytest.raises(ValueError, match=r"'oracle'.*human, expert, random or model:DIR"):
         play.run(arguments("sokoban", "--policy", "oracle"))
-    with pytest.raises(ValueError, match="miniature of frozenlake, not of sokoban"):
-        play.run(arguments("sokoban", "--task", "frozenlake"))
+    with pytest.raises(ValueError, match="'textworld' has no miniature"):
+        play.run(arguments("textworld", "--miniature"))
     with pytest.raises(SystemExit):
         arguments("sokoban", "--option", "size")
     with pytest.raises(SystemExit):
@@ -219,7 +218,7 @@ def test_an_episode_that_outgrows_the_models_context_ends_with_that_reason(model
 
 def test_a_model_that_ships_with_the_package_plays_its_miniature(capsys: pytest.CaptureFixture[str]) -> None:
     policy = f"model:{models.folder('frozenlake')}"
-    assert play.run(arguments("frozenlake", "--task", "frozenlake", "--policy", policy, "--temperature", "0")) == 0
+    assert play.run(arguments("frozenlake", "--miniature", "--policy", policy, "--temperature", "0")) == 0
     printed = capsys.readouterr().out
     assert "invalid" not in printed
     assert "== executed: " in printed

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tools.webshop import generate_catalogue
-from verl_actfocus.envs.webshop import WebShopEnv
 from verl_actfocus.envs.webshop.catalogue import EMBEDDED_INSTRUCTIONS, EMBEDDED_ITEMS, load_catalogue
+from verl_actfocus.envs.webshop.env import WebShopEnv
 from verl_actfocus.envs.webshop.goals import open_shop
 
 ITEM: dict[str, Any] = {

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verl_actfocus import envs
-from verl_actfocus.envs.webshop import WebShopEnv
+from verl_actfocus.envs.webshop.env import WebShopEnv
 from verl_actfocus.envs.webshop.goals import split_goals
 
 from .webshop_play import at, first_hit
@@ -45,7 +45,7 @@ def random_play() -> str:
 
 IN_ANOTHER_PROCESS = """
 import json, random, threading
-from verl_actfocus.envs.webshop import WebShopEnv
+from verl_actfocus.envs.webshop.env import WebShopEnv
 {source}
 print(random_play())
 print(threading.active_count())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from verl_actfocus import envs
-from verl_actfocus.envs.webshop import WebShopEnv
+from verl_actfocus.envs.webshop.env import WebShopEnv
 from verl_actfocus.envs.webshop.expert import expert_action
 from verl_actfocus.envs.webshop.goals import Goal
 from verl_actfocus.envs.webshop.pages import Page, View, clicks, render

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from verl_actfocus.envs.webshop import WebShopEnv
+from verl_actfocus.envs.webshop.env import WebShopEnv
 from verl_actfocus.envs.webshop.pages import View, clicks, option_labels, render, shorten
 from verl_actfocus.envs.webshop.text import keywords
 

@@ -10,7 +10,7 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from verl_actfocus.envs.webshop import WebShopEnv
+from verl_actfocus.envs.webshop.env import WebShopEnv
 from verl_actfocus.envs.webshop.search import SearchIndex
 from verl_actfocus.envs.webshop.text import search_terms
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from verl_actfocus.envs.webshop import WebShopEnv
+from verl_actfocus.envs.webshop.env import WebShopEnv
 from verl_actfocus.envs.webshop.expert import expert_action
 from verl_actfocus.envs.webshop.goals import Shop, open_shop, resolve_prices
 from verl_actfocus.envs.webshop.reward import purchase_reward

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from verl_actfocus.envs.webshop import WebShopEnv
+from verl_actfocus.envs.webshop.env import WebShopEnv
 
 
 def at(*actions: str, seed: int = 0) -> WebShopEnv:

@@ -7,11 +7,11 @@ from transformers import AutoTokenizer
 
 from verl_actfocus import models
 from verl_actfocus.config.groups import packaged_groups
-from verl_actfocus.envs import ENVIRONMENTS, EpisodeLimits, make
+from verl_actfocus.envs import ENVIRONMENTS, EpisodeLimits, having, make, miniature
 from verl_actfocus.experiments.run import environments
 from verl_actfocus.generation.encoding import TurnEncoder
 from verl_actfocus.integration.dataset import EnvironmentDataset, EnvironmentSettings
-from verl_actfocus.warmstart.tasks import TASKS, demonstrate
+from verl_actfocus.warmstart.demonstrations import demonstrate
 
 from . import gradients
 
@@ -63,11 +63,11 @@ def test_webshop_and_textworld_are_evaluated_on_tasks_that_training_never_draws(
     assert not games[0] & games[1]
 
 
-@pytest.mark.parametrize("name", sorted(TASKS))
+@pytest.mark.parametrize("name", having("miniature"))
 def test_a_miniature_is_the_task_that_its_model_was_made_for_and_has_room_for_the_longest_episodes(name: str) -> None:
     config = gradients.compose([*BASE, f"+actfocus/run=cpu_{name}", "+actfocus/device=cpu"])
-    settings, task = EnvironmentSettings.from_config(config.data), TASKS[name]
-    assert (settings.name, settings.kwargs) == (task.environment, dict(task.env_options))
+    settings, task = EnvironmentSettings.from_config(config.data), miniature(name)
+    assert (settings.name, settings.kwargs) == (task.environment, dict(task.options))
     assert settings.val_kwargs == dict(task.evaluation_options)
     assert settings.episode_limits() == task.limits
     assert config.actor_rollout_ref.model.path == str(models.folder(name) / "model")

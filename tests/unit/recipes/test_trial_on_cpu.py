@@ -132,7 +132,7 @@ def test_the_users_own_arguments_take_the_place_of_the_tiny_models_task(compose_
 
 
 def test_the_model_is_the_first_one_that_ships():
-    assert resolvers.packaged_model("sokoban", "frozenlake") == str(models.folder("sokoban"))
-    assert resolvers.packaged_model("chess", "frozenlake") == str(models.folder("frozenlake"))
+    assert resolvers.model("sokoban", "frozenlake") == str(models.folder("sokoban"))
+    assert resolvers.model("chess", "frozenlake") == str(models.folder("frozenlake"))
     with pytest.raises(ValueError, match=r"no model 'chess' is shipped, only frozenlake"):
-        resolvers.packaged_model("chess")
+        resolvers.model("chess")

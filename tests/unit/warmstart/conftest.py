@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from verl_actfocus.warmstart.tasks import TASKS, Demonstration, Task, demonstrate
+from verl_actfocus import envs
+from verl_actfocus.envs.demonstrations import Miniature
+from verl_actfocus.warmstart.demonstrations import Demonstration, demonstrate
 from verl_actfocus.warmstart.tokenizer import build_tokenizer
 
 
-@pytest.fixture(scope="session", params=sorted(TASKS))
-def task(request: pytest.FixtureRequest) -> Task:
-    return TASKS[request.param]
+@pytest.fixture(scope="session", params=sorted(envs.having("miniature")))
+def task(request: pytest.FixtureRequest) -> Miniature:
+    return envs.miniature(request.param)
 
 
 @pytest.fixture(scope="session")
-def demonstrations(task: Task) -> list[Demonstration]:
+def demonstrations(task: Miniature) -> list[Demonstration]:
     env = task.make_env()
     return [demonstrate(task, env, seed=0, index=index) for index in range(300)]
 
 
 @pytest.fixture(scope="session")
-def tokenizer(task: Task, demonstrations: list[Demonstration]) -> PreTrainedTokenizerFast:
+def tokenizer(task: Miniature, demonstrations: list[Demonstration]) -> PreTrainedTokenizerFast:
     return build_tokenizer([one.messages for one in demonstrations], bpe_size=task.vocabulary)
 
 
 @pytest.fixture(scope="session")
 def small_tokenizer() -> PreTrainedTokenizerFast:
     """A tokenizer for FrozenLake alone, for tests that need one task only."""
-    task = TASKS["frozenlake"]
+    task = envs.miniature("frozenlake")
     env = task.make_env()
     return build_tokenizer([demonstrate(task, env, seed=0, index=index).messages for index in range(200)])
 
@@ -40,8 +40,3 @@ def small_tokenizer() -> PreTrainedTokenizerFast:
 def one_thread() -> None:
     """Tiny models gain nothing from more threads, and lose much where cores are shared."""
     torch.set_num_threads(1)
-
-
-def stated_way(reasoning: str) -> list[str]:
-    """The directions that a reasoning names, in its order."""
-    return re.findall(r"\b(Up|Down|Left|Right)\b", reasoning)

@@ -13,9 +13,8 @@ from verl_actfocus.episodes import Episode
 from verl_actfocus.warmstart.evaluation import Evaluation, evaluate
 from verl_actfocus.warmstart.model import build_model
 from verl_actfocus.warmstart.publish import save
-from verl_actfocus.warmstart.tasks import TASKS
 
-FROZENLAKE = TASKS["frozenlake"]
+FROZENLAKE = envs.miniature("frozenlake")
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from verl_actfocus import envs
 from verl_actfocus.cli import warmstart
+from verl_actfocus.envs.demonstrations import Miniature
 from verl_actfocus.warmstart.evaluation import Evaluation, evaluate
-from verl_actfocus.warmstart.tasks import TASKS, Task
 from verl_actfocus.warmstart.train import TrainingSettings, train
 
 
@@ -30,7 +31,7 @@ def test_a_run_writes_a_model_a_tokenizer_and_a_card_with_what_it_measured(
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "tokenizer")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     expected, losses = train(
-        TASKS["frozenlake"], tokenizer, TrainingSettings(iterations=1, episodes_per_batch=2, seed=4)
+        envs.miniature("frozenlake"), tokenizer, TrainingSettings(iterations=1, episodes_per_batch=2, seed=4)
     )
     for name, weight in expected.state_dict().items():
         assert torch.equal(model.state_dict()[name], weight), name
@@ -48,7 +49,7 @@ def test_a_card_measured_on_the_usual_episodes_does_not_name_their_number(
 ) -> None:
     usual = evaluate
 
-    def on_two(folder: Path, task: Task, *, episodes: int) -> list[Evaluation]:
+    def on_two(folder: Path, task: Miniature, *, episodes: int) -> list[Evaluation]:
         assert episodes == 256 == arguments("frozenlake", "--out", "nowhere").episodes
         return usual(folder, task, episodes=2)
 

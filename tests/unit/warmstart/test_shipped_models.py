@@ -10,22 +10,22 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from verl_actfocus import models
+from verl_actfocus import envs, models
 from verl_actfocus.generation.encoding import TurnEncoder
+from verl_actfocus.warmstart.demonstrations import demonstrate
 from verl_actfocus.warmstart.evaluation import evaluate
-from verl_actfocus.warmstart.tasks import TASKS, demonstrate
 from verl_actfocus.warmstart.train import IGNORED, POOL, TrainingSettings, batches, response_loss
 
 MEGABYTE = 2**20
 
 
-@pytest.fixture(scope="module", params=sorted(TASKS))
+@pytest.fixture(scope="module", params=sorted(envs.having("miniature")))
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_every_task_has_its_model() -> None:
-    assert models.available() == sorted(TASKS)
+def test_every_miniature_has_its_model() -> None:
+    assert models.available() == sorted(envs.having("miniature"))
 
 
 def test_an_unknown_model_is_refused_with_the_names_there_are() -> None:
@@ -59,7 +59,7 @@ def test_a_shipped_tokenizer_fits_its_model_and_is_lossless(name: str) -> None:
 
 def test_a_shipped_tokenizer_still_fits_the_prompts_of_its_task(name: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(models.folder(name) / "tokenizer")
-    task = TASKS[name]
+    task = envs.miniature(name)
     encoder = TurnEncoder(tokenizer)
     env = task.make_env()
     for index in range(20):
@@ -73,7 +73,7 @@ def test_a_shipped_model_predicts_demonstrations_it_never_saw_as_well_as_its_car
     model = AutoModelForCausalLM.from_pretrained(folder / "model").eval()
     # A whole pool: each of its batches holds episodes of about one length, whose losses differ.
     settings = TrainingSettings(iterations=POOL, episodes_per_batch=16, seed=12345)
-    pool = list(batches(TASKS[name], TurnEncoder(tokenizer), settings))
+    pool = list(batches(envs.miniature(name), TurnEncoder(tokenizer), settings))
     with torch.no_grad():
         loss = sum(response_loss(model, ids_BT, labels_BT).item() for ids_BT, labels_BT in pool) / POOL
     written = re.search(r"iterations: ([\d.]+) nats", _card(folder))
@@ -84,7 +84,7 @@ def test_a_shipped_model_predicts_demonstrations_it_never_saw_as_well_as_its_car
 
 def test_a_shipped_model_answers_in_the_format_and_succeeds_as_its_card_says(name: str) -> None:
     folder = models.folder(name)
-    (measured,) = evaluate(folder, TASKS[name], episodes=48, temperatures=[1.0])
+    (measured,) = evaluate(folder, envs.miniature(name), episodes=48, temperatures=[1.0])
     written = re.search(r"\| 1 \| ([\d.]+)% ± [\d.]+% \| [\d.]+% \| ([\d.]+)% ", _card(folder))
     assert written is not None
     success, valid = (float(share) / 100 for share in written.groups())

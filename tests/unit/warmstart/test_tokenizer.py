@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
+from verl_actfocus.envs.demonstrations import Miniature
 from verl_actfocus.generation.encoding import TurnEncoder
-from verl_actfocus.warmstart.tasks import Demonstration, Task
+from verl_actfocus.warmstart.demonstrations import Demonstration
 from verl_actfocus.warmstart.tokenizer import TAGS, build_tokenizer, fixed_phrases
 
 
@@ -69,7 +70,7 @@ def test_coordinates_and_directions_are_one_token_in_reasoning_and_answer_alike(
 
 @pytest.mark.parametrize("task", ["sudoku"], indirect=True)
 def test_a_place_of_a_sudoku_is_one_token_in_hints_reasoning_and_answer(
-    task: Task, tokenizer: PreTrainedTokenizerFast
+    task: Miniature, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     ids = set()
     for place in (f"row {row} col {column}" for row in range(1, 5) for column in range(1, 5)):
@@ -83,7 +84,7 @@ def test_a_place_of_a_sudoku_is_one_token_in_hints_reasoning_and_answer(
 
 @pytest.mark.parametrize("task", ["frozenlake", "sokoban", "sudoku"], indirect=True)
 def test_prompts_and_responses_are_short(
-    task: Task, tokenizer: PreTrainedTokenizerFast, demonstrations: list[Demonstration]
+    task: Miniature, tokenizer: PreTrainedTokenizerFast, demonstrations: list[Demonstration]
 ) -> None:
     encoder = TurnEncoder(tokenizer)
     rows = re.findall(r"(?m)^[^a-z:\n]+$", demonstrations[0].messages[1]["content"])
@@ -99,7 +100,7 @@ def test_prompts_and_responses_are_short(
 
 @pytest.mark.parametrize("task", ["webshop"], indirect=True)
 def test_a_shopping_episode_is_short_although_every_page_repeats_the_instruction(
-    task: Task, tokenizer: PreTrainedTokenizerFast, demonstrations: list[Demonstration]
+    task: Miniature, tokenizer: PreTrainedTokenizerFast, demonstrations: list[Demonstration]
 ) -> None:
     encoder = TurnEncoder(tokenizer)
     lengths = [len(encoder.conversation(one.messages)[0]) for one in demonstrations]
@@ -142,7 +143,7 @@ def test_fixed_phrases_are_the_rules_and_the_unchanging_parts_of_the_user_messag
 
 
 def test_building_twice_gives_the_same_tokenizer(
-    task: Task, tokenizer: PreTrainedTokenizerFast, demonstrations: list[Demonstration]
+    task: Miniature, tokenizer: PreTrainedTokenizerFast, demonstrations: list[Demonstration]
 ) -> None:
     again = build_tokenizer([one.messages for one in demonstrations], bpe_size=task.vocabulary)
     assert again.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()

@@ -12,10 +12,12 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from verl_actfocus import envs
+from verl_actfocus.envs.demonstrations import Miniature
 from verl_actfocus.generation.encoding import TurnEncoder
 from verl_actfocus.warmstart import train as train_module
+from verl_actfocus.warmstart.demonstrations import Demonstration, demonstrate
 from verl_actfocus.warmstart.model import build_model
-from verl_actfocus.warmstart.tasks import TASKS, Demonstration, Task, demonstrate
 from verl_actfocus.warmstart.train import (
     IGNORED,
     Batch,
@@ -26,7 +28,7 @@ from verl_actfocus.warmstart.train import (
     train,
 )
 
-FROZENLAKE = TASKS["frozenlake"]
+FROZENLAKE = envs.miniature("frozenlake")
 
 
 def test_twenty_iterations_lower_the_loss(small_tokenizer: PreTrainedTokenizerFast) -> None:
@@ -105,7 +107,7 @@ def test_every_episode_of_a_pool_is_used_once(small_tokenizer: PreTrainedTokeniz
 
 
 def test_the_labels_are_the_responses_and_their_ends_of_turn_and_nothing_else(
-    task: Task, tokenizer: PreTrainedTokenizerFast, demonstrations: list[Demonstration]
+    task: Miniature, tokenizer: PreTrainedTokenizerFast, demonstrations: list[Demonstration]
 ) -> None:
     settings = TrainingSettings(iterations=1, episodes_per_batch=3)
     ids_BT, labels_BT = next(batches(task, TurnEncoder(tokenizer), settings))

@@ -1,1 +1,1 @@
-"""FrozenLake: `env` plays, `expert` solves."""
+"""FrozenLake: `env` plays, `expert` solves, `demonstrations` is what its model imitates."""

@@ -137,7 +137,7 @@ class FrozenLakeEnv(TextEnv):
         return draw_tiles(self._rows(), PALETTE)
 
     def _slide(self, move: int) -> tuple[float, bool]:
-        """Draws the outcome of a move; returns the reward and whether the episode terminated."""
+        """Draw the outcome of a move; return the reward and whether the episode terminated."""
         outcomes = self.transitions[self.position][move]
         draw = self.np_random.random()
         chosen = 0
@@ -148,7 +148,7 @@ class FrozenLakeEnv(TextEnv):
         return float(reward), terminated
 
     def _draw_map(self) -> None:
-        """Draws start, goal and tiles until a path joins the two."""
+        """Draw start, goal and tiles until a path joins the two."""
         cells = self.size**2
         while True:
             start, goal = (int(cell) for cell in self.np_random.choice(cells, size=2, replace=False))
@@ -195,12 +195,12 @@ class FrozenLakeEnv(TextEnv):
 
 @lru_cache(maxsize=10_000)
 def _shared_moves(outcomes: tuple[tuple[Outcome, ...], ...]) -> dict[int, list[Outcome]]:
-    """One object for the equal cells of all maps: the tables of many environments do not fit a processor's cache."""
+    """Share one object between the equal cells of all maps: the tables of many environments do not fit a cache."""
     return {move: list(one) for move, one in enumerate(outcomes)}
 
 
 def _is_reachable(board: list[str], start: Cell, goal: Cell) -> bool:
-    """Whether moves between tiles that are no holes lead from start to goal."""
+    """Return whether moves between tiles that are no holes lead from start to goal."""
     frontier, seen = [start], {start}
     while frontier:
         row, column = frontier.pop()

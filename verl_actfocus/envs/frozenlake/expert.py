@@ -19,7 +19,7 @@ Transitions = dict[int, dict[int, list[tuple[float, int, float, bool]]]]
 
 
 def expert_action(env: TextEnv) -> str:
-    """The action with the best chance of reaching the goal within the episode's budget.
+    """Return the action with the best chance of reaching the goal within the episode's budget.
 
     Args:
         env: A `FrozenLakeEnv` with an episode under way. Past the budget of the registry's entry, every
@@ -40,7 +40,7 @@ def expert_action(env: TextEnv) -> str:
 
 
 def action_value(outcomes: list[tuple[float, int, float, bool]], values: list[float]) -> float:
-    """Expected discounted return of an action with these outcomes, entries of gymnasium's table."""
+    """Return the expected discounted return of an action with these outcomes, entries of gymnasium's table."""
     return sum(
         probability * (reward + (0.0 if terminated else DISCOUNT * values[state]))
         for probability, state, reward, terminated in outcomes
@@ -48,7 +48,7 @@ def action_value(outcomes: list[tuple[float, int, float, bool]], values: list[fl
 
 
 def state_values(transitions: Transitions, horizon: int) -> list[float]:
-    """Optimal value of every state with a given number of actions left.
+    """Return the optimal value of every state with a given number of actions left.
 
     Args:
         transitions: gymnasium's table: state, action, (probability, next state, reward, terminated).

@@ -1,1 +1,1 @@
-"""Sokoban: `env` plays, `rooms` generates, `expert` solves."""
+"""Sokoban: `env` plays, `rooms` generates, `expert` solves, `demonstrations` is what its model imitates."""

@@ -147,7 +147,7 @@ class SokobanEnv(TextEnv):
 
 
 def parse_room(rows: Sequence[str]) -> Room:
-    """Reads a room from its drawing.
+    """Read a room from its drawing.
 
     Args:
         rows: The room in the symbols of the observation, outer walls included.

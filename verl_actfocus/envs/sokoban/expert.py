@@ -11,7 +11,7 @@ from verl_actfocus.envs.sokoban.rooms import WALL, Room, offsets
 
 
 def expert_action(env: TextEnv) -> str:
-    """The first action of a shortest solution from the present state.
+    """Return the first action of a shortest solution from the present state.
 
     Args:
         env: A `SokobanEnv` with an episode under way.
@@ -33,7 +33,7 @@ def expert_action(env: TextEnv) -> str:
 
 @lru_cache(maxsize=4096)
 def solve(room: Room) -> tuple[int, ...] | None:
-    """A shortest solution of a room.
+    """Return a shortest solution of a room.
 
     Args:
         room: Any state of a room.
@@ -44,7 +44,7 @@ def solve(room: Room) -> tuple[int, ...] | None:
     pushes_to_target = _pushes_to_target(room)
 
     def bound(boxes: frozenset[int]) -> int | None:
-        """Pushes that are certainly still needed; None if a box can never reach a target."""
+        """Return the pushes that are certainly still needed; None if a box can never reach a target."""
         distances = [pushes_to_target.get(box) for box in boxes]
         return None if None in distances else sum(d for d in distances if d is not None)
 
@@ -76,7 +76,7 @@ def solve(room: Room) -> tuple[int, ...] | None:
 
 
 def _pushes_to_target(room: Room) -> dict[int, int]:
-    """For each cell from which a lone box can be pushed to a target: how many pushes that takes."""
+    """Return, for each cell from which a lone box can be pushed to a target, how many pushes that takes."""
     distance = dict.fromkeys(room.targets, 0)
     frontier = list(room.targets)
     for cell in frontier:
@@ -90,7 +90,7 @@ def _pushes_to_target(room: Room) -> dict[int, int]:
 
 
 def _trace(reached: dict[tuple[frozenset[int], int], tuple[int, Room | None, int]], last: Room) -> tuple[int, ...]:
-    """The moves that led to `last`."""
+    """Return the moves that led to `last`."""
     moves: list[int] = []
     _, before, move = reached[last.boxes, last.player]
     while before is not None:

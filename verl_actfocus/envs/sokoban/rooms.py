@@ -49,7 +49,7 @@ class Room:
         return self.boxes == self.targets
 
     def after(self, move: int) -> Room:
-        """The room after a move of the player; the same object if the move has no effect.
+        """Return the room after a move of the player; the same object if the move has no effect.
 
         Args:
             move: 0 up, 1 down, 2 left, 3 right.
@@ -66,12 +66,12 @@ class Room:
 
 
 def offsets(columns: int) -> tuple[int, int, int, int]:
-    """What up, down, left and right add to the number of a cell."""
+    """Return what up, down, left and right add to the number of a cell."""
     return (-columns, columns, -1, 1)
 
 
 def generate_room(rng: np.random.Generator, size: tuple[int, int], boxes: int, depth: int) -> Room:
-    """Generates a random room that is solvable and not solved.
+    """Generate a random room that is solvable and not solved.
 
     Args:
         rng: The environment's generator.
@@ -103,7 +103,7 @@ def generate_room(rng: np.random.Generator, size: tuple[int, int], boxes: int, d
 
 
 def _carve(rng: np.random.Generator, size: tuple[int, int]) -> list[int]:
-    """Cuts a connected floor out of solid wall: a random walk with a brush two cells wide."""
+    """Cut a connected floor out of solid wall: a random walk with a brush two cells wide."""
     rows, columns = size
     steps = int(CARVED_PER_SIDE * (rows + columns))
     row, column = int(rng.integers(1, rows - 1)), int(rng.integers(1, columns - 1))
@@ -125,7 +125,7 @@ def _carve(rng: np.random.Generator, size: tuple[int, int]) -> list[int]:
 
 
 def _play_backwards(rng: np.random.Generator, room: Room, floor: set[int], depth: int) -> Room | None:
-    """Explores backwards from a solved room and picks one of the states with the boxes farthest away.
+    """Explore backwards from a solved room and pick one of the states with the boxes farthest away.
 
     Distance is the sum over the boxes of the Manhattan distance to the target where each started. The
     exploration is breadth-first, up to `depth` moves and `MAX_STATES` states.
@@ -162,7 +162,7 @@ def _play_backwards(rng: np.random.Generator, room: Room, floor: set[int], depth
 
 
 def _predecessors(state: State, columns: int, floor: set[int]) -> list[State]:
-    """The states from which one move of the player leads to `state`."""
+    """Return the states from which one move of the player leads to `state`."""
     boxes, player = state
     found = []
     for offset in offsets(columns):

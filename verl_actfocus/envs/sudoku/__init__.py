@@ -1,1 +1,1 @@
-"""Sudoku: `env` plays, `grid` holds the rules of a grid, `expert` solves."""
+"""Sudoku: `env` plays, `grid` has the rules, `expert` solves, `demonstrations` is what its model imitates."""

@@ -149,7 +149,7 @@ class SudokuEnv(TextEnv):
         return self._observation() if self.render_mode == "ansi" else self._image()
 
     def _observation(self) -> str:
-        """The grid, the last action's outcome, the player's entries, the progress and what fits where."""
+        """Return the grid, the last action's outcome, the player's entries, the progress and what fits where."""
         lines = self._grid_lines()
         if self._feedback:
             lines.append(self._feedback)
@@ -173,7 +173,7 @@ class SudokuEnv(TextEnv):
         return draw_digits(digits, ground, np.where(is_given, _GIVEN, _PLACED).astype(np.uint8), isqrt(self.size))
 
     def _read(self, action: str) -> tuple[int, int] | _Refusal:
-        """The cell and the number that an action writes, or what is wrong with it."""
+        """Return the cell and the number that an action writes, or what is wrong with it."""
         text = action.strip()
         match = _SENTENCE.fullmatch(text) or _TRIPLE.fullmatch(text)
         if match is None:
@@ -193,7 +193,7 @@ class SudokuEnv(TextEnv):
         return cell, number
 
     def _worth(self, cell: int, number: int) -> float:
-        """What a number in a cell has earned: 0 for an empty cell."""
+        """Return what a number in a cell has earned: 0 for an empty cell."""
         if number == 0:
             return 0.0
         return CORRECT_REWARD if number == self.solution[cell] else LEGAL_REWARD
@@ -220,7 +220,7 @@ class SudokuEnv(TextEnv):
 
 
 def parse_puzzle(rows: Sequence[str], size: int) -> tuple[Grid, Grid]:
-    """Reads a puzzle from its drawing.
+    """Read a puzzle from its drawing.
 
     Args:
         rows: `size` strings of `size` characters: digits, and "." for an empty cell.

@@ -8,7 +8,7 @@ from verl_actfocus.envs.sudoku.grid import conflicts, solutions
 
 
 def expert_action(env: TextEnv) -> str:
-    """Fills the first empty cell of a solution; in a dead end, first puts the player's own entries right.
+    """Fill the first empty cell of a solution; in a dead end, first put the player's own entries right.
 
     The reference solution is preferred, since its numbers pay most. If the player's entries contradict it but
     can be completed otherwise, the completion is played, which takes the fewest actions.

@@ -17,7 +17,7 @@ UNIQUE_ATTEMPTS = 100
 
 @lru_cache(maxsize=4)
 def peers(size: int) -> tuple[frozenset[int], ...]:
-    """For every cell the other cells of its row, column and box.
+    """Return, for every cell, the other cells of its row, column and box.
 
     Args:
         size: Rows and columns of the grid.
@@ -38,18 +38,18 @@ def peers(size: int) -> tuple[frozenset[int], ...]:
 
 
 def conflicts(grid: Grid, size: int, cell: int, number: int) -> list[int]:
-    """The cells that keep `number` from being written into `cell`, in reading order."""
+    """Return the cells that keep `number` from being written into `cell`, in reading order."""
     return sorted(peer for peer in peers(size)[cell] if grid[peer] == number)
 
 
 def legal_numbers(grid: Grid, size: int, cell: int) -> list[int]:
-    """The numbers that no peer of `cell` has, whatever `cell` itself holds, in increasing order."""
+    """Return the numbers that no peer of `cell` has, whatever `cell` itself holds, in increasing order."""
     taken = {grid[peer] for peer in peers(size)[cell]}
     return [number for number in range(1, size + 1) if number not in taken]
 
 
 def solutions(grid: Grid, size: int, limit: int, rng: np.random.Generator | None = None) -> list[Grid]:
-    """Solutions of a puzzle, by backtracking on the cell with the fewest legal numbers.
+    """Return solutions of a puzzle, by backtracking on the cell with the fewest legal numbers.
 
     Args:
         grid: The puzzle; its numbers must not conflict.
@@ -84,7 +84,7 @@ def solutions(grid: Grid, size: int, limit: int, rng: np.random.Generator | None
 
 
 def generate_puzzle(rng: np.random.Generator, size: int, empty: int, unique: bool) -> tuple[Grid, Grid]:
-    """Draws a complete grid and empties cells of it.
+    """Draw a complete grid and empty cells of it.
 
     Args:
         rng: The environment's generator.
@@ -111,7 +111,7 @@ def generate_puzzle(rng: np.random.Generator, size: int, empty: int, unique: boo
 
 
 def _remove(rng: np.random.Generator, solution: Grid, size: int, empty: int, unique: bool) -> Grid | None:
-    """Empties random cells; if the solution must stay unique, passes over those that would not let it."""
+    """Empty random cells; if the solution must stay unique, pass over those that would not let it."""
     puzzle = list(solution)
     removed = 0
     for cell in rng.permutation(size**2).tolist():

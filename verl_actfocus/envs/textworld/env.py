@@ -96,15 +96,15 @@ class TextWorldEnv(TextEnv):
         return RULES
 
     def legal_actions(self) -> list[str]:
-        """The commands that the game accepts now, in alphabetical order; empty before the first reset."""
+        """Return the commands that the game accepts now, in alphabetical order; empty before the first reset."""
         return [] if self._state is None or not self._running else list(self._state.admissible_commands)
 
     def winning_commands(self) -> list[str]:
-        """Commands that complete the quest from here, as TextWorld's planner finds them."""
+        """Return commands that complete the quest from here, as TextWorld's planner finds them."""
         return [] if self._state is None else list(self._state.policy_commands)
 
     def render(self) -> str:
-        """The task, the game's last answer, the available commands."""
+        """Return the task, the game's last answer, the available commands."""
         if self._state is None:
             return "No game is under way."
         lines = [f"Task: {_paragraphs(self._state.objective)}", self._answer]
@@ -113,7 +113,7 @@ class TextWorldEnv(TextEnv):
         return "\n".join(lines)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
-        """Starts a game that is drawn from the `games` there are.
+        """Start a game that is drawn from the `games` there are.
 
         Args:
             seed: Seeds the draw.
@@ -147,7 +147,7 @@ class TextWorldEnv(TextEnv):
         return self.render(), {"game": game_seed}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Gives the game a command.
+        """Give the game a command.
 
         Args:
             action: One of the available commands.
@@ -175,13 +175,13 @@ class TextWorldEnv(TextEnv):
         return self.render(), float(self._state.score - before.score), bool(done), False, info
 
     def close(self) -> None:
-        """Ends the game's interpreter."""
+        """End the game's interpreter."""
         if self._game is not None:
             self._game.close()
             self._game = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TextWorldEnv:
-        """A copy with an interpreter of its own, which only TextWorld knows how to duplicate."""
+        """Return a copy with an interpreter of its own, which only TextWorld knows how to duplicate."""
         twin = copy.copy(self)
         twin.np_random = copy.deepcopy(self.np_random, memo)
         if self._game is not None:
@@ -190,7 +190,7 @@ class TextWorldEnv(TextEnv):
         return twin
 
     def story_file(self, game_seed: int) -> Path:
-        """The story file of a game, generated and compiled unless it is in the cache.
+        """Return the story file of a game, generated and compiled unless it is in the cache.
 
         Args:
             game_seed: Seed of the generator.
@@ -233,7 +233,7 @@ def _import_textworld() -> Any:
 
 @contextmanager
 def _unknown_games_are_fine() -> Iterator[None]:
-    """Silences the interpreter's warning that it does not know a game: TextWorld itself keeps the score."""
+    """Silence the interpreter's warning that it does not know a game: TextWorld itself keeps the score."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".* is not fully supported")
         yield
@@ -245,5 +245,5 @@ def _default_cache() -> Path:
 
 
 def _paragraphs(text: str) -> str:
-    """Text without blank lines and without space at its ends."""
+    """Return text without blank lines and without space at its ends."""
     return _BLANK_LINES.sub("\n", text).strip()

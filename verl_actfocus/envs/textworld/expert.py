@@ -7,7 +7,7 @@ from verl_actfocus.envs.textworld.env import TextWorldEnv
 
 
 def expert_action(env: TextEnv) -> str:
-    """The next command of the way to completion that the planner finds.
+    """Return the next command of the way to completion that the planner finds.
 
     Args:
         env: A `TextWorldEnv` with an episode under way.

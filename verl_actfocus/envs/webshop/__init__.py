@@ -2,10 +2,6 @@
 
 `catalogue` reads and checks the product files, `search` indexes them, `goals` turns them into what
 shoppers ask for, `pages` is the shop one clicks through, `reward` judges a purchase, `env` puts them
-together. `tools/webshop` in the repository made the catalogue that the package ships, and says how much
+together, `expert` buys. `tools/webshop` in the repository made the catalogue that the package ships, and says how much
 the reward's one approximation matters.
 """
-
-from verl_actfocus.envs.webshop.env import WebShopEnv
-
-__all__ = ["WebShopEnv"]

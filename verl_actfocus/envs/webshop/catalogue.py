@@ -124,7 +124,7 @@ class _Record:
 
 
 def load_catalogue(items_path: str | Path | None = None, instructions_path: str | Path | None = None) -> Catalogue:
-    """Reads a catalogue, or returns it from the process's cache.
+    """Read a catalogue, or return it from the process's cache.
 
     The cache is keyed by the files' paths, modification times and sizes: a changed file is read anew.
 
@@ -244,7 +244,7 @@ def _bullets(record: _Record) -> tuple[str, ...]:
 
 
 def _price_range(record: _Record) -> tuple[float, float]:
-    """Lowest and highest price; a missing or empty price counts as `MISSING_PRICE`."""
+    """Return the lowest and highest price; a missing or empty price counts as `MISSING_PRICE`."""
     if record.data.get("pricing") in (None, ""):
         return MISSING_PRICE, MISSING_PRICE
     pricing = record.text("pricing")
@@ -257,7 +257,7 @@ def _price_range(record: _Record) -> tuple[float, float]:
 
 
 def _options(record: _Record) -> dict[str, tuple[str, ...]]:
-    """Option name to values; upstream writes null for an option without any."""
+    """Return the values by option name; upstream writes null for an option without any."""
     remedy = 'write {"color": [{"value": "red"}, …]}'
     value = record.value("customization_options")
     if not isinstance(value, dict):

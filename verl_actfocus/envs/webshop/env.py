@@ -105,7 +105,7 @@ class WebShopEnv(TextEnv):
         return self.shop.goals[self.goal_index]
 
     def legal_actions(self) -> list[str]:
-        """The actions that the present page offers; none when no episode is under way.
+        """Return the actions that the present page offers; none when no episode is under way.
 
         A search takes free text; it is listed once, with the keywords of the instruction.
         """
@@ -114,11 +114,11 @@ class WebShopEnv(TextEnv):
         return pages.legal_actions(self.view, self.shop, " ".join(keywords(self.goal.instruction)))
 
     def render(self) -> str:
-        """The present page."""
+        """Return the present page."""
         return pages.render(self.view, self.shop, self.goal.instruction)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
-        """Draws a goal from the split, in proportion to the goals' weights.
+        """Draw a goal from the split, in proportion to the goals' weights.
 
         Args:
             seed: Seeds the draw.
@@ -148,7 +148,7 @@ class WebShopEnv(TextEnv):
         return int(part[place])
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Searches or clicks.
+        """Search or click.
 
         Args:
             action: `search[keywords]` or `click[label]`.
@@ -174,7 +174,7 @@ class WebShopEnv(TextEnv):
         return self.render(), reward, purchase, False, info
 
     def _follow(self, action: str) -> View | None:
-        """The view that an action leads to; None if it is not available on this page."""
+        """Return the view that an action leads to; None if it is not available on this page."""
         match = _ACTION.fullmatch(action.strip())
         if match is None:
             return None

@@ -14,7 +14,7 @@ from rapidfuzz.fuzz import token_set_ratio
 from rapidfuzz.utils import default_process
 
 from verl_actfocus.envs.base import TextEnv
-from verl_actfocus.envs.webshop import WebShopEnv
+from verl_actfocus.envs.webshop.env import WebShopEnv
 from verl_actfocus.envs.webshop.text import keywords, price_limit
 
 _HIT = re.compile(r"^(click\[[^\]]+\]) .* \$(\d+\.\d\d)$", re.MULTILINE)
@@ -24,7 +24,7 @@ _PRICE_CLAUSE = re.compile(r",? and price lower than .*$")
 
 
 def expert_action(env: TextEnv) -> str:
-    """The next action of the heuristic.
+    """Return the next action of the heuristic.
 
     Args:
         env: A `WebShopEnv` with an episode under way.
@@ -50,7 +50,7 @@ def expert_action(env: TextEnv) -> str:
 
 
 def _choose_hit(instruction: str, text: str) -> str:
-    """The best affordable hit of the page; without one, the next page or another search."""
+    """Return the best affordable hit of the page; without one, the next page or another search."""
     limit = price_limit(instruction)
     for action, price in _HIT.findall(text):
         if limit is None or float(price) <= limit:
@@ -59,7 +59,7 @@ def _choose_hit(instruction: str, text: str) -> str:
 
 
 def _choose_option(instruction: str, text: str) -> str | None:
-    """The first option that the instruction names and that is not chosen as it asks; None: all are."""
+    """Return the first option that the instruction names and that is not chosen as it asks; None: all are."""
     request = _PRICE_CLAUSE.sub("", instruction)
     for name, chosen, row in _OPTION.findall(text):
         named = re.search(rf"(?: with |, and ){re.escape(name)}: (.*)", request)
@@ -73,7 +73,7 @@ def _choose_option(instruction: str, text: str) -> str | None:
 
 
 def _likeness(label: str, named: str) -> tuple[bool, float, int]:
-    """How well a label fits the text that follows the option's name in the instruction.
+    """Return how well a label fits the text that follows the option's name in the instruction.
 
     That text may run on to further options, so a label that it begins with is the value itself, and the
     longer such a label the better.

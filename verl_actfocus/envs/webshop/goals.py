@@ -73,7 +73,7 @@ class Shop:
     hits_per_page: int = HITS_PER_PAGE
 
     def draw(self, split: str, uniform: float) -> int:
-        """The goal that a uniform number in [0, 1) selects from a split, in proportion to the weights.
+        """Return the goal that a uniform number in [0, 1) selects from a split, in proportion to the weights.
 
         Returns:
             A position in `goals`.
@@ -90,7 +90,7 @@ def open_shop(
     instructions_path: str | Path | None = None,
     catalogue_seed: int = 0,
 ) -> Shop:
-    """Loads a catalogue, resolves its prices and builds its goals; cached per process.
+    """Load a catalogue, resolve its prices and build its goals; cached per process.
 
     Args:
         items_path: As in `load_catalogue`.
@@ -130,12 +130,12 @@ def _cumulative(weights: Sequence[float]) -> np.ndarray:
 
 
 def _generator(purpose: str, seed: int, asin: str) -> random.Random:
-    """A generator of one product's own, so that no draw depends on the rest of the catalogue."""
+    """Return a generator of one product's own, so that no draw depends on the rest of the catalogue."""
     return random.Random(f"{purpose}/{seed}/{asin}")
 
 
 def resolve_prices(products: Sequence[Product], seed: int) -> tuple[float, ...]:
-    """Draws the price of each product uniformly from its range, rounded to cents.
+    """Draw the price of each product uniformly from its range, rounded to cents.
 
     Args:
         products: The catalogue's products.
@@ -154,7 +154,7 @@ def resolve_prices(products: Sequence[Product], seed: int) -> tuple[float, ...]:
 
 
 def price_limit(asin: str, price: float, seed: int) -> float:
-    """The larger of two draws, without replacement, from the four lowest limits above the price.
+    """Return the larger of two draws, without replacement, from the four lowest limits above the price.
 
     Args:
         asin: Product id; with the seed it determines the draw.
@@ -172,7 +172,7 @@ def price_limit(asin: str, price: float, seed: int) -> float:
 
 
 def synthetic_goals(products: Sequence[Product], prices: Sequence[float], seed: int) -> tuple[Goal, ...]:
-    """Builds the goals: every product with an instruction times every combination of its options.
+    """Build the goals: every product with an instruction times every combination of its options.
 
     Args:
         products: The catalogue's products.
@@ -210,7 +210,7 @@ def _instruction_text(instruction: str, options: Mapping[str, str], limit: float
 
 
 def split_goals(count: int) -> dict[str, np.ndarray]:
-    """Permutes the goals and cuts the permutation: test 500, validation 1000, the rest train.
+    """Permute the goals and cut the permutation: test 500, validation 1000, the rest train.
 
     Args:
         count: Number of goals.

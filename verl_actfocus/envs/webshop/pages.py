@@ -58,7 +58,7 @@ START = View(Page.SEARCH)
 
 
 def option_labels(product: Product) -> dict[str, tuple[str, str]]:
-    """What to click for each option of a product.
+    """Return what to click for each option of a product.
 
     Returns:
         Label to (option name, value). The label is the value, or `name: value` where two options share
@@ -74,13 +74,13 @@ def option_labels(product: Product) -> dict[str, tuple[str, str]]:
 
 
 def hits_shown(view: View, shop: Shop) -> tuple[int, ...]:
-    """Positions of the products on the present page of results."""
+    """Return the positions of the products on the present page of results."""
     first = view.results_page * shop.hits_per_page
     return view.hits[first : first + shop.hits_per_page]
 
 
 def clicks(view: View, shop: Shop) -> dict[str, View]:
-    """Where each possible click leads.
+    """Return where each possible click leads.
 
     Args:
         view: The present view.
@@ -122,7 +122,7 @@ def _result_clicks(view: View, shop: Shop) -> dict[str, View]:
 
 
 def render(view: View, shop: Shop, instruction: str) -> str:
-    """The text of a page: the instruction, what the page shows, and the available actions.
+    """Return the text of a page: the instruction, what the page shows, and the available actions.
 
     Args:
         view: The present view.
@@ -224,7 +224,7 @@ def _one_line(text: str) -> str:
 
 
 def shorten(text: str, limit: int) -> str:
-    """Text in one line, cut at a word so that with "..." at its end it has at most `limit` characters.
+    """Return text in one line, cut at a word so that with "..." at its end it has at most `limit` characters.
 
     Example:
         >>> shorten("a long leather belt", 14)
@@ -240,7 +240,7 @@ def shorten(text: str, limit: int) -> str:
 
 
 def legal_actions(view: View, shop: Shop, query: str) -> list[str]:
-    """The actions of a page in the exact text that the environment accepts.
+    """Return the actions of a page in the exact text that the environment accepts.
 
     Args:
         view: The present view.
@@ -253,11 +253,11 @@ def legal_actions(view: View, shop: Shop, query: str) -> list[str]:
 
 
 def normalise_label(label: str) -> str:
-    """A label as it is compared: lower case, single spaces."""
+    """Return a label as it is compared: lower case, single spaces."""
     return _one_line(label).casefold()
 
 
 def find_click(label: str, targets: Mapping[str, View]) -> View | None:
-    """The view that a label leads to, compared without regard to case and spacing, or None."""
+    """Return the view that a label leads to, compared without regard to case and spacing, or None."""
     wanted = normalise_label(label)
     return next((view for name, view in targets.items() if normalise_label(name) == wanted), None)

@@ -65,7 +65,7 @@ class PurchaseReward:
 def purchase_reward(
     goal: Goal, wanted: Product, bought: Product, price: float, chosen: Sequence[str]
 ) -> PurchaseReward:
-    """Judges a purchase.
+    """Judge a purchase.
 
     Args:
         goal: What was asked for.
@@ -87,7 +87,7 @@ def purchase_reward(
 
 
 def matches(left: str, right: str) -> bool:
-    """Whether two phrases mean the same by the token-set ratio, on the scale 0 to 100.
+    """Return whether two phrases mean the same by the token-set ratio, on the scale 0 to 100.
 
     RapidFuzz 3 compares the strings as they are unless told otherwise; the original's library first
     lower-cases them and turns punctuation into spaces, and rounds the ratio. Both are done here.
@@ -100,14 +100,14 @@ def matches(left: str, right: str) -> bool:
 
 
 def has_attribute(product: Product, attribute: str) -> bool:
-    """Whether a product has an attribute: among its attributes, else in the words of its page."""
+    """Return whether a product has an attribute: among its attributes, else in the words of its page."""
     if any(matches(attribute, known) for known in product.attributes):
         return True
     return any(attribute.lower() in text for text in product.reward_texts)
 
 
 def normalise_colour(value: str) -> str:
-    """Reduces an option value that contains a colour word to that word; other values stay as they are.
+    """Reduce an option value that contains a colour word to that word; other values stay as they are.
 
     Example:
         >>> [normalise_colour(value) for value in ("a2-dark gray", "navy blue", "tiered", "10 x 12")]
@@ -118,14 +118,14 @@ def normalise_colour(value: str) -> str:
 
 
 def options_met(wanted: Mapping[str, str], chosen: Sequence[str]) -> int:
-    """How many wanted options match any of the chosen values, after colour names are normalised."""
+    """Return how many wanted options match any of the chosen values, after colour names are normalised."""
     have = [normalise_colour(value) for value in chosen]
     return sum(any(matches(normalise_colour(want), value) for value in have) for want in wanted.values())
 
 
 @lru_cache(maxsize=100_000)
 def title_nouns(title: str) -> tuple[str, ...]:
-    """The words of a title that count as its nouns, in order, repetitions included.
+    """Return the words of a title that count as its nouns, in order, repetitions included.
 
     An approximation: every word that contains a letter and is not a function word. Shop titles are
     strings of capitalised words, most of which spaCy calls (proper) nouns, adjectives among them;
@@ -139,7 +139,7 @@ def title_nouns(title: str) -> tuple[str, ...]:
 
 
 def title_score(wanted: Sequence[str], bought: Sequence[str]) -> float:
-    """Share of the wanted title's nouns that the bought title has.
+    """Return the share of the wanted title's nouns that the bought title has.
 
     Args:
         wanted: Nouns of the goal's title. As in the original, repetitions lengthen the denominator
@@ -155,13 +155,13 @@ def title_score(wanted: Sequence[str], bought: Sequence[str]) -> float:
 
 
 def related_listing(wanted: Product, bought: Product) -> bool:
-    """Whether two products share the query they were listed under, or two category levels."""
+    """Return whether two products share the query they were listed under, or two category levels."""
     shared = set(wanted.category) & set(bought.category)
     return wanted.query == bought.query or len(shared) >= SHARED_CATEGORY_LEVELS
 
 
 def type_factor_of(score: float, related: bool) -> float:
-    """`r_type` from a title score and whether the listings are related.
+    """Return `r_type` from a title score and whether the listings are related.
 
     A title score below 0.1 overrides a related listing: 0.1, or 0 when no noun is shared.
     """
@@ -173,6 +173,6 @@ def type_factor_of(score: float, related: bool) -> float:
 
 
 def type_factor(wanted: Product, bought: Product) -> float:
-    """`r_type`: whether the bought product is of the wanted kind at all (1, 0.5, 0.1 or 0)."""
+    """Return `r_type`: whether the bought product is of the wanted kind at all (1, 0.5, 0.1 or 0)."""
     score = title_score(title_nouns(wanted.title), title_nouns(bought.title))
     return type_factor_of(score, related_listing(wanted, bought))

@@ -23,7 +23,7 @@ BM25_METHOD, BM25_K1, BM25_B = "lucene", 0.9, 0.4
 
 @contextmanager
 def _no_monitor_thread() -> Iterator[None]:
-    """Keeps tqdm from starting its monitor thread, which even a disabled progress bar does."""
+    """Keep tqdm from starting its monitor thread, which even a disabled progress bar does."""
     interval = tqdm.monitor_interval
     tqdm.monitor_interval = 0
     try:
@@ -53,7 +53,7 @@ class SearchIndex:
                 self._bm25.index(terms, show_progress=False)
 
     def search(self, query: str) -> tuple[int, ...]:
-        """Ranks the documents that share a term with the query.
+        """Rank the documents that share a term with the query.
 
         Args:
             query: Free text.

@@ -28,7 +28,7 @@ _POSSESSIVE = re.compile(r"['\u2019]s\b")
 
 
 def words(text: str) -> list[str]:
-    """Cuts text into lower-case runs of letters and digits.
+    """Cut text into lower-case runs of letters and digits.
 
     Args:
         text: Any text; a possessive `'s` is dropped, hyphens and slashes separate.
@@ -41,7 +41,7 @@ def words(text: str) -> list[str]:
 
 
 def stem(word: str) -> str:
-    """Strips an English plural ending (the "S stemmer": Harman 1991, *How effective is suffixing?*).
+    """Strip an English plural ending (the "S stemmer": Harman 1991, *How effective is suffixing?*).
 
     The word "s", a size, stays: nothing would be left of it.
 
@@ -59,12 +59,12 @@ def stem(word: str) -> str:
 
 
 def search_terms(text: str) -> list[str]:
-    """The index terms of a document or a query: stemmed words without function words."""
+    """Return the index terms of a document or a query: stemmed words without function words."""
     return [stem(word) for word in words(text) if word not in FUNCTION_WORDS]
 
 
 def keywords(instruction: str) -> list[str]:
-    """The words of an instruction that describe the product, in order, each once.
+    """Return the words of an instruction that describe the product, in order, each once.
 
     Args:
         instruction: A goal's text as the shopper reads it; its price clause is left out.
@@ -78,7 +78,7 @@ def keywords(instruction: str) -> list[str]:
 
 
 def price_limit(instruction: str) -> float | None:
-    """The price that an instruction says must not be exceeded, in dollars; None if it says nothing.
+    """Return the price that an instruction says must not be exceeded, in dollars; None if it says nothing.
 
     Example:
         >>> price_limit("a bag, and price lower than 30.00 dollars")

@@ -7,14 +7,16 @@ import re
 import numpy as np
 import pytest
 
+from verl_actfocus.envs.demonstrations import FOLLOW, Response
+from verl_actfocus.envs.sudoku.demonstrations import demonstrate
 from verl_actfocus.envs.sudoku.env import SudokuEnv
 from verl_actfocus.envs.sudoku.grid import Grid
-from verl_actfocus.episodes import parse_response
-from verl_actfocus.warmstart.demonstrations import FOLLOW, demonstrate_sudoku
+
+from .demonstrated import actions
 
 
 @pytest.fixture(scope="module")
-def sudoku_turns() -> list[tuple[SudokuEnv, Grid, str]]:
+def sudoku_turns() -> list[tuple[SudokuEnv, Grid, Response]]:
     """Environment, its grid and the response to it, three turns of 200 random puzzles."""
     rng = np.random.default_rng(0)
     turns = []
@@ -22,9 +24,9 @@ def sudoku_turns() -> list[tuple[SudokuEnv, Grid, str]]:
         env = SudokuEnv(empty_cells=3)
         env.reset(seed=seed)
         for _ in range(3):
-            grid, text = list(env.grid), demonstrate_sudoku(env, rng, 1)
-            turns.append((env, grid, text))
-            *_, info = env.step(parse_response(text).actions[0])
+            grid, response = list(env.grid), demonstrate(env, rng, 1)
+            turns.append((env, grid, response))
+            *_, info = env.step(actions(response)[0])
             if info["success"]:
                 break
     return turns
@@ -32,15 +34,15 @@ def sudoku_turns() -> list[tuple[SudokuEnv, Grid, str]]:
 
 def fits(grid: Grid, place: tuple[str, str]) -> set[int]:
     """What may stand in a cell of a 4x4 grid, from the rules alone."""
-    row, column = (int(text) - 1 for text in place)
+    row, column = (int(response) - 1 for response in place)
     cells = np.array(grid).reshape(4, 4)
     box = cells[row // 2 * 2 : row // 2 * 2 + 2, column // 2 * 2 : column // 2 * 2 + 2]
     return {1, 2, 3, 4} - {*cells[row].tolist(), *cells[:, column].tolist(), *box.ravel().tolist()}
 
 
-def sudoku_plan(text: str) -> tuple[tuple[str, str], int] | None:
+def sudoku_plan(response: str) -> tuple[tuple[str, str], int] | None:
     """The cell and the number that a reasoning of certainty arrives at."""
-    reasoning = parse_response(text).reasoning
+    reasoning = response.reasoning
     for pattern, (row, column, number) in (
         (r"(\d) fits row (\d) col (\d), as", (1, 2, 0)),
         (r"At row (\d) col (\d), .*: it is (\d)\.", (0, 1, 2)),
@@ -51,15 +53,15 @@ def sudoku_plan(text: str) -> tuple[tuple[str, str], int] | None:
     return None
 
 
-def test_what_sudoku_reasoning_states_is_true(sudoku_turns: list[tuple[SudokuEnv, Grid, str]]) -> None:
+def test_what_sudoku_reasoning_states_is_true(sudoku_turns: list[tuple[SudokuEnv, Grid, Response]]) -> None:
     certain = 0
-    for _, grid, text in sudoku_turns:
-        reasoning = parse_response(text).reasoning
+    for _, grid, response in sudoku_turns:
+        reasoning = response.reasoning
         listed = re.search(r"(?:Empty:|need|open:) ([^.]*)\.", reasoning)
         assert listed is not None
         cells = [(int(row) - 1) * 4 + int(column) - 1 for row, column in re.findall(r"row (\d) col (\d)", listed[1])]
         assert cells == [cell for cell, number in enumerate(grid) if number == 0]
-        if (plan := sudoku_plan(text)) is not None:
+        if (plan := sudoku_plan(response)) is not None:
             place, number = plan
             assert fits(grid, place) == {number}
             taken = re.search(r"(\d), (\d) and (\d) are taken", reasoning)
@@ -70,12 +72,12 @@ def test_what_sudoku_reasoning_states_is_true(sudoku_turns: list[tuple[SudokuEnv
 
 
 def test_a_sudoku_action_follows_the_reasoning_with_the_documented_probability_and_slips_in_one_thing(
-    sudoku_turns: list[tuple[SudokuEnv, Grid, str]],
+    sudoku_turns: list[tuple[SudokuEnv, Grid, Response]],
 ) -> None:
     followed = []
-    for _, _, text in sudoku_turns:
-        if (plan := sudoku_plan(text)) is not None:
-            action = re.fullmatch(r"place (\d) at row (\d) col (\d)", parse_response(text).actions[0])
+    for _, _, response in sudoku_turns:
+        if (plan := sudoku_plan(response)) is not None:
+            action = re.fullmatch(r"place (\d) at row (\d) col (\d)", actions(response)[0])
             assert action is not None
             number, *place = action.groups()
             right = (tuple(place) == plan[0], int(number) == plan[1])
@@ -92,7 +94,7 @@ def test_a_sudoku_demonstration_does_not_depend_on_the_solution_that_no_page_sho
         texts = set()
         for solution in (env.solution, [0] * 16):
             env.solution = solution
-            texts.add(demonstrate_sudoku(env, np.random.default_rng(seed), 1))
+            texts.add(demonstrate(env, np.random.default_rng(seed), 1))
         assert len(texts) == 1
 
 
@@ -107,7 +109,7 @@ def test_where_no_number_fits_any_more_an_entry_is_changed_to_another_that_fits(
             if 0 not in env.grid:
                 break
         else:
-            reasoning = parse_response(demonstrate_sudoku(env, rng, 1)).reasoning
+            reasoning = demonstrate(env, rng, 1).reasoning
             blocked = re.search(r"Nothing fits at row (\d) col (\d)\.", reasoning)
             assert blocked is not None and fits(env.grid, (blocked[1], blocked[2])) == set()
             change = re.search(r"I change row (\d) col (\d) to (\d)\.", reasoning)

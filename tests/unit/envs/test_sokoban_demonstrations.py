@@ -7,31 +7,31 @@ import re
 import numpy as np
 import pytest
 
+from verl_actfocus.envs.demonstrations import Response
+from verl_actfocus.envs.sokoban.demonstrations import demonstrate
 from verl_actfocus.envs.sokoban.env import SokobanEnv
 from verl_actfocus.envs.sokoban.rooms import Room
-from verl_actfocus.episodes import parse_response
-from verl_actfocus.warmstart.demonstrations import demonstrate_sokoban
 
-from .conftest import stated_way
+from .demonstrated import actions, stated_way
 
 
 @pytest.fixture(scope="module")
-def sokoban_turns() -> list[tuple[Room, str]]:
+def sokoban_turns() -> list[tuple[Room, Response]]:
     """Room and response, over 200 random rooms with one box."""
     rng = np.random.default_rng(0)
     env = SokobanEnv(search_depth=6)
     turns = []
     for seed in range(200):
         env.reset(seed=seed)
-        turns.append((env.room, demonstrate_sokoban(env, rng, 2)))
+        turns.append((env.room, demonstrate(env, rng, 2)))
     return turns
 
 
 def test_the_way_that_sokoban_reasoning_states_begins_a_shortest_solution(
-    sokoban_turns: list[tuple[Room, str]],
+    sokoban_turns: list[tuple[Room, Response]],
 ) -> None:
-    for room, text in sokoban_turns:
-        way = stated_way(parse_response(text).reasoning)
+    for room, response in sokoban_turns:
+        way = stated_way(response)
         before = fewest_moves(room)
         for direction in way:
             room = room.after(["Up", "Down", "Left", "Right"].index(direction))
@@ -50,11 +50,11 @@ def fewest_moves(room: Room) -> int:
 
 
 def test_the_coordinates_and_the_push_that_sokoban_reasoning_states_are_true(
-    sokoban_turns: list[tuple[Room, str]],
+    sokoban_turns: list[tuple[Room, Response]],
 ) -> None:
     signs = {"down": (1, 0), "up": (-1, 0), "right": (0, 1), "left": (0, -1)}
-    for room, text in sokoban_turns:
-        reasoning = parse_response(text).reasoning
+    for room, response in sokoban_turns:
+        reasoning = response.reasoning
         cells = [(int(row), int(column)) for row, column in re.findall(r"\((\d), (\d)\)", reasoning)]
         (box,), (target,) = room.boxes, room.targets
         assert cells == [divmod(room.player, 6), divmod(box, 6), divmod(target, 6)]
@@ -67,14 +67,13 @@ def test_the_coordinates_and_the_push_that_sokoban_reasoning_states_are_true(
 def test_a_sokoban_room_that_cannot_be_solved_is_called_so() -> None:
     env = SokobanEnv()
     env.reset(seed=0, options={"room": ["######", "#X__P#", "#____#", "#__O_#", "#____#", "######"]})
-    text = demonstrate_sokoban(env, np.random.default_rng(0), 2)
-    parsed = parse_response(text)
-    assert "stuck" in parsed.reasoning or "cannot" in parsed.reasoning
-    assert len(parsed.actions) == 2 and set(parsed.actions) <= {"Up", "Down", "Left", "Right"}
+    response = demonstrate(env, np.random.default_rng(0), 2)
+    assert "stuck" in response.reasoning or "cannot" in response.reasoning
+    assert len(actions(response)) == 2 and set(actions(response)) <= {"Up", "Down", "Left", "Right"}
 
 
 def test_sokoban_demonstrations_refuse_rooms_with_more_than_one_box() -> None:
     env = SokobanEnv(boxes=2)
     env.reset(seed=0)
     with pytest.raises(ValueError, match="boxes"):
-        demonstrate_sokoban(env, np.random.default_rng(0), 2)
+        demonstrate(env, np.random.default_rng(0), 2)

@@ -1,7 +1,6 @@
-"""The noisy shopper whose play WebShop's tiny model imitates.
+"""The shopper whose play WebShop's tiny model imitates, and its miniature: short pages of results, few turns.
 
-Like the experts of the grids it reasons better than it acts, and it knows nothing that is not on the page: where to
-click is what ``verl_actfocus.envs.webshop.expert`` reads off the page's text.
+Where to click is what `verl_actfocus.envs.webshop.expert` reads off the page's text.
 """
 
 from __future__ import annotations
@@ -11,12 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from verl_actfocus.envs.base import TextEnv
-from verl_actfocus.envs.webshop import WebShopEnv
+from verl_actfocus.envs.base import EpisodeLimits, TextEnv
+from verl_actfocus.envs.demonstrations import Miniature, Response, pick
+from verl_actfocus.envs.webshop.env import WebShopEnv
 from verl_actfocus.envs.webshop.expert import expert_action
 from verl_actfocus.envs.webshop.text import keywords
-from verl_actfocus.episodes.prompts import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE
-from verl_actfocus.warmstart.demonstrations import pick
 
 FOLLOW = 0.85
 """Probability that a click is the one that the reasoning arrives at, and that a keyword gets into the search."""
@@ -36,24 +34,24 @@ class _Wish:
     limit: str | None
 
 
-def demonstrate_webshop(env: TextEnv, rng: np.random.Generator, max_actions: int) -> str:
+def demonstrate(env: TextEnv, rng: np.random.Generator, max_actions: int) -> Response:
     """Write one response to the present page of a shop.
 
     A slip on the search page is a keyword left out, anywhere else another of the clicks that the page offers.
 
     Args:
-        env: A ``WebShopEnv`` with an episode under way.
+        env: A `WebShopEnv` with an episode under way.
         rng: Draws the wording and the noise of the action.
         max_actions: Unused; a response has one action.
 
     Returns:
-        The response without the prefill ``<think>``.
+        The response.
 
     Raises:
-        TypeError: If ``env`` is not a ``WebShopEnv``.
+        TypeError: `env` is not a `WebShopEnv`.
     """
     if not isinstance(env, WebShopEnv):
-        raise TypeError(f"demonstrate_webshop needs a WebShopEnv, not {type(env).__name__}")
+        raise TypeError(f"WebShop's demonstrations need a WebShopEnv, not {type(env).__name__}")
     text = env.render()
     instruction, page = text.removeprefix("Instruction: ").split("\n", 1)
     wish = _read(instruction)
@@ -133,8 +131,20 @@ def _product_reasoning(wish: _Wish, page: str, action: str, rng: np.random.Gener
     )
 
 
-def _response(reasoning: str, action: str) -> str:
-    """A product's id heads a line of the page and an option follows a space; so they do here, so that what is to be
-    copied is the same token in both places."""
-    space = "" if re.fullmatch(r"click\[\w+\d\]", action) else " "
-    return f" {reasoning}{THINK_CLOSE}{ANSWER_OPEN}{space}{action}{ANSWER_CLOSE}"
+def _response(reasoning: str, action: str) -> Response:
+    """Put a response together: a product's id heads a line of the page and an option follows a space; so they do here,
+    so that what is to be copied is the same token in both places."""
+    return Response(reasoning, (action if re.fullmatch(r"click\[\w+\d\]", action) else f" {action}",))
+
+
+MINIATURE = Miniature(
+    environment="webshop",
+    options={"split": "train", "hits_per_page": 4},
+    evaluation_options={"split": "validation"},
+    limits=EpisodeLimits(turns=5, actions_per_turn=1, actions=5, words=40, response_tokens=64),
+    demonstrate=demonstrate,
+    iterations=600,
+    vocabulary=2400,
+    knows="says what to look for, which product is cheap enough and which option is missing;\n"
+    "its searches and clicks are something else part of the time",
+)

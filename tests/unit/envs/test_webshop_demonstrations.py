@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from verl_actfocus import envs
-from verl_actfocus.envs.frozenlake.env import FrozenLakeEnv
-from verl_actfocus.envs.webshop import WebShopEnv
-from verl_actfocus.episodes import parse_response
-from verl_actfocus.warmstart.shopping import FOLLOW, demonstrate_webshop
-from verl_actfocus.warmstart.tasks import TASKS, demonstrate
+from verl_actfocus.envs.webshop.demonstrations import FOLLOW, MINIATURE, demonstrate
+from verl_actfocus.envs.webshop.env import WebShopEnv
+from verl_actfocus.warmstart import demonstrations
+
+from .demonstrated import actions
 
 
 class Step:
@@ -25,14 +25,14 @@ class Step:
         self.clicks = env.legal_actions()
         self.chosen = dict(env.view.chosen)
         self.prices = [float(price) for price in re.findall(r"^click\[.* \$([\d.]+)$", self.page, re.MULTILINE)]
-        parsed = parse_response(demonstrate_webshop(env, rng, 1))
-        self.reasoning, (self.action,) = parsed.reasoning, parsed.actions
+        response = demonstrate(env, rng, 1)
+        self.reasoning, (self.action,) = response.reasoning, actions(response)
 
 
 @pytest.fixture(scope="module")
 def steps() -> list[Step]:
     rng = np.random.default_rng(0)
-    env = TASKS["webshop"].make_env()
+    env = MINIATURE.make_env()
     assert isinstance(env, WebShopEnv)
     found = []
     for seed in range(250):
@@ -129,20 +129,19 @@ def test_the_shopper_decides_by_the_page_alone(monkeypatch: pytest.MonkeyPatch) 
     env = WebShopEnv(hits_per_page=4)
     env.reset(seed=5)
     page, clicks = env.render(), env.legal_actions()
-    expected = demonstrate_webshop(env, np.random.default_rng(0), 1)
+    expected = demonstrate(env, np.random.default_rng(0), 1)
     other = WebShopEnv(hits_per_page=4)
     other.reset(seed=6)
     monkeypatch.setattr(other, "render", lambda: page)
     monkeypatch.setattr(other, "legal_actions", lambda: clicks)
-    assert demonstrate_webshop(other, np.random.default_rng(0), 1) == expected
+    assert demonstrate(other, np.random.default_rng(0), 1) == expected
 
 
 def test_without_slips_the_shopper_mostly_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("verl_actfocus.warmstart.shopping.FOLLOW", 1.0)
-    task = TASKS["webshop"]
-    env = task.make_env()
+    monkeypatch.setattr("verl_actfocus.envs.webshop.demonstrations.FOLLOW", 1.0)
+    env = MINIATURE.make_env()
     # The heuristic that it follows succeeds in 94.6 ± 1.0 % of the train split (docs/webshop.md).
-    assert sum(demonstrate(task, env, seed=3, index=index).success for index in range(100)) > 80
+    assert sum(demonstrations.demonstrate(MINIATURE, env, seed=3, index=index).success for index in range(100)) > 80
 
 
 def test_a_page_of_text_is_left() -> None:
@@ -151,20 +150,14 @@ def test_a_page_of_text_is_left() -> None:
     env.step("search[backpack]")
     env.step(env.legal_actions()[0])
     assert env.step("click[features]")[4]["valid"]
-    assert "I go back" in demonstrate_webshop(env, np.random.default_rng(0), 1)
+    assert "I go back" in demonstrate(env, np.random.default_rng(0), 1).reasoning
 
 
 def test_models_are_measured_on_goals_that_no_demonstration_asks_for() -> None:
-    task = TASKS["webshop"]
-    train, evaluation = task.make_env(), envs.make("webshop", **task.options_in_evaluation)
+    train, evaluation = MINIATURE.make_env(), envs.make("webshop", **MINIATURE.options_in_evaluation)
     assert isinstance(train, WebShopEnv) and isinstance(evaluation, WebShopEnv)
     goals = [set(env.shop.splits[env.split].tolist()) for env in (train, evaluation)]
     assert goals[0] and goals[1] and not goals[0] & goals[1]
     assert train.shop.hits_per_page == evaluation.shop.hits_per_page
-    same = envs.make("webshop", **replace(task, evaluation_options={}).options_in_evaluation)
+    same = envs.make("webshop", **replace(MINIATURE, evaluation_options={}).options_in_evaluation)
     assert isinstance(same, WebShopEnv) and same.split == train.split
-
-
-def test_another_environment_is_refused() -> None:
-    with pytest.raises(TypeError, match="WebShopEnv"):
-        demonstrate_webshop(FrozenLakeEnv(), np.random.default_rng(0), 1)

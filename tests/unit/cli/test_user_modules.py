@@ -1,0 +1,128 @@
+"""An environment of the user's own: every command knows it by its name once its module is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import gymnasium
+import pytest
+
+from verl_actfocus import envs, models
+from verl_actfocus.cli.main import MODULES_VARIABLE, main
+
+ROOT = Path(__file__).parents[3]
+MODULE = ("--module", "new_environment")
+
+
+@pytest.fixture(autouse=True)
+def examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Work beside `examples/new_environment.py`; forget it afterwards."""
+    monkeypatch.chdir(ROOT / "examples")
+    monkeypatch.delenv(MODULES_VARIABLE, raising=False)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), "relative"]))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    envs.ENVIRONMENTS.pop("jugs", None)
+    gymnasium.registry.pop("Tutorial/Jugs-v0", None)
+    sys.modules.pop("new_environment", None)
+    os.environ.pop(MODULES_VARIABLE, None)  # which a command has set
+
+
+@pytest.mark.parametrize("words", [[*MODULE, "play", "jugs"], ["play", *MODULE, "jugs"], ["play", "jugs", *MODULE]])
+def test_it_is_played_by_its_expert_wherever_the_option_stands(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--policy", "expert", "--seed", "1"]) == 0
+    assert capsys.readouterr().out.endswith("success yes ==\n")
+
+
+def test_it_is_found_through_the_variable_that_verl_reads(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(MODULES_VARIABLE, "json, new_environment")
+    assert main(["experts", "--env", "jugs", "--episodes", "5"]) == 0
+    assert "100.0%" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["play", "eval", "experts"])
+def test_the_help_of_a_command_lists_it(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, *MODULE, "--help"])
+    assert "jugs" in capsys.readouterr().out
+
+
+def test_a_model_is_evaluated_on_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["eval", *MODULE, "--env", "jugs", "--model", str(models.folder("frozenlake")), "--device", "cpu"]
+    words += ["--episodes", "2", "--samples-per-task", "1", "--turns", "1", "--response-tokens", "4"]
+    assert main([*words, "--out", str(tmp_path)]) == 0
+    assert "jugs" in capsys.readouterr().err
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["evaluation"]["environment"] == "jugs"
+    assert summary["episodes"]["finished"] == 2
+
+
+def test_its_speed_and_its_prompts_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*MODULE, "bench-envs", "--env", "jugs", "--environments", "2", "--steps", "10"]) == 0
+    tokenizer = str(models.folder("frozenlake") / "tokenizer")
+    assert main([*MODULE, "prompt-lengths", "--env", "jugs", "--tokenizer", tokenizer, "--episodes", "1"]) == 0
+    assert capsys.readouterr().out.count("\njugs ") == 2 + 3
+
+
+def test_processes_that_a_command_starts_import_it_too_wherever_they_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def train(arguments: object) -> int:
+        code = "import verl; from verl_actfocus import envs; print(envs.make('jugs').reset(seed=0)[0])"
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+        assert "5-litre jug: 0 litres" in run.stdout, run.stderr
+        return 0
+
+    monkeypatch.setattr("verl_actfocus.cli.doctor.run", train)
+    assert main(["doctor", *MODULE]) == 0
+
+
+def test_a_second_module_adds_to_those_of_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MODULES_VARIABLE, "json,csv")
+    monkeypatch.setattr("verl_actfocus.cli.doctor.run", lambda arguments: 0)
+    assert main(["--module", "csv", "doctor", *MODULE]) == 0
+    assert os.environ[MODULES_VARIABLE] == "json,csv,new_environment"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("no_such_module", None, "No module named 'no_such_module'"),
+        ("needs_another", "import no_such_module", "No module named 'no_such_module'"),
+        (
+            "taken",
+            "from verl_actfocus import envs; envs.register_environment('sokoban', envs.spec('sokoban'))",
+            "environment name 'sokoban' is taken",
+        ),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_one_sentence_before_anything_begins(
+    name: str,
+    text: str | None,
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        (tmp_path / f"{name}.py").write_text(text)
+    assert main(["play", "sokoban", "--policy", "random", "--module", name]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and len(printed.err.splitlines()) == 1
+    assert f"--module {name}" in printed.err and why in printed.err and str(tmp_path) in printed.err
+
+
+def test_without_modules_the_environment_of_the_process_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    before = dict(os.environ)
+    assert main(["play", "sokoban", "--policy", "random"]) == 0
+    assert dict(os.environ) == before
