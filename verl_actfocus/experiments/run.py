@@ -6,6 +6,7 @@ line copies it from the report.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -33,6 +34,8 @@ SEED_KEYS = (
 PROPOSED_KEYS = ("trainer.experiment_name", "trainer.logger")
 #: Names veRL's platform; without it veRL takes the accelerator that it finds.
 PLATFORM_VARIABLE = "VERL_PLATFORM"
+#: Names the modules in which a user registers environments and weightings; every process of a run imports them.
+MODULES_VARIABLE = "VERL_USE_EXTERNAL_MODULES"
 
 
 def environments() -> list[str]:
@@ -150,7 +153,8 @@ class Run:
 
     def shell_command(self) -> str:
         """Return the command line, with its environment variables, to paste into a shell."""
-        variables = [f"{name}={value}" for name, value in self.environment.items()]
+        modules = {name: os.environ[name] for name in (MODULES_VARIABLE,) if os.environ.get(name)}
+        variables = [f"{name}={value}" for name, value in {**modules, **self.environment}.items()]
         return " ".join([*variables, "python", shlex.join(self.command()[1:])])
 
     def assigned(self) -> dict[str, Any]:
