@@ -130,8 +130,8 @@ def compose_run(run: Run) -> ComposedRun:
         _require_profile(run.conditions)
         _require_untouched(run, settings)
         _require_evaluations(settings)
-        OmegaConf.to_container(config, resolve=True)
         EnvironmentSettings.from_config(config.data)
+        OmegaConf.to_container(config, resolve=True)
         _require_weighting(config)
         step = Step.of(config)
     except OmegaConfBaseException as error:
