@@ -18,6 +18,10 @@ import torch
 from safetensors.torch import load_file
 
 from verl_actfocus import models
+from verl_actfocus.experiments.report.report import write_report
+from verl_actfocus.experiments.report.summary import summarise
+from verl_actfocus.experiments.results import read_runs
+from verl_actfocus.experiments.weightings import ACTFOCUS
 
 from .conftest import run_training
 from .test_training import check_training_step
@@ -49,12 +53,12 @@ def trial(request, tmp_path_factory) -> Trial:
     script = RECIPES / request.param
     env, algorithm = script.parent.name, script.stem.removeprefix("run_")
     folder = tmp_path_factory.mktemp(f"{env}-{algorithm}")
-    arguments = [f"trainer.total_training_steps={STEPS}", f"trainer.save_freq={STEPS}"]
+    arguments = [f"--steps={STEPS}", f"trainer.save_freq={STEPS}"]
     # What the shell of whoever runs the tests has set for recipes of their own.
     unset = {"MODEL", "WEIGHTING", "ALPHA", "BETA", "SIGNAL", "GPUS", "NODES", "SEED"} & os.environ.keys()
     command = ["env", *(f"--unset={name}" for name in sorted(unset)), str(script), *arguments]
-    out = folder / "out"
-    variables = {"DEVICE": "cpu", "OUT": str(out), "PYTHON": sys.executable}
+    out = folder / "out/actfocus-seed0"
+    variables = {"DEVICE": "cpu", "OUT": str(out.parent), "PYTHON": sys.executable}
     return Trial(env, algorithm, run_training(folder, command, out / "metrics-1.jsonl", **variables), out)
 
 
@@ -86,10 +90,19 @@ def test_the_trained_model_has_moved_by_no_more_than_its_learning_rate_allows(tr
     assert [step["actor/lr"] for step in trial.training] == [1e-6] * STEPS
     name = trial.env if trial.env in models.available() else "frozenlake"
     before = load_file(models.folder(name) / "model" / "model.safetensors")
-    after = torch.load(trial.folder / f"global_step_{STEPS}" / "actor" / "model_world_size_1_rank_0.pt")
+    after = torch.load(trial.folder / f"checkpoints/global_step_{STEPS}" / "actor" / "model_world_size_1_rank_0.pt")
     change = max(float((after[key] - value).abs().max()) for key, value in before.items())
     updates = STEPS * math.ceil(KEPT[trial.env] * PROMPTS) * GROUP / MINI_BATCH
     assert 0 < change < 3.2e-6 * updates
+
+
+def test_the_run_is_read_like_any_other(trial):
+    (run,) = read_runs(trial.folder.parent)
+    assert run.folder.done is not None and run.identity["trial"] is True
+    assert (run.weighting, run.seed, sorted(run.metrics)) == (ACTFOCUS, 0, [0, 1, 2])
+    assert (run.start.step, run.final.step) == (0, STEPS)
+    write_report(summarise(read_runs(trial.folder.parent)), trial.folder.parent)
+    assert "Checks" in (trial.folder.parent / "report.md").read_text()
 
 
 def test_ppo_has_a_critic_and_grpo_none(trial):

@@ -25,29 +25,26 @@ algorithm: grpo
 quantity: success
 baseline: shift
 steps: 1
-variants:
-  shift: {label: "shift, batch", settings: {signal: shift, normalize_over: batch}}
-  entropy: {label: "entropy, micro-batch", settings: {signal: entropy, normalize_over: micro_batch}}
+weightings:
+  shift: {label: "shift, batch", weighting: actfocus signal=shift, settings: {normalize_over: batch}}
+  entropy: {label: "entropy, micro-batch", weighting: actfocus signal=entropy, settings: {normalize_over: micro_batch}}
 rows:
   - env: frozenlake
 """
-PROFILES = 'cpu: {summary: Two very short runs., run: "cpu_{env}", first_seed: 7, seeds: 1, size: tiny}\n'
+SCALES = 'cpu: {summary: Two very short runs., run: "cpu_{env}", first_seed: 7, seeds: 1, size: tiny}\n'
 #: Those that the command decides itself.
 _DECIDED = ("trainer.total_training_steps", "trainer.resume_mode")
 
 
 def test_a_table_of_ones_own_is_trained_and_written(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(TABLE, encoding="utf-8")
-    (tmp_path / "_profiles.yaml").write_text(PROFILES, encoding="utf-8")
+    (tmp_path / "_scales.yaml").write_text(SCALES, encoding="utf-8")
     overrides = [word for word in TINY if not word.startswith(_DECIDED)]
     out = tmp_path / "out"
-    words = ["reproduce", str(tmp_path / "mine.yaml"), "--profile", "cpu", "--out", str(out)]
+    words = ["reproduce", str(tmp_path / "mine.yaml"), "--scale", "cpu", "--out", str(out)]
     assert main([*words, "--", *overrides]) == 0
 
-    names = [
-        f"frozenlake-grpo-1steps-signal={s}"
-        for s in ("shift-normalize_over=batch", "entropy-normalize_over=micro_batch")
-    ]
+    names = [f"frozenlake-grpo-1steps-normalize_over={whole}" for whole in ("batch", "micro_batch")]
     for name in names:
         (run,) = read_runs(out / "cpu" / name)
         step = run.metrics[1]
@@ -61,7 +58,7 @@ def test_a_table_of_ones_own_is_trained_and_written(tmp_path: Path) -> None:
     assert abs(shift.metrics[1]["actfocus/signal_mean"]) < 1e-4
 
     with (out / "cpu/mine-cpu.csv").open() as file:
-        finals = {row["variant"]: float(row["value"]) for row in csv.DictReader(file) if row["number"] == "final"}
+        finals = {row["weighting"]: float(row["value"]) for row in csv.DictReader(file) if row["number"] == "final"}
     assert finals == {
         name: read_runs(out / "cpu" / folder)[0].final.success
         for name, folder in zip(("shift", "entropy"), names, strict=True)

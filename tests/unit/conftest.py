@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from verl_actfocus.experiments import execute as execution
-from verl_actfocus.experiments.runs import Run
+from verl_actfocus.experiments import execution
+from verl_actfocus.experiments.run import Run
+from verl_actfocus.experiments.weightings import WeightingChoice
 
 #: Settings that a report shows, as a complete configuration would hold them.
 SETTINGS: dict[str, Any] = {
@@ -31,16 +32,15 @@ SETTINGS: dict[str, Any] = {
     "data.environment.limits.turns": 3,
     "data.environment.kwargs.success_rate": 1.0,
     "algorithm.actfocus.keep_groups": 1.0,
-    "algorithm.actfocus.signal": "energy",
-    "algorithm.actfocus.other": None,
     "algorithm.actfocus.normalize_over": "mini_batch",
 }
 #: Leaves what a training leaves: one task with two episodes, solved from step 1 on; dies if told to.
 TRAINER = """
 import json, os, pathlib, sys
 steps, dies = int(sys.argv[1]), sys.argv[2]
+os.chdir(sys.argv[3])
 pathlib.Path("evaluations").mkdir(exist_ok=True)
-with open(sys.argv[-1].partition("VERL_FILE_LOGGER_PATH=")[2], "w") as file:
+with open(sys.argv[-1].partition("VERL_FILE_LOGGER_PATH=")[2].strip("'"), "w") as file:
     for step in range(steps + 1):
         rate = float(step > 0)
         data = {"rollout/success": 0.5, "rollout/response_length": 9.0, "actfocus/token_share/action": 0.1,
@@ -56,7 +56,11 @@ with open(sys.argv[-1].partition("VERL_FILE_LOGGER_PATH=")[2], "w") as file:
 with open("trained", "a") as file:
     file.write("once\\n")
 """
-WEIGHTS = {"uniform": (1.0, 0.0), "actfocus": (0.1, 0.5)}
+#: Settings of the weightings, as a complete configuration would hold them.
+WEIGHTINGS: dict[str, dict[str, Any]] = {
+    "uniform": {"name": "uniform"},
+    "actfocus": {"name": "actfocus", "alpha": 0.1, "beta": 0.5, "signal": "energy", "eps": 1e-6, "other": None},
+}
 #: One training step's timers, seconds.
 TIMERS = {"gen": 2.0, "ref": 0.5, "update_actor": 1.5, "step": 4.25}
 
@@ -130,7 +134,7 @@ def record_run() -> RecordRun:
 
     def record(
         out: Path,
-        method: str,
+        weighting: str,
         seed: int,
         evaluations: Mapping[int, Mapping[int, Sequence[int]]],
         *,
@@ -138,14 +142,15 @@ def record_run() -> RecordRun:
         settings: Mapping[str, Any] | None = None,
         seconds: float = 100.0,
     ) -> Path:
-        folder = out / f"{method}-seed{seed}"
+        choice = WeightingChoice.parse(weighting)
+        folder = out / f"{choice.slug}-seed{seed}"
         folder.mkdir(parents=True)
         steps = max(evaluations)
-        identity = {"algorithm": "grpo", "method": method, "env": "frozenlake", "seed": seed, "steps": steps}
-        alpha, beta = WEIGHTS[method]
-        own = {"algorithm.actfocus.alpha": alpha, "algorithm.actfocus.beta": beta}
+        identity = {"algorithm": "grpo", "weighting": weighting, "env": "frozenlake", "seed": seed, "steps": steps}
+        own = {f"algorithm.actfocus.weighting.{key}": value for key, value in WEIGHTINGS[choice.name].items()}
+        own |= {f"algorithm.actfocus.weighting.{key}": value for key, value in choice.settings}
         begun = {
-            "run": {**identity, "profile": "cpu_frozenlake", "extra": []},
+            "run": {**identity, "profile": "cpu_frozenlake", "trial": False, "extra": []},
             "settings": {**SETTINGS, **own, **(settings or {})},
         }
         (folder / "run.json").write_text(json.dumps(begun))
@@ -157,7 +162,7 @@ def record_run() -> RecordRun:
                 write_evaluation(folder / "evaluations" / f"{step}.jsonl", evaluations[step])
             records.append({"step": step, "data": data})
         write_lines(folder / "metrics-1.jsonl", records)
-        weights = [1.0] * 9 if method == "uniform" else [0.1, 0.1, 0.1, 0.1, 1.25, 0.1, 0.0, 1.4, 0.1]
+        weights = [1.0] * 9 if weighting == "uniform" else [0.1, 0.1, 0.1, 0.1, 1.25, 0.1, 0.0, 1.4, 0.1]
         write_lines(folder / "trajectories" / "1.jsonl", [trajectory(1, weights)])
         attempt = {"began": "2026-01-01T00:00:00+00:00", "seconds": seconds, "exit_code": 0}
         (folder / "attempt-1.json").write_text(json.dumps(attempt))
@@ -168,7 +173,7 @@ def record_run() -> RecordRun:
                 "seconds": seconds,
                 "attempts": 1,
                 "finished": "2026-01-01T00:02:00+00:00",
-                "command": f"VERL_PLATFORM=cpu python -m verl.trainer.main_ppo data.seed={seed} +actfocus={method}",
+                "command": f"VERL_PLATFORM=cpu python -m verl.trainer.main_ppo data.seed={seed} +actfocus={weighting}",
                 "versions": {"python": "3.11.7", **dict.fromkeys(names, "1.2.3")},
                 "commit": "abc123",
                 "hardware": {"cpu": "Example CPU", "cores": 2, "memory_gb": 8.0},
@@ -185,10 +190,10 @@ def trainer(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     state = {"dies": False}
 
     def command(run: Run) -> list[str]:
-        dies = "dies" if state["dies"] and run.method == "actfocus" else "lives"
-        return [sys.executable, "-c", TRAINER, str(run.steps), dies]
+        dies = "dies" if state["dies"] and run.weighting.name == "actfocus" else "lives"
+        return [sys.executable, "-c", TRAINER, str(run.conditions.steps), dies, str(run.folder)]
 
     monkeypatch.setattr(Run, "command", command)
-    monkeypatch.setattr(Run, "shell_command", lambda run: f"train {run.name}")
+    monkeypatch.setattr(Run, "shell_command", lambda run: f"train {run.title}")
     monkeypatch.setattr(execution, "POLL_SECONDS", 0.02)
     return state

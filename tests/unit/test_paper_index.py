@@ -7,9 +7,11 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
-from verl_actfocus.experiments.settings import compose_group
-from verl_actfocus.experiments.specification import find_table, tables_folder
+from verl_actfocus.experiments.composition import compose_profile
+from verl_actfocus.experiments.settings import flatten
+from verl_actfocus.experiments.tables import find_table, tables_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/paper.md").read_text(encoding="utf-8")
@@ -38,7 +40,7 @@ def test_a_path_exists(path: str) -> None:
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_a_setting_is_part_of_a_recipes_configuration(setting: str) -> None:
-    settings = compose_group("frozenlake_ppo")
+    settings = flatten(OmegaConf.to_container(compose_profile("frozenlake_ppo"), resolve=False))
     # Arguments of an environment are added by the user.
     section = "data.environment.kwargs"
     assert setting in settings or (setting.startswith(section) and any(key.startswith(section) for key in settings))

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 
+from verl_actfocus.cli._environment_arguments import positive
+from verl_actfocus.config.groups import profile_folder
+from verl_actfocus.experiments.composition import subject
+from verl_actfocus.experiments.launcher import Planned, launch, listing
 from verl_actfocus.experiments.machine import free_memory
 from verl_actfocus.experiments.requirements import require_gpu
-from verl_actfocus.experiments.runs import Run
+from verl_actfocus.experiments.run import ESTIMATORS, Conditions
 
+#: What a profile that leaves the algorithm open is trained with.
+_ALGORITHM = "grpo"
 #: Free memory below which a warning is printed, in bytes: veRL's processes and a tiny model take about 5 GB.
 ENOUGH_MEMORY = 5e9
 #: Exit code of a training that failed, as opposed to a request that was refused.
@@ -19,13 +27,92 @@ RUN_FAILED = 1
 INTERRUPTED = 130
 
 
-def require_machine(runs: Sequence[Run]) -> None:
-    """Make sure that runs for GPUs have some; say so if runs on this machine's CPU may lack memory.
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say what one run or several alike are."""
+    parser.add_argument(
+        "--algorithm", metavar="NAME", help=f"{' or '.join(ESTIMATORS)} (default: the profile's, or {_ALGORITHM})"
+    )
+    parser.add_argument("--steps", type=positive, metavar="N", help="training steps (default: the profile's)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder in which every run has one of its own (default outputs/<algorithm>-<environment>, "
+        "outputs/<recipe>)",
+    )
+    add_dry_run_argument(parser)
+    parser.set_defaults(overrides=())
+
+
+def add_dry_run_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--dry-run``."""
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check the runs, list their state and their commands, train nothing"
+    )
+
+
+def conditions_from(args: argparse.Namespace, profile: str, env: str = "", trial: bool = False) -> Conditions:
+    """Take the conditions of runs from the arguments of `add_run_arguments` and the profile.
 
     Raises:
-        ExperimentError: there is no GPU.
+        ValueError: the profile is unknown, or a value is out of range.
     """
-    if any(not run.on_cpu for run in runs):
+    trained, algorithm = subject(profile)
+    algorithm = args.algorithm or algorithm or _ALGORITHM
+    name = profile if profile_folder(profile) == "recipe" else f"{algorithm}-{trained}"
+    return Conditions(
+        profile=profile,
+        algorithm=algorithm,
+        folder=args.out or Path("outputs") / (f"{name}-trial" if trial else name),
+        env=env,
+        steps=args.steps,
+        trial=trial,
+        extra=tuple(args.overrides),
+    )
+
+
+def train(
+    command: str, planned: Sequence[Planned], *, keep_going: bool = False, delete_checkpoints: bool = False
+) -> int:
+    """Train what is not finished, and say what went wrong.
+
+    Args:
+        command: the subcommand, for messages.
+        planned: the runs.
+        keep_going: whether a failure leaves the others to be trained.
+        delete_checkpoints: delete the checkpoints of every run that is done.
+
+    Returns:
+        0; 1 if a run failed, 130 after Ctrl-C.
+
+    Raises:
+        ExperimentError: there is no GPU for runs that need one.
+    """
+    _require_machine(planned)
+    # The signals of batch systems and closed terminals end the run's processes too, like Ctrl-C.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _exit)
+    try:
+        failures = launch(planned, keep_going=keep_going, delete_checkpoints=delete_checkpoints)
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        return INTERRUPTED
+    for failure in failures:
+        print(f"actfocus {command}: {failure.error}", file=sys.stderr)
+    if failures:
+        print("once the cause is removed, the same command continues from the last checkpoint", file=sys.stderr)
+    return RUN_FAILED if failures else 0
+
+
+def show(planned: Sequence[Planned]) -> int:
+    """Print what a dry run says; returns 0."""
+    print(listing(planned))
+    return 0
+
+
+def _require_machine(planned: Sequence[Planned]) -> None:
+    """Make sure that runs for GPUs have some; say so if runs on this machine's CPU may lack memory."""
+    if any(not one.run.conditions.on_cpu for one in planned):
         require_gpu()
         return
     free = free_memory()
@@ -35,12 +122,6 @@ def require_machine(runs: Sequence[Run]) -> None:
             "it may be killed",
             file=sys.stderr,
         )
-
-
-def end_cleanly() -> None:
-    """Let the signals of batch systems and closed terminals end the run's processes too, like Ctrl-C."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _exit)
 
 
 def _exit(number: int, frame: FrameType | None) -> None:

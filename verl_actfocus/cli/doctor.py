@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from verl_actfocus.experiments import machine
 from verl_actfocus.experiments.logs import clean_line
 from verl_actfocus.experiments.requirements import installed_version, remedy, required_python, requirements
-from verl_actfocus.experiments.runs import PLATFORM_VARIABLE, environments
+from verl_actfocus.experiments.run import PLATFORM_VARIABLE, environments
 
 #: What a run on the CPU with a tiny model takes, in bytes.
 MEMORY = 5e9

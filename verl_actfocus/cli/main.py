@@ -15,6 +15,7 @@ from pathlib import Path
 #: Subcommand → its module in this package and what the list of subcommands says about it.
 COMMANDS = {
     "compare": ("compare", "train with Uniform and with ActFocus and report the difference (the main job)"),
+    "train": ("train", "train one run: a miniature on the CPU or a recipe on GPUs"),
     "eval": ("evaluate", "measure how well a model plays, with confidence intervals"),
     "reproduce": ("reproduce", "make the paper's tables: train their runs and write them beside the paper's numbers"),
     "report": ("report", "make the report of a comparison again"),
@@ -109,7 +110,7 @@ def _import_modules(named: Sequence[str]) -> None:
     names = list(dict.fromkeys([*names, *named]))
     if not names:
         return
-    # Training processes run in folders of their own, where a relative entry would lead nowhere.
+    # Processes of a cluster may run elsewhere, where a relative entry would lead nowhere.
     given = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     folders = list(dict.fromkeys(str(Path(entry).resolve()) for entry in [*given, "."]))
     sys.path += [folder for folder in folders if folder not in sys.path]

@@ -36,8 +36,8 @@ def write_and_print(folder: Path) -> None:
     """Write the report of a folder, and print its sentences and where it is."""
     summary = summarise(read_runs(folder))
     files = write_report(summary, folder)
-    for method in summary.methods:
-        print(method.sentence)
+    for one in summary.weightings:
+        print(one.sentence)
     for difference in summary.differences:
         print(f"{difference.sentence} {difference.scope}")
     for file in files:

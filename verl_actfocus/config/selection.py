@@ -1,6 +1,6 @@
-"""How many prompt groups ``algorithm.actfocus.keep_groups`` keeps: counted alike by trainer and recipe check.
+"""How many prompt groups ``algorithm.actfocus.keep_groups`` keeps: counted alike by trainer and launcher.
 
-Free of veRL, so that a recipe is checked without importing it.
+Free of veRL, so that a run is checked without importing it.
 """
 
 from __future__ import annotations

@@ -5,22 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from verl_actfocus.config import resolvers
 from verl_actfocus.config.environment import EnvironmentSettings
+from verl_actfocus.config.groups import packaged_groups
 from verl_actfocus.envs import EpisodeLimits
 from verl_actfocus.episodes import STANDARD_TAGS, TagSettings
 from verl_actfocus.episodes.tokens import Lengths
-from verl_actfocus.experiments.runs import packaged_groups
+from verl_actfocus.experiments.composition import compose, compose_profile
 
 #: Evaluation of the paper where no packaged recipe says it (He et al. 2026, App. C): 16 episodes of a task at 0.5.
-PAPER_SAMPLES = 16
-PAPER_TEMPERATURE = 0.5
+_PAPER_SAMPLING = tuple(f"actor_rollout_ref.rollout.val_kwargs.{word}" for word in ("n=16", "temperature=0.5"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,11 +108,6 @@ class EvaluationSettings:
         return asdict(self)
 
 
-def profiles() -> list[str]:
-    """Return the names of the packaged profiles: the miniature runs and the recipes."""
-    return [*packaged_groups("run"), *packaged_groups("recipe")]
-
-
 def profile_settings(profile: str) -> EvaluationSettings:
     """Return the evaluation of a packaged training run.
 
@@ -123,12 +115,9 @@ def profile_settings(profile: str) -> EvaluationSettings:
         profile: name of a configuration group under ``+actfocus/run`` or ``+actfocus/recipe``.
 
     Raises:
-        ValueError: there is no such profile, or it holds no environment.
+        ValueError: there is no such profile.
     """
-    for folder in ("run", "recipe"):
-        if profile in packaged_groups(folder):
-            return _settings(_compose(f"+actfocus/{folder}={profile}"))
-    raise ValueError(f"unknown profile {profile!r}: choose one of {', '.join(profiles())}")
+    return _settings(compose_profile(profile))
 
 
 def paper_settings(environment: str) -> EvaluationSettings:
@@ -142,26 +131,18 @@ def paper_settings(environment: str) -> EvaluationSettings:
         ValueError: the environment is unknown.
     """
     if f"{environment}_grpo" in packaged_groups("recipe"):  # PPO's recipe evaluates alike
-        return _settings(_compose(f"+actfocus/recipe={environment}_grpo"))
-    if environment in packaged_groups("env"):
-        return _settings(_compose(f"+actfocus/env={environment}"))
-    return _settings(_compose("+actfocus/env=_episodes", f"data.environment.name={environment}"))
-
-
-def _compose(*overrides: str) -> DictConfig:
-    """Compose packaged groups alone, without veRL's own configuration."""
-    resolvers.register()
-    with initialize_config_dir(str(files("verl_actfocus.config")), version_base=None):
-        return compose(overrides=list(overrides))
+        return profile_settings(f"{environment}_grpo")
+    own = environment in packaged_groups("env")
+    group = (
+        [f"+actfocus/env={environment}"] if own else ["+actfocus/env=_episodes", f"data.environment.name={environment}"]
+    )
+    return _settings(compose("+actfocus=default", *group, *_PAPER_SAMPLING))
 
 
 def _settings(config: DictConfig) -> EvaluationSettings:
-    def value(name: str, default: Any) -> Any:
-        found = OmegaConf.select(config, name)
-        return default if found is None else found
-
     environment = EnvironmentSettings.from_config(config.data)
-    rollout = "actor_rollout_ref.rollout"
+    rollout = config.actor_rollout_ref.rollout
+    sampling = rollout.val_kwargs
     return EvaluationSettings(
         environment=environment.name,
         options={**environment.kwargs, **environment.val_kwargs},
@@ -169,15 +150,14 @@ def _settings(config: DictConfig) -> EvaluationSettings:
         lengths=Lengths(
             prompt=config.data.max_prompt_length,
             response=config.data.max_response_length,
-            total=value(f"{rollout}.max_model_len", None),
+            total=rollout.max_model_len,
         ),
         tasks=environment.val_size,
         first_task=environment.val_seed,
-        samples=value(f"{rollout}.val_kwargs.n", PAPER_SAMPLES),
-        temperature=float(value(f"{rollout}.val_kwargs.temperature", PAPER_TEMPERATURE)),
-        # veRL's own values where a profile has none (verl/trainer/config/rollout/rollout.yaml).
-        top_p=float(value(f"{rollout}.val_kwargs.top_p", 1.0)),
-        top_k=value(f"{rollout}.val_kwargs.top_k", -1),
-        tags=TagSettings(**value("algorithm.actfocus.tags", {})),
+        samples=sampling.n,
+        temperature=float(sampling.temperature),
+        top_p=float(sampling.top_p),
+        top_k=sampling.top_k,
+        tags=TagSettings(**config.algorithm.actfocus.tags),
         format_penalty=environment.format_penalty,
     )

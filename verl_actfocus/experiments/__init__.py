@@ -1,13 +1,15 @@
 """Experiments: training runs as subprocesses, their results, and what the results allow to say.
 
-Read in this order:
+Read in this order, which is the way of a run:
 
-- `runs`: what one training run is, and its veRL command line.
-- `settings`: the complete configuration behind a command line, without starting veRL.
-- `requirements`, `machine`: what is installed, and on what.
+- `weightings`, `run`: what one training run is, what it shares with those it is compared with, and its veRL command.
+- `composition`, `step`: its complete configuration, composed once and checked, without starting veRL.
+- `launcher`: several runs, planned together and trained one after another.
 - `folder`, `locks`: what a run keeps on disk, which folder may be continued, and by one command at a time.
-- `execute`, `progress`, `processes`, `logs`: running a command, watching it, ending it, explaining its failure.
+- `execution`, `progress`, `processes`, `logs`: running a command, watching it, ending it, explaining its failure.
 - `results`, `statistics`: evaluation curves and outcomes, and intervals around them.
+- `tables`, `grid`: the runs that a table of the paper is made of; `report` writes it, and the report of a comparison.
+- `requirements`, `machine`: what is installed, and on what.
 
 Nothing here imports veRL: it runs in the training process only.
 """

@@ -23,9 +23,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from verl_actfocus.experiments.composition import ComposedRun
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.locks import LOCK
-from verl_actfocus.experiments.runs import Run
 from verl_actfocus.experiments.settings import differences, in_words
 
 
@@ -85,7 +85,7 @@ class RunFolder:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the run is, see `Run.identity`."""
+        """What the run is, see `ComposedRun.identity`."""
         return self._begun()["run"]
 
     @property
@@ -93,12 +93,8 @@ class RunFolder:
         """The complete settings of the run: dotted name → value."""
         return self._begun()["settings"]
 
-    def check(self, run: Run, settings: dict[str, Any]) -> None:
+    def check(self, composed: ComposedRun) -> None:
         """Make sure that the folder is for a run: that it is this very one, or has no results yet.
-
-        Args:
-            run: the run.
-            settings: its complete settings, see `verl_actfocus.experiments.settings.compose_settings`.
 
         Raises:
             ExperimentError: the folder holds a run with other settings, or files that are no run's.
@@ -107,27 +103,23 @@ class RunFolder:
             raise ExperimentError(f"{self.path} holds files but no run; choose another --out or delete it")
         if not self.exists or self.blank:
             return
-        changes = differences(self.identity, run.identity()) or differences(self.settings, settings)
+        changes = differences(self.settings, composed.settings)
         if changes:
             raise ExperimentError(
                 f"{self.path} was made with other settings ({in_words(changes)}); "
                 "choose another --out or delete the folder"
             )
 
-    def begin(self, run: Run, settings: dict[str, Any]) -> None:
-        """Claim the folder for a run, if `check` allows it.
-
-        Args:
-            run: the run.
-            settings: its complete settings.
+    def claim(self, composed: ComposedRun) -> None:
+        """Make the folder a run's, if `check` allows it. Whoever calls this has the folder's lock.
 
         Raises:
             ExperimentError: the folder is for something else.
         """
-        self.check(run, settings)
+        self.check(composed)
         if not self.exists or self.blank:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_json(self.path / "run.json", {"run": run.identity(), "settings": settings})
+            write_json(self.path / "run.json", {"run": composed.identity(), "settings": composed.settings})
 
     def begin_attempt(self, began: str) -> int:
         """Count another attempt, even if it dies before its first metrics.
@@ -180,6 +172,11 @@ class RunFolder:
             raise ExperimentError(f"{self.path} holds no run: there is no run.json")
         if not {"run", "settings"} <= begun.keys():
             raise ExperimentError(f"{self.path / 'run.json'} lacks 'run' or 'settings'; {remedy}")
+        if "weighting" not in begun["run"]:
+            raise ExperimentError(
+                f"{self.path / 'run.json'} names no weighting: an older version of this package made it; read it with "
+                f"that version, choose another --out, or {remedy}"
+            )
         return begun
 
     def _attempt_file(self, attempt: int) -> Path:

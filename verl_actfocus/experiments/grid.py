@@ -3,9 +3,9 @@
 Runs are named after what they are and not after the table that asked for them, so that tables share them: the ActFocus
 runs of the main comparison are a point of every sweep.
 
-A run is in ``<out>/<profile>/<condition>/<method>-seed<n>``. A condition is an environment, an algorithm, a model size,
-a number of steps where the table sets it, and settings that differ from the method's; the runs of a condition are a
-comparison that ``actfocus report`` reads.
+A run is in ``<out>/<scale>/<conditions>/<weighting>-seed<n>``. Conditions are an environment, an algorithm, a model
+size, a number of steps where the table sets it, and settings that differ from the profile's; their runs are a
+comparison that ``actfocus report`` reads, and ``actfocus compare`` is a grid with one row.
 """
 
 from __future__ import annotations
@@ -14,20 +14,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from verl_actfocus.experiments.folder import RunFolder
-from verl_actfocus.experiments.runs import Run
-from verl_actfocus.experiments.settings import compose_group, compose_settings
-from verl_actfocus.experiments.specification import Profile, Row, Table, Variant
+from verl_actfocus.experiments.run import Conditions, Run
+from verl_actfocus.experiments.tables import Row, Scale, Table, Weighting
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One variant in one row of a table, for one model size: a run for each seed."""
+    """One weighting in one row of a table, for one model size: a run for each seed."""
 
     row: Row
     size: str
-    #: Name of the variant.
-    variant: str
+    #: Name of the weighting in the table.
+    weighting: str
     runs: tuple[Run, ...]
 
 
@@ -40,14 +38,14 @@ class Request:
     """
 
     table: Table
-    profile: Profile
-    #: Name of the profile.
-    profile_name: str
+    scale: Scale
+    #: Name of the scale.
+    scale_name: str
     #: Number of training seeds.
     seeds: int
     #: Every run is in a folder below this one.
     out: Path
-    #: Words that choose rows and variants; empty for all, see `select`.
+    #: Words that choose rows and weightings; empty for all, see `select`.
     only: tuple[str, ...] = ()
     #: Hydra overrides of the user's own, for every run.
     extra: tuple[str, ...] = ()
@@ -63,15 +61,9 @@ def cells(request: Request) -> list[Cell]:
     Raises:
         ValueError: a word of `only` names nothing, or nothing is left.
     """
-    table, profile = request.table, request.profile
     return [
-        Cell(
-            row=row,
-            size=size,
-            variant=name,
-            runs=tuple(_run(request, row, size, variant, seed) for seed in _seeds(request)),
-        )
-        for row, size, name, variant in select(table, profile, request.only)
+        Cell(row=row, size=size, weighting=name, runs=tuple(_runs(request, row, size, weighting)))
+        for row, size, name, weighting in select(request.table, request.scale, request.only)
     ]
 
 
@@ -82,45 +74,33 @@ def distinct_runs(chosen: Sequence[Cell]) -> list[Run]:
     return list({run.folder: run for run in ordered}.values())
 
 
-def folder_of(run: Run) -> RunFolder:
-    """Return the folder of a run.
-
-    Raises:
-        ExperimentError: it holds a run that was made with other settings.
-    """
-    folder = RunFolder(run.folder)
-    if folder.exists:
-        folder.check(run, compose_settings(run))
-    return folder
-
-
-def select(table: Table, profile: Profile, only: Sequence[str]) -> list[tuple[Row, str, str, Variant]]:
-    """Choose rows, model sizes and variants by words.
+def select(table: Table, scale: Scale, only: Sequence[str]) -> list[tuple[Row, str, str, Weighting]]:
+    """Choose rows, model sizes and weightings by words.
 
     Args:
         table: the table.
-        profile: the profile.
-        only: words. A word chooses an environment, an algorithm, an outcome by its label, a model size or a variant;
+        scale: the scale.
+        only: words. A word chooses an environment, an algorithm, an outcome by its label, a model size or a weighting;
             words of one kind add up, words of different kinds restrict each other.
 
     Returns:
-        (row, size, variant's name, variant), row by row.
+        (row, size, weighting's name, weighting), row by row.
 
     Raises:
         ValueError: a word names nothing in the table, or nothing is left.
     """
     everything = [
-        (row, size, name, variant)
+        (row, size, name, weighting)
         for row in table.rows
-        for size in profile.sizes(row)
-        for name, variant in table.variants.items()
+        for size in scale.sizes(row)
+        for name, weighting in table.weightings.items()
     ]
     kinds = {
         "environments": [row.env for row in table.rows],
         "algorithms": [row.algorithm for row in table.rows],
         "outcomes": [row.label for row in table.rows if row.label],
         "model sizes": [size for _, size, _, _ in everything],
-        "variants": list(table.variants),
+        "weightings": list(table.weightings),
     }
     unknown = [word for word in only if not any(word in names for names in kinds.values())]
     if unknown:
@@ -128,39 +108,30 @@ def select(table: Table, profile: Profile, only: Sequence[str]) -> list[tuple[Ro
         raise ValueError(f"--only {' '.join(unknown)}: {table.name} has {'; '.join(known)}")
     wanted = [{word for word in only if word in names} for names in kinds.values()]
     chosen = []
-    for row, size, name, variant in everything:
+    for row, size, name, weighting in everything:
         values = (row.env, row.algorithm, row.label, size, name)
         if all(not words or value in words for words, value in zip(wanted, values, strict=True)):
-            chosen.append((row, size, name, variant))
+            chosen.append((row, size, name, weighting))
     if not chosen:
         raise ValueError(f"--only {' '.join(only)} leaves nothing of {table.name}")
     return chosen
 
 
-def _seeds(request: Request) -> range:
-    first = request.profile.first_seed
-    return range(first, first + request.seeds)
-
-
-def _run(request: Request, row: Row, size: str, variant: Variant, seed: int) -> Run:
-    profile = request.profile
-    name = profile.run.format(env=row.env, algorithm=row.algorithm)
-    steps = request.table.steps or profile.steps or compose_group(name)["trainer.total_training_steps"]
-    condition = [
+def _runs(request: Request, row: Row, size: str, weighting: Weighting) -> list[Run]:
+    scale, steps = request.scale, request.table.steps
+    conditions = [
         row.env,
         row.algorithm,
-        *([size] if profile.models else []),
-        *([f"{steps}steps"] if request.table.steps else []),
-        *(f"{key}={value}" for key, value in variant.settings.items()),
+        *([size] if scale.models else []),
+        *([f"{steps}steps"] if steps else []),
+        *(f"{key}={value}" for key, value in weighting.settings.items()),
     ]
-    model = (f"actor_rollout_ref.model.path={profile.models[row.env][size]}",) if profile.models else ()
-    return Run(
+    model = (f"actor_rollout_ref.model.path={scale.models[row.env][size]}",) if scale.models else ()
+    return Conditions(
+        profile=scale.run.format(env=row.env, algorithm=row.algorithm),
         algorithm=row.algorithm,
-        method=variant.method,
         env=row.env,
-        seed=seed,
-        steps=steps,
-        folder=request.out / request.profile_name / "-".join(condition) / f"{variant.method}-seed{seed}",
-        extra=(*model, *variant.overrides, *request.extra),
-        profile=name,
-    )
+        steps=steps or scale.steps,
+        folder=request.out / request.scale_name / "-".join(conditions),
+        extra=(*model, *weighting.overrides, *request.extra),
+    ).runs([weighting.choice], range(scale.first_seed, scale.first_seed + request.seeds))

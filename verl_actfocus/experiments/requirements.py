@@ -81,5 +81,5 @@ def require_gpu() -> None:
     if not torch.cuda.is_available() and not os.environ.get("RAY_ADDRESS"):
         raise ExperimentError(
             "torch finds no GPU here; run this on a GPU node, name a Ray cluster with RAY_ADDRESS, or train a "
-            "miniature on the CPU (actfocus reproduce --profile cpu, actfocus compare --profile cpu_<env>)"
+            "miniature on the CPU (actfocus train cpu_<env>, a recipe with --trial, actfocus reproduce --scale cpu)"
         )

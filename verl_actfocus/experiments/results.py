@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.metrics import Metrics, merge_attempts
+from verl_actfocus.experiments.weightings import WeightingChoice
 
 #: veRL's timers: ``timing_s/<phase>``, seconds.
 _TIMING = "timing_s/"
@@ -118,13 +119,13 @@ class RunResult:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What the run is, see `verl_actfocus.experiments.runs.Run.identity`."""
+        """What the run is, see `verl_actfocus.experiments.composition.ComposedRun.identity`."""
         return self.folder.identity
 
-    @property
-    def method(self) -> str:
-        """Name of the method."""
-        return self.identity["method"]
+    @cached_property
+    def weighting(self) -> WeightingChoice:
+        """What weights its tokens."""
+        return WeightingChoice.parse(self.identity["weighting"])
 
     @property
     def seed(self) -> int:
@@ -223,10 +224,10 @@ def read_outcomes(path: Path, name: str = "success") -> Outcomes:
 
 
 def read_runs(path: Path) -> list[RunResult]:
-    """Read all runs of a comparison, finished or not, by method and seed.
+    """Read all runs in a folder, finished or not, by weighting and seed.
 
     Args:
-        path: the comparison's folder; every run is a folder in it.
+        path: folder of a comparison; every run is a folder in it.
 
     Raises:
         ExperimentError: there is no run.
@@ -234,4 +235,4 @@ def read_runs(path: Path) -> list[RunResult]:
     runs = [RunResult.read(file.parent) for file in sorted(path.glob("*/run.json"))]
     if not runs:
         raise ExperimentError(f"{path} holds no runs; actfocus compare --out {path} makes some")
-    return sorted(runs, key=lambda run: (run.method, run.seed))
+    return sorted(runs, key=lambda run: (run.weighting, run.seed))

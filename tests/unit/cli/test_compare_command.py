@@ -1,64 +1,61 @@
-"""``actfocus compare`` turns its arguments into a comparison, and ends as shells expect."""
+"""``actfocus compare`` and ``actfocus train`` turn their arguments into runs, and end as shells expect."""
 
 from __future__ import annotations
 
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from verl_actfocus.cli import _training, compare
+from verl_actfocus.cli import _training
 from verl_actfocus.cli.main import main
 from verl_actfocus.experiments import requirements
-from verl_actfocus.experiments.comparison import Comparison
-from verl_actfocus.experiments.errors import RunFailedError
+from verl_actfocus.experiments.launcher import Failure, Planned
 
 RecordRun = Callable[..., Path]
+Launched = list[list[Planned]]
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, record_run: RecordRun) -> list[Comparison]:
+def launched(monkeypatch: pytest.MonkeyPatch, record_run: RecordRun) -> Launched:
     """Records what would be trained and leaves its results."""
-    seen: list[Comparison] = []
+    seen: Launched = []
 
-    def record(comparison: Comparison) -> None:
-        seen.append(comparison)
-        for run in comparison.runs():
-            outcomes = {0: {0: [0], 1: [1]}, comparison.steps: {0: [1], 1: [run.seed % 2]}}
-            record_run(comparison.out, run.method, run.seed, outcomes)
+    def record(planned: Sequence[Planned], **options: bool) -> list[Failure]:
+        seen.append(list(planned))
+        for one in planned:
+            outcomes = {0: {0: [0], 1: [1]}, one.composed.steps: {0: [1], 1: [one.run.seed % 2]}}
+            record_run(one.run.conditions.folder, str(one.run.weighting), one.run.seed, outcomes)
+        return []
 
-    monkeypatch.setattr(compare, "run_comparison", record)
+    monkeypatch.setattr(_training, "launch", record)
     return seen
 
 
-def test_the_arguments_become_the_comparison(tmp_path: Path, asked: list[Comparison]) -> None:
-    words = "--algorithm ppo --env sokoban --steps 5 --seeds 2 --methods uniform actfocus --out"
+def test_the_arguments_become_the_runs(tmp_path: Path, launched: Launched) -> None:
+    words = "--algorithm ppo --env sokoban --steps 5 --seeds 2 --weightings uniform actfocus --out"
     extra = ["data.train_batch_size=8", "+trainer.note=[a, b]"]
     assert main(["compare", *words.split(), str(tmp_path / "o"), "--", *extra]) == 0
-    (comparison,) = asked
-    assert comparison == Comparison(
-        algorithm="ppo",
-        env="sokoban",
-        steps=5,
-        seeds=2,
-        methods=("uniform", "actfocus"),
-        out=tmp_path / "o",
-        extra=tuple(extra),
-    )
+    (planned,) = launched
+    conditions = planned[0].run.conditions
+    assert (conditions.profile, conditions.algorithm, conditions.steps) == ("cpu_sokoban", "ppo", 5)
+    assert conditions.extra == tuple(extra)
+    names = ["uniform-seed0", "actfocus-seed0", "uniform-seed1", "actfocus-seed1"]
+    assert [one.run.folder for one in planned] == [tmp_path / "o" / name for name in names]
     assert (tmp_path / "o/report.html").exists()
 
 
-def test_without_arguments_both_methods_are_compared_on_frozenlake(
-    tmp_path: Path, asked: list[Comparison], monkeypatch: pytest.MonkeyPatch
+def test_without_arguments_uniform_and_actfocus_are_compared_on_frozenlake(
+    tmp_path: Path, launched: Launched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["compare"]) == 0
-    (comparison,) = asked
-    assert (comparison.env, comparison.algorithm, comparison.seeds) == ("frozenlake", "grpo", 1)
-    assert comparison.methods == ("uniform", "actfocus")
+    (planned,) = launched
+    assert [one.run.title for one in planned] == ["grpo-frozenlake/uniform-seed0", "grpo-frozenlake/actfocus-seed0"]
+    assert [one.composed.steps for one in planned] == [50, 50]
     assert (tmp_path / "outputs/grpo-frozenlake/report.md").exists()
 
 
@@ -71,57 +68,89 @@ def test_without_arguments_both_methods_are_compared_on_frozenlake(
     ],
 )
 def test_a_profile_says_what_is_trained(
-    tmp_path: Path, asked: list[Comparison], monkeypatch: pytest.MonkeyPatch, words: str, env: str, algorithm: str
+    tmp_path: Path, launched: Launched, monkeypatch: pytest.MonkeyPatch, words: str, env: str, algorithm: str
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert main(["compare", *words.split(), "--out", str(tmp_path / "o")]) == 0
-    (comparison,) = asked
-    assert (comparison.env, comparison.algorithm) == (env, algorithm)
+    identity = launched[0][0].composed.identity()
+    assert (identity["env"], identity["algorithm"]) == (env, algorithm)
+
+
+def test_one_run_is_trained_with_the_weighting_and_seed_that_are_named(
+    tmp_path: Path, launched: Launched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "sokoban_ppo", "--trial", "--weighting", "actfocus beta=0 alpha=0.30", "--seed", "4"]
+    assert main(words) == 0
+    ((one,),) = launched
+    assert one.run.folder == tmp_path / "outputs/sokoban_ppo-trial/actfocus-alpha=0.3-beta=0-seed4"
+    assert one.run.environment == {"VERL_PLATFORM": "cpu"}
+    settings = one.composed.settings
+    assert settings["algorithm.actfocus.weighting.alpha"] == 0.3
+    assert (settings["data.seed"], settings["trainer.device"]) == (4, "cpu")
+
+
+def test_a_run_of_train_is_a_run_of_the_comparison(tmp_path: Path, trainer: dict[str, bool]) -> None:
+    """Same folder, same identity: what one command has trained the other does not train again."""
+    words = ["--steps", "2", "--out", str(tmp_path / "o")]
+    assert main(["train", "cpu_frozenlake", *words]) == main(["compare", *words]) == 0
+    assert (tmp_path / "o/actfocus-seed0/trained").read_text() == "once\n"
+    assert {path.name for path in (tmp_path / "o").glob("report.*")} == {"report.md", "report.html"}
+
+
+@pytest.mark.parametrize("words", [["train", "sokoban_ppo"], ["compare", "--env", "sudoku"]])
+def test_a_dry_run_says_what_a_step_consists_of_and_the_command_and_writes_nothing(
+    tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--dry-run", "--out", str(tmp_path / "o")]) == 0
+    printed = capsys.readouterr().out
+    assert "o/actfocus-seed0: to do" in printed and "128 trajectories played" in printed
+    assert "python -W ignore -m verl.trainer.main_ppo +actfocus=default" in printed
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_profile_of_another_environment_or_algorithm_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], launched: Launched
 ) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("verl_actfocus.experiments.comparison.execute", lambda *_, **__: pytest.fail("it was trained"))
     out = ["--out", str(tmp_path / "o")]
     assert main(["compare", "--profile", "cpu_sokoban", "--env", "frozenlake", *out]) == 2
-    assert "the run profile cpu_sokoban trains sokoban, not frozenlake" in capsys.readouterr().err
-    assert main(["compare", "--profile", "sokoban_ppo", "--algorithm", "grpo", *out]) == 2
-    assert "the run profile sokoban_ppo is for ppo, not for grpo" in capsys.readouterr().err
-    assert main(["compare", "--profile", "sokobann", *out]) == 2
-    assert "unknown run profile 'sokobann': choose one of cpu_frozenlake" in capsys.readouterr().err
-    assert not (tmp_path / "o").exists()
+    assert "the profile cpu_sokoban trains sokoban, not frozenlake" in capsys.readouterr().err
+    assert main(["train", "sokoban_ppo", "--algorithm", "grpo", *out]) == 2
+    assert "the profile sokoban_ppo is for ppo, not for grpo" in capsys.readouterr().err
+    assert launched == [] and not (tmp_path / "o").exists()
 
 
+@pytest.mark.parametrize("words", [["compare", "--profile", "sokoban_ppo"], ["train", "sokoban_ppo"]])
 def test_a_recipe_is_refused_where_there_is_no_gpu(
-    tmp_path: Path, asked: list[Comparison], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    launched: Launched,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert main(["compare", "--profile", "sokoban_ppo", "--out", str(tmp_path / "o")]) == 2
-    assert "torch finds no GPU here" in capsys.readouterr().err and asked == []
+    assert main([*words, "--out", str(tmp_path / "o")]) == 2
+    assert "torch finds no GPU here" in capsys.readouterr().err and launched == []
 
 
+@pytest.mark.parametrize("words", [["compare"], ["train", "cpu_frozenlake"]])
 def test_a_failed_run_is_explained_and_ends_with_exit_code_1(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, trainer: dict[str, bool], words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(comparison: Comparison) -> None:
-        raise RunFailedError("grpo uniform seed 0 failed", ["ValueError: no"], tmp_path / "log.txt")
-
-    monkeypatch.setattr(compare, "run_comparison", fail)
-    assert main(["compare", "--out", str(tmp_path)]) == 1
+    trainer["dies"] = True
+    assert main([*words, "--steps", "2", "--out", str(tmp_path / "o")]) == 1
     error = capsys.readouterr().err
-    assert "ValueError: no" in error and str(tmp_path / "log.txt") in error and "continues" in error
+    assert "MemoryError: the trainer dies" in error and "actfocus-seed0/log.txt" in error and "continues" in error
 
 
 def test_ctrl_c_says_how_to_continue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt(comparison: Comparison) -> None:
+    def interrupt(planned: Sequence[Planned], **options: bool) -> list[Failure]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compare, "run_comparison", interrupt)
+    monkeypatch.setattr(_training, "launch", interrupt)
     assert main(["compare", "--out", str(tmp_path)]) == 130
     assert "the same command continues" in capsys.readouterr().err
 
@@ -132,20 +161,21 @@ def test_a_terminated_comparison_cleans_up_like_ctrl_c(
 ) -> None:
     cleaned = []
 
-    def terminated(comparison: Comparison) -> None:
+    def terminated(planned: Sequence[Planned], **options: bool) -> list[Failure]:
         try:
             signal.raise_signal(number)
         finally:
             cleaned.append(True)
+        return []
 
-    monkeypatch.setattr(compare, "run_comparison", terminated)
+    monkeypatch.setattr(_training, "launch", terminated)
     with pytest.raises(SystemExit) as ended:
         main(["compare", "--out", str(tmp_path)])
     assert ended.value.code == 128 + number and cleaned == [True]
 
 
 def test_little_memory_is_warned_about(
-    tmp_path: Path, asked: list[Comparison], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, launched: Launched, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(_training, "free_memory", lambda: 2_000_000_000)
     main(["compare", "--out", str(tmp_path / "o")])
@@ -156,7 +186,8 @@ def test_a_missing_verl_is_named_with_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(requirements, "installed_version", lambda requirement: None)
-    assert main(["compare", "--out", str(tmp_path)]) == 2
+    # A configuration that no test has composed before.
+    assert main(["compare", "--out", str(tmp_path), "--", "data.train_batch_size=12"]) == 2
     assert "training needs verl==0.9.1, found none; pip install 'verl==0.9.1'" in capsys.readouterr().err
 
 

@@ -53,10 +53,14 @@ def test_without_a_subcommand_the_help_is_shown(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["compare", "--env", "chess"], "unknown environment with a CPU profile 'chess': choose one of"),
+        (["compare", "--env", "chess"], "no profile for 'chess': choose one of frozenlake"),
         (["compare", "--algorithm", "dpo"], "unknown algorithm 'dpo'"),
-        (["compare", "--methods", "uniform", "magic"], "unknown method 'magic'"),
-        (["compare", "--", "trainer.total_training_steps=3"], "cannot be overridden"),
+        (["compare", "--weightings", "uniform", "magic"], "'magic' is not a weighting; choose one of ['actfocus'"),
+        (["compare", "--profile", "cpu_chess"], "unknown profile 'cpu_chess': choose one of cpu_frozenlake"),
+        (["train", "sokobann_ppo"], "unknown profile 'sokobann_ppo': choose one of cpu_frozenlake"),
+        (["train", "cpu_sokoban", "--weighting", "actfocus alpha=3"], "alpha=3 must lie in [0, 1]"),
+        (["train", "cpu_sokoban", "--trial"], "a trial is made of a recipe"),
+        (["compare", "--steps", "2", "--", "trainer.total_training_steps=3"], "cannot be overridden"),
         (["compare", "--", "data.trian_batch_size=3"], "data.trian_batch_size"),
         (["report", "no-such-folder"], "no-such-folder holds no runs"),
         (["play", "chess"], "unknown environment 'chess'"),
@@ -114,10 +118,10 @@ def test_ctrl_c_ends_without_a_traceback(
 def test_report_prints_the_sentences_and_the_files(
     tmp_path: Path, record_run: RecordRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for method, solved in {"uniform": 6, "actfocus": 16}.items():
+    for weighting, solved in {"uniform": 6, "actfocus": 16}.items():
         start = {task: [int(task < 5)] for task in range(20)}
         final = {task: [int(task < solved)] for task in range(20)}
-        record_run(tmp_path, method, 0, {0: start, 1: final})
+        record_run(tmp_path, weighting, 0, {0: start, 1: final})
     assert main(["report", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "ActFocus: training worked: success went from 25.0 % to 80.0 %" in printed

@@ -8,7 +8,7 @@ import pytest
 
 from verl_actfocus.cli.main import main
 
-WORDS = ["reproduce", "table6", "--profile", "cpu", "--seeds", "1", "--only", "frozenlake"]
+WORDS = ["reproduce", "table6", "--scale", "cpu", "--seeds", "1", "--only", "frozenlake"]
 pytestmark = pytest.mark.usefixtures("trainer")
 
 
@@ -25,7 +25,7 @@ def test_a_failed_run_ends_with_1_and_the_table_is_written_without_it(
 ) -> None:
     trainer["dies"] = True
     assert main([*WORDS, "--out", str(tmp_path)]) == 1
-    assert "frozenlake-grpo/actfocus-seed1: grpo actfocus seed 1 failed with exit code 1" in capsys.readouterr().err
+    assert "actfocus reproduce: frozenlake-grpo/actfocus-seed1 failed with exit code 1" in capsys.readouterr().err
     assert "1 of the runs asked for are not finished" in (tmp_path / "cpu/table6-cpu.md").read_text()
 
 
@@ -36,7 +36,7 @@ def test_runs_of_other_settings_are_refused_also_without_training(
     main([*WORDS, "--out", str(tmp_path)])
     assert main([*WORDS, "--out", str(tmp_path), option, "--", "data.train_batch_size=8"]) == 2
     error = capsys.readouterr().err
-    assert "uniform-seed1 was made with other settings (extra was [], is ['data.train_batch_size=8'])" in error
+    assert "uniform-seed1 was made with other settings (data.train_batch_size was 16, is 8)" in error
 
 
 def test_a_dry_run_lists_the_runs_and_their_commands_and_trains_nothing(

@@ -7,6 +7,7 @@ import argparse
 import pytest
 
 from verl_actfocus.cli import evaluate
+from verl_actfocus.config.groups import profiles
 from verl_actfocus.envs import EpisodeLimits
 from verl_actfocus.episodes import STANDARD_TAGS
 from verl_actfocus.episodes.tokens import Lengths
@@ -14,7 +15,6 @@ from verl_actfocus.evaluation.settings import (
     EvaluationSettings,
     paper_settings,
     profile_settings,
-    profiles,
 )
 
 

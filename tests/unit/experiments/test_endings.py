@@ -20,9 +20,8 @@ import pytest
 from verl_actfocus.experiments.errors import ExperimentError, RunFailedError
 from verl_actfocus.experiments.processes import MARK, processes_of, stop
 from verl_actfocus.experiments.progress import Display
-from verl_actfocus.experiments.runs import Run
 
-from .test_execute import TRAINER, make, train
+from .standin import TRAINER, StandIn, make, train
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -34,7 +33,7 @@ print("daemon", child.pid, flush=True)
 """
 
 
-def daemon_of(run: Run) -> int:
+def daemon_of(run: StandIn) -> int:
     line = next(line for line in (run.folder / "log.txt").read_text().splitlines() if line.startswith("daemon"))
     return int(line.split()[1])
 
@@ -62,7 +61,7 @@ class Interrupting(Display):
         self._log = folder / "log.txt"
 
     def show(self, line: str, news: bool) -> None:
-        if "daemon" in self._log.read_text():
+        if "\ndaemon " in self._log.read_text():
             raise KeyboardInterrupt
 
 
@@ -95,7 +94,7 @@ class Gone(Interrupting):
     """Stands for a terminal or pipe that is closed once the run's daemon is there."""
 
     def show(self, line: str, news: bool) -> None:
-        if "daemon" in self._log.read_text():
+        if "\ndaemon " in self._log.read_text():
             raise BrokenPipeError("nobody reads this")
 
     def close(self, line: str) -> None:
@@ -145,21 +144,18 @@ def test_a_second_signal_does_not_interrupt_the_end_of_the_processes(tmp_path: P
 
 #: Trains in a process of its own, with a trainer that does not end.
 COMMAND = """
-import io, sys
+import sys
 from pathlib import Path
-from verl_actfocus.experiments.execute import execute
-from verl_actfocus.experiments.progress import Display
-from verl_actfocus.experiments.runs import Run
-run = Run(algorithm="grpo", method="actfocus", env="frozenlake", seed=0, steps=3, folder=Path(sys.argv[1]))
-trainer = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
-execute(run, {"trainer.test_freq": 10}, Display("run", io.StringIO()), command=trainer)
+sys.path.insert(0, sys.argv[2])
+from standin import make, train
+train(make(Path(sys.argv[1])), "import time; print('up', flush=True); time.sleep(60)")
 """
 
 
 @pytest.fixture
 def other_command(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Another command, which trains in the folder ``r``."""
-    command = subprocess.Popen([sys.executable, "-c", COMMAND, str(tmp_path / "r")])
+    command = subprocess.Popen([sys.executable, "-c", COMMAND, str(tmp_path / "r"), str(Path(__file__).parent)])
     log, until = tmp_path / "r/log.txt", time.monotonic() + 60
     while not log.exists() or "\nup" not in log.read_text():
         assert command.poll() is None and time.monotonic() < until
@@ -190,14 +186,6 @@ def test_a_folder_belongs_to_one_command_and_is_free_again_when_that_was_killed(
     assert train(run, TRAINER, "0", "3")["attempts"] == 2
     killed = json.loads((run.folder / "attempt-1.json").read_text())
     assert killed["exit_code"] is None and killed["seconds"] >= 0
-
-
-def test_a_finished_run_is_not_locked(tmp_path: Path) -> None:
-    run = make(tmp_path / "r")
-    record = train(run, TRAINER, "0", "3")
-    (run.folder / ".lock").unlink()
-    assert train(run, TRAINER, "0", "3") == record
-    assert not (run.folder / ".lock").exists()
 
 
 def _alive(pid: int) -> bool:

@@ -11,7 +11,8 @@ import pytest
 
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.folder import RunFolder
-from verl_actfocus.experiments.runs import Run
+
+from .standin import composed, make
 
 BEGAN = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -43,10 +44,26 @@ def test_an_attempt_that_was_killed_lasted_until_it_last_wrote_something(tmp_pat
 @pytest.mark.parametrize("name", ["run.json", "done.json", "attempt-1.json"])
 def test_a_damaged_file_is_named_with_the_remedy(tmp_path: Path, name: str, content: str) -> None:
     folder = RunFolder(tmp_path / "r")
-    run = Run(algorithm="grpo", method="uniform", env="frozenlake", seed=0, steps=3, folder=folder.path)
-    folder.begin(run, {})
+    folder.claim(composed(make(folder.path)))
     folder.begin_attempt(BEGAN.isoformat())
     folder.finish({})
     (folder.path / name).write_text(content)
     with pytest.raises(ExperimentError, match=rf"r/{name} .*delete"):
         _ = (folder.settings, folder.done, folder.seconds())
+
+
+def test_a_run_of_an_older_layout_is_refused_and_not_misread(tmp_path: Path) -> None:
+    run = {"algorithm": "grpo", "method": "actfocus", "env": "frozenlake", "seed": 0, "steps": 3}
+    (tmp_path / "run.json").write_text(json.dumps({"run": run, "settings": {}}))
+    (tmp_path / "metrics-1.jsonl").write_text("{}")
+    for read in (lambda: RunFolder(tmp_path).identity, lambda: RunFolder(tmp_path).check(composed(make(tmp_path)))):
+        with pytest.raises(
+            ExperimentError, match=r"run\.json names no weighting: an older version .* delete the folder"
+        ):
+            read()
+
+
+def test_a_folder_with_other_peoples_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("…")
+    with pytest.raises(ExperimentError, match="holds files but no run"):
+        RunFolder(tmp_path).check(composed(make(tmp_path)))

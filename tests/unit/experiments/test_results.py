@@ -23,7 +23,7 @@ CURVE = {
 
 def test_the_curve_has_start_peak_and_final(tmp_path: Path, record_run: RecordRun) -> None:
     run = RunResult.read(record_run(tmp_path, "actfocus", 3, CURVE))
-    assert (run.method, run.seed) == ("actfocus", 3)
+    assert (run.weighting.name, run.seed) == ("actfocus", 3)
     assert [(e.step, e.success) for e in run.evaluations] == [(0, 1 / 6), (10, 5 / 6), (20, 3 / 6)]
     assert (run.start.step, run.peak.step, run.final.step) == (0, 10, 20)
 
@@ -80,10 +80,10 @@ def test_a_response_with_unicode_line_separators_is_one_line(tmp_path: Path, rec
     assert RunResult.read(path.parent.parent).final.outcomes.successes.tolist() == [2, 1, 0]
 
 
-def test_runs_are_read_by_method_and_seed(tmp_path: Path, record_run: RecordRun) -> None:
-    for method, seed in [("uniform", 1), ("actfocus", 10), ("actfocus", 2), ("uniform", 0)]:
-        record_run(tmp_path, method, seed, CURVE)
-    found = [(run.method, run.seed) for run in read_runs(tmp_path)]
+def test_runs_are_read_by_weighting_and_seed(tmp_path: Path, record_run: RecordRun) -> None:
+    for weighting, seed in [("uniform", 1), ("actfocus", 10), ("actfocus", 2), ("uniform", 0)]:
+        record_run(tmp_path, weighting, seed, CURVE)
+    found = [(run.weighting.name, run.seed) for run in read_runs(tmp_path)]
     assert found == [("actfocus", 2), ("actfocus", 10), ("uniform", 0), ("uniform", 1)]
 
 

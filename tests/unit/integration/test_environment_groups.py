@@ -6,9 +6,10 @@ import pytest
 from transformers import AutoTokenizer
 
 from verl_actfocus import models
+from verl_actfocus.config.groups import packaged_groups
 from verl_actfocus.envs import ENVIRONMENTS, EpisodeLimits, having, make, miniature
 from verl_actfocus.episodes.tokens import ChatML
-from verl_actfocus.experiments.runs import environments, packaged_groups
+from verl_actfocus.experiments.run import environments
 from verl_actfocus.integration.dataset import EnvironmentDataset, EnvironmentSettings
 from verl_actfocus.warmstart.demonstrations import demonstrate
 
@@ -22,7 +23,7 @@ def test_every_environment_of_the_package_has_a_group() -> None:
     assert packaged_groups("env") == sorted(own)
 
 
-def test_methods_are_compared_only_where_a_model_of_the_task_ships() -> None:
+def test_weightings_are_compared_only_where_a_model_of_the_task_ships() -> None:
     assert packaged_groups("run") == [f"cpu_{name}" for name in models.available()]
     assert environments() == models.available() == ["frozenlake", "sokoban", "sudoku", "webshop"]
 

@@ -1,4 +1,4 @@
-"""The scripts turn parameters into one veRL command, check it first, and hold no settings of their own."""
+"""The scripts turn environment variables into one call of ``actfocus train`` and hold no settings of their own."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3] / "recipes"
 SCRIPTS = sorted(ROOT.glob("*/run_*.sh"))
 PARAMETERS = ("MODEL", "WEIGHTING", "ALPHA", "BETA", "SIGNAL", "GPUS", "NODES", "SEED", "OUT", "DEVICE")
-COMMAND = ["-m", "verl.trainer.main_ppo"]
-METRICS = "++ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH"
-
 each_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: f"{path.parent.name}/{path.name}")
 
 
@@ -27,11 +24,12 @@ def run(script, *arguments, **parameters):
     return subprocess.run([script, *arguments], env=environment, capture_output=True, text=True, timeout=60)
 
 
-def printed_overrides(result):
+def dry_run(script, *arguments, **parameters):
+    """What a dry run prints: title, step, and the words of the command."""
+    result = run(script, "--dry-run", *arguments, **parameters)
     assert result.returncode == 0, result.stderr
-    words = shlex.split(result.stdout.splitlines()[-1])
-    assert words[:3] == [sys.executable, *COMMAND]
-    return words[3:]
+    title, step, command, _ = result.stdout.splitlines()
+    return title, step, shlex.split(command)
 
 
 def script(name):
@@ -45,36 +43,27 @@ def test_there_are_two_scripts_for_each_of_the_four_environments():
 
 
 @each_script
-def test_a_dry_run_composes_and_prints_the_command_of_the_scripts_own_recipe(script):
-    result = run(script, "--dry-run")
+def test_a_script_trains_its_own_recipe_with_actfocus(script):
+    title, step, command = dry_run(script)
     recipe = f"{script.parent.name}_{script.stem.removeprefix('run_')}"
-    out = Path.cwd() / "outputs" / f"{recipe}-default-seed0"
-    assert printed_overrides(result) == [
-        "+actfocus=default",
-        f"+actfocus/recipe={recipe}",
-        "data.seed=0",
-        f"trainer.experiment_name='{recipe}-default-seed0'",
-        f"trainer.default_local_dir='{out}'",
-        f"hydra.run.dir='{out}/hydra'",
-        f"{METRICS}='{out}/metrics-1.jsonl'",
-    ]
-    assert "128 trajectories played" in result.stdout
+    assert title == f"{recipe}/actfocus-seed0: to do"
+    assert "128 trajectories played" in step
+    assert command[:5] == ["python", "-W", "ignore", "-m", "verl.trainer.main_ppo"]
+    assert command[5:7] == ["+actfocus=default", f"+actfocus/recipe={recipe}"]
+    assert f"trainer.default_local_dir={Path.cwd()}/outputs/{recipe}/actfocus-seed0/checkpoints" in command
 
 
-@each_script
-def test_a_trial_on_a_cpu_is_the_same_command_with_one_more_group_and_a_folder_of_its_own(script):
-    result = run(script, "--dry-run", DEVICE="cpu")
-    assert result.returncode == 0, result.stderr
-    words = shlex.split(result.stdout.splitlines()[-1])
-    assert words[:5] == ["env", "VERL_PLATFORM=cpu", sys.executable, *COMMAND]
-    gpu, cpu = printed_overrides(run(script, "--dry-run")), words[5:]
-    assert cpu.pop(2) == "+actfocus/device=cpu_trial"
-    assert [item.replace("seed0-cpu", "seed0") for item in cpu] == gpu != cpu
-    assert "32 trajectories played" in result.stdout and "on each of 1 CPU process(es)" in result.stdout
+def test_a_trial_on_a_cpu_is_the_same_run_with_one_more_group_and_a_folder_of_its_own():
+    _, _, gpu = dry_run(script("sokoban/run_ppo.sh"))
+    title, step, cpu = dry_run(script("sokoban/run_ppo.sh"), DEVICE="cpu")
+    assert title == "sokoban_ppo-trial/actfocus-seed0: to do"
+    assert "32 trajectories played" in step and "on each of 1 CPU process(es)" in step
+    assert cpu.pop(0) == "VERL_PLATFORM=cpu"
+    cpu.remove("+actfocus/device=cpu_trial")
+    assert [word.replace("sokoban_ppo-trial", "sokoban_ppo") for word in cpu] == gpu
 
 
 def test_every_parameter_reaches_the_configuration(compose_recipe, tmp_path):
-    out = tmp_path / "with space"
     parameters = {
         "MODEL": "Qwen/Qwen2.5-0.5B-Instruct",
         "ALPHA": "0.3",
@@ -83,68 +72,37 @@ def test_every_parameter_reaches_the_configuration(compose_recipe, tmp_path):
         "GPUS": "8",
         "NODES": "2",
         "SEED": "5",
-        "OUT": str(out),
+        "OUT": str(tmp_path / "with space"),
     }
-    overrides = printed_overrides(run(script("sudoku/run_ppo.sh"), "trainer.save_freq=7", "--dry-run", **parameters))
-    kept = [item for item in overrides[2:] if not item.startswith("hydra.")]
+    _, _, command = dry_run(script("sudoku/run_ppo.sh"), "trainer.save_freq=7", **parameters)
+    kept = [word for word in command[7:] if not word.startswith("hydra.")]
     config = compose_recipe("sudoku_ppo", "default", *kept)
-    actfocus = config.algorithm.actfocus
+    weighting = config.algorithm.actfocus.weighting
     assert config.actor_rollout_ref.model.path == config.critic.model.path == "Qwen/Qwen2.5-0.5B-Instruct"
-    assert (actfocus.alpha, actfocus.beta, actfocus.signal) == (0.3, 1, "nll")
+    assert (weighting.alpha, weighting.beta, weighting.signal) == (0.3, 1, "nll")
     assert (config.trainer.n_gpus_per_node, config.trainer.nnodes, config.data.seed) == (8, 2, 5)
-    assert config.trainer.default_local_dir == str(out)
-    assert config.trainer.validation_data_dir == f"{out}/evaluations"
+    folder = tmp_path / "with space/actfocus-alpha=0.3-beta=1-signal=nll-seed5"
+    assert config.trainer.default_local_dir == str(folder / "checkpoints")
+    assert config.trainer.validation_data_dir == str(folder / "evaluations")
     assert config.trainer.save_freq == 7
-    variables = config.ray_kwargs.ray_init.runtime_env.env_vars
-    assert variables["VERL_FILE_LOGGER_PATH"] == f"{out}/metrics-1.jsonl"
 
 
-def test_a_run_that_is_started_again_keeps_the_metrics_of_the_attempts_before(tmp_path):
-    """veRL's file logger empties the file that it is given."""
-    for number in (1, 2):
-        (tmp_path / f"metrics-{number}.jsonl").touch()
-    overrides = printed_overrides(run(script("sokoban/run_ppo.sh"), "--dry-run", OUT=str(tmp_path)))
-    assert f"{METRICS}='{tmp_path}/metrics-3.jsonl'" in overrides
-
-
-def test_runs_with_different_parameters_do_not_share_a_folder(tmp_path):
-    """veRL resumes from the folder's checkpoint, which must be the same run's."""
-    first = run(script("sokoban/run_ppo.sh"), "--dry-run", ALPHA="0.3")
-    second = run(script("sokoban/run_ppo.sh"), "--dry-run", ALPHA="0.5")
-    folders = [
-        next(item for item in printed_overrides(result) if item.startswith("trainer.default_local_dir="))
-        for result in (first, second)
-    ]
-    assert folders[0] != folders[1]
-
-
-def test_the_printed_command_is_the_one_that_is_started(tmp_path):
-    """A stand-in for Python writes down what it is called with."""
-    python = tmp_path / "python"
-    python.write_text('#!/bin/sh\nfor word in "$@"; do printf "%s\\n" "$word"; done >> "$CALLS"\n')
-    python.chmod(0o755)
-    calls = tmp_path / "calls"
-    chosen = {"WEIGHTING": "uniform", "OUT": str(tmp_path / "out")}
-    result = run(script("webshop/run_grpo.sh"), PYTHON=str(python), CALLS=str(calls), **chosen)
-    assert result.returncode == 0, result.stderr
-    words = calls.read_text().splitlines()
-    start = words.index("-m")
-    assert words[0].endswith("check.py")
-    assert words[start : start + 2] == COMMAND
-    assert words[start + 2 :] == words[1:start] == shlex.split(result.stdout.splitlines()[-1])[3:]
-    assert "+actfocus=uniform" in words
+def test_options_of_actfocus_train_may_stand_among_the_overrides():
+    title, _, command = dry_run(script("sokoban/run_ppo.sh"), "--steps=9", "trainer.save_freq=7", "--seed=3")
+    assert title == "sokoban_ppo/actfocus-seed3: to do"
+    assert {"trainer.total_training_steps=9", "trainer.save_freq=7"} <= set(command)
 
 
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"WEIGHTING": "actfocus"}, "WEIGHTING=actfocus: choose default"),
-        ({"WEIGHTING": "uniform", "ALPHA": "0.5"}, "unset ALPHA"),
+        ({"WEIGHTING": "default"}, "'default' is not a weighting; choose one of ['actfocus'"),
+        ({"WEIGHTING": "uniform", "ALPHA": "0.5"}, "algorithm.actfocus.weighting has no setting ['alpha']"),
         ({"GPUS": "3"}, "32 trajectories cannot be shared equally by 3 GPUs"),
         ({"GPUS": "many"}, "trainer.n_gpus_per_node='many' must be an integer"),
         ({"DEVICE": "tpu"}, "DEVICE=tpu: choose gpu or cpu"),
         ({"DEVICE": "cpu", "MODEL": "Qwen/Qwen2.5-0.5B-Instruct"}, "unset MODEL"),
-        ({"SEED": "-1"}, "data.seed=-1 must be an integer of at least 0"),
+        ({"SEED": "-1"}, "seed -1 must be at least 0"),
     ],
 )
 def test_a_wrong_parameter_is_named_and_nothing_starts(parameters, message):
@@ -181,7 +139,7 @@ def test_an_environment_of_the_users_own_is_found_where_verl_is_told_to_look_for
 
 def test_a_step_is_described_in_trajectories():
     """8 prompts × 16, a quarter of the groups kept: 2 × 16 = 32; 0.3 keeps 3 groups: 48, filled up to 2 × 32."""
-    quarter = run(script("sokoban/run_ppo.sh"), "--dry-run", "data.seed=1").stdout
+    quarter = run(script("sokoban/run_ppo.sh"), "--dry-run").stdout
     assert "128 trajectories played, 32 trained on, 1 optimizer step(s) of 32 trajectories, 8 on each of 4" in quarter
     assert "fills up" not in quarter
     third = run(script("sokoban/run_ppo.sh"), "--dry-run", "algorithm.actfocus.keep_groups=0.3").stdout

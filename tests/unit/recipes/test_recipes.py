@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
-from verl_actfocus.experiments.runs import SEED_KEYS, packaged_groups
+from verl_actfocus.config.groups import packaged_groups
+from verl_actfocus.experiments.run import SEED_KEYS
 from verl_actfocus.integration.dataset import EnvironmentDataset, EnvironmentSettings
 from verl_actfocus.integration.selection import groups_to_keep
 from verl_actfocus.integration.settings import ActFocusSettings, check_compatible

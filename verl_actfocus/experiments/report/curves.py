@@ -9,14 +9,14 @@ from matplotlib.figure import Figure
 from verl_actfocus.experiments.report.figures import Line
 from verl_actfocus.experiments.report.plots import COLOURS, MARKERS, draw_success, finish, png
 from verl_actfocus.experiments.results import Outcomes
-from verl_actfocus.experiments.specification import Table
 from verl_actfocus.experiments.statistics import difference
+from verl_actfocus.experiments.tables import Table
 
 _COLUMNS_OF_PLOTS = 3
 
 
 def step_differences(table: Table, made: Sequence[Line]) -> list[dict[str, object]]:
-    """Compare every variant with the baseline at every evaluation.
+    """Compare every weighting with the baseline at every evaluation.
 
     Args:
         table: the table.
@@ -24,13 +24,13 @@ def step_differences(table: Table, made: Sequence[Line]) -> list[dict[str, objec
 
     Returns:
         A row for each line but the baseline's and each step at which finished runs of both with the same seed were
-        evaluated: the mean difference of success, variant − baseline, its interval, and how many seeds are behind it.
+        evaluated: the mean difference of success, weighting − baseline, its interval, and how many seeds are behind it.
         The last step is the difference in the table.
 
     Raises:
         ExperimentError: the evaluations were made on different tasks.
     """
-    baselines = {(id(line.cell.row), line.cell.size): line for line in made if line.cell.variant == table.baseline}
+    baselines = {(id(line.cell.row), line.cell.size): line for line in made if line.cell.weighting == table.baseline}
     rows: list[dict[str, object]] = []
     for line in made:
         baseline = baselines.get((id(line.cell.row), line.cell.size), line)
@@ -88,10 +88,9 @@ def picture(table: Table, made: Sequence[Line]) -> bytes:
     for position, panel in enumerate(panels.values(), start=1):
         axes = figure.add_subplot(height, columns, position)
         for line in panel:
-            index = list(table.variants).index(line.cell.variant)
-            label = (
-                f"{table.variants[line.cell.variant].label} ({len(line.runs)} seed{'s' if len(line.runs) > 1 else ''})"
-            )
+            index = list(table.weightings).index(line.cell.weighting)
+            seeds = f"{len(line.runs)} seed{'s' if len(line.runs) > 1 else ''}"
+            label = f"{table.weightings[line.cell.weighting].label} ({seeds})"
             runs = [run.outcomes(line.cell.row.outcome) for run in line.runs]
             draw_success(axes, runs, label, COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
         finish(axes, ", ".join(panel[0].place), "success rate (%)")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from verl_actfocus.envs import registry
 from verl_actfocus.experiments.errors import ExperimentError
-from verl_actfocus.experiments.grid import Cell, distinct_runs, folder_of
+from verl_actfocus.experiments.grid import Cell
 from verl_actfocus.experiments.results import Outcomes, RunResult
-from verl_actfocus.experiments.specification import Quantity, Table
 from verl_actfocus.experiments.statistics import Estimate, difference, mean_over_seeds, success_rate
+from verl_actfocus.experiments.tables import Quantity, Table
 
 #: Metrics of the first training step, whose rollout is the untrained model's.
 _TOKENS, _ACTION_SHARE = "rollout/response_length", "actfocus/token_share/action"
@@ -20,7 +20,7 @@ _TOKENS, _ACTION_SHARE = "rollout/response_length", "actfocus/token_share/action
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One line of a table: a variant in a row, for one model size.
+    """One line of a table: a weighting in a row, for one model size.
 
     The two numbers are final and peak success, or tokens per trajectory and share of action tokens. A number that was
     not measured is None: its cell stays blank.
@@ -33,7 +33,7 @@ class Line:
     runs: tuple[RunResult, ...] = ()
     first: Estimate | None = None
     second: Estimate | None = None
-    #: First number of this variant minus that of the baseline, over the seeds that both have.
+    #: First number of this weighting minus that of the baseline, over the seeds that both have.
     difference: Estimate | None = None
     #: Seeds behind `difference`.
     paired_seeds: tuple[int, ...] = ()
@@ -49,7 +49,7 @@ class Line:
             "algorithm": row.algorithm,
             "outcome": row.outcome,
             "model": self.cell.size,
-            "variant": self.cell.variant,
+            "weighting": self.cell.weighting,
         }
 
     @property
@@ -60,27 +60,24 @@ class Line:
         return [f"{name}, {row.algorithm.upper()}{', ' + row.label if row.label else ''}", self.cell.size]
 
 
-def lines(table: Table, chosen: Sequence[Cell]) -> list[Line]:
+def lines(table: Table, chosen: Sequence[Cell], finished: Mapping[Path, RunResult]) -> list[Line]:
     """Compute the lines of a table.
 
     Args:
         table: the table.
         chosen: its cells.
+        finished: folder → run, of those that are finished.
 
     Returns:
         A line for each cell, in the same order.
 
     Raises:
-        ExperimentError: runs were made with other settings or not evaluated on the same tasks, or their files
-            contradict each other.
+        ExperimentError: runs were not evaluated on the same tasks, or their files contradict each other.
     """
-    finished = {
-        run.folder: RunResult.read(run.folder) for run in distinct_runs(chosen) if folder_of(run).done is not None
-    }
     made = []
     for cell in chosen:
         base = next(
-            (c for c in chosen if c.row is cell.row and c.size == cell.size and c.variant == table.baseline), cell
+            (c for c in chosen if c.row is cell.row and c.size == cell.size and c.weighting == table.baseline), cell
         )
         others = () if base is cell else _of(base, finished)
         made.append(_line(table, cell, _of(cell, finished), others))
@@ -115,7 +112,7 @@ def _line(table: Table, cell: Cell, runs: tuple[RunResult, ...], baseline: tuple
 
 
 def _paper(cell: Cell) -> dict[str, list[float | None]]:
-    numbers = {size: values[cell.variant] for size, values in cell.row.paper.items() if cell.variant in values}
+    numbers = {size: values[cell.weighting] for size, values in cell.row.paper.items() if cell.weighting in values}
     return {cell.size: numbers[cell.size]} if cell.size in numbers else numbers
 
 

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from verl_actfocus.experiments.report.summary import MethodSummary, Summary
+from verl_actfocus.experiments.report.summary import Summary, WeightingSummary
 from verl_actfocus.experiments.results import Outcomes
 from verl_actfocus.experiments.statistics import success_rate
 
@@ -32,12 +32,12 @@ def learning_curves(summary: Summary, title: str) -> bytes:
     """
     figure = Figure(figsize=(13.5, 4.4), layout="constrained")
     success, length, share = figure.subplots(1, 3)
-    for index, method in enumerate(summary.methods):
+    for index, one in enumerate(summary.weightings):
         colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-        draw_success(success, [run.outcomes() for run in method.runs], method.label, colour, marker)
-        _draw_series(length, method, "rollout/response_length", colour, "-", method.label)
-        _draw_series(share, method, "actfocus/weight_share/action", colour, "-", f"{method.label}: weight", 100)
-        _draw_series(share, method, "actfocus/token_share/action", colour, ":", f"{method.label}: tokens", 100)
+        draw_success(success, [run.outcomes() for run in one.runs], one.label, colour, marker)
+        _draw_series(length, one, "rollout/response_length", colour, "-", one.label)
+        _draw_series(share, one, "actfocus/weight_share/action", colour, "-", f"{one.label}: weight", 100)
+        _draw_series(share, one, "actfocus/token_share/action", colour, ":", f"{one.label}: tokens", 100)
     finish(success, "Evaluation success (bands: 95 % CI)", "success rate (%)")
     finish(length, "Response length in training", "generated tokens per episode")
     finish(share, "Share of action tokens", "share of response tokens, of their weight (%)")
@@ -79,10 +79,10 @@ def draw_success(axes: Axes, runs: Sequence[Mapping[int, Outcomes]], label: str,
 
 
 def _draw_series(
-    axes: Axes, method: MethodSummary, name: str, colour: str, style: str, label: str, factor: float = 1.0
+    axes: Axes, one: WeightingSummary, name: str, colour: str, style: str, label: str, factor: float = 1.0
 ) -> None:
     """Mean of a metric over the seeds."""
-    series = [dict(zip(*run.series(name), strict=True)) for run in method.runs]
+    series = [dict(zip(*run.series(name), strict=True)) for run in one.runs]
     steps = sorted(set.intersection(*(set(values) for values in series)))
     means = [factor * float(np.mean([values[step] for values in series])) for step in steps]
     axes.plot(steps, means, style, color=colour, linewidth=1.8, label=label, marker="." if len(steps) < 3 else "")

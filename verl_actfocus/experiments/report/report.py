@@ -17,7 +17,8 @@ from verl_actfocus.experiments.report.provenance import Row, made_with, wall_tim
 from verl_actfocus.experiments.report.steps import checks, run_times, step_times
 from verl_actfocus.experiments.report.summary import Summary
 from verl_actfocus.experiments.report.trajectories import Trajectory, sample, scale_of
-from verl_actfocus.experiments.runs import METHOD_KEYS
+from verl_actfocus.experiments.settings import within
+from verl_actfocus.experiments.weightings import SECTION
 
 #: Name of the picture in the report's folder.
 PICTURE = "learning_curves.png"
@@ -38,9 +39,9 @@ _CONDITIONS = {
     ),
     "evaluation tasks × episodes": ("data.environment.val_size", "actor_rollout_ref.rollout.val_kwargs.n"),
     "share of prompt groups trained on": ("algorithm.actfocus.keep_groups",),
+    "weights normalised over": ("algorithm.actfocus.normalize_over",),
 }
 _SECTIONS = {"episode limits": "data.environment.limits.", "environment options": "data.environment.kwargs."}
-_BETA, _SIGNAL = "algorithm.actfocus.beta", "algorithm.actfocus.signal"
 
 
 def write_report(summary: Summary, out: Path) -> list[Path]:
@@ -59,7 +60,7 @@ def write_report(summary: Summary, out: Path) -> list[Path]:
     identity = summary.runs[0].identity
     title = f"{identity['algorithm'].upper()} on {identity['env']}, {identity['steps']} steps"
     picture = learning_curves(summary, title)
-    trajectories = [trajectory for method in summary.methods for trajectory in sample(method.runs[0])]
+    trajectories = [trajectory for one in summary.weightings for trajectory in sample(one.runs[0])]
     context = {
         "title": title,
         "summary": summary,
@@ -98,16 +99,13 @@ def _render(name: str, context: dict[str, Any]) -> str:
 def _compare_command(summary: Summary, out: Path) -> list[str]:
     """The command that makes all these runs again, or continues them; none for runs that no comparison makes."""
     runs = [*summary.runs, *summary.unfinished]
-    seeds = {run.seed for run in runs}
-    if min(seeds) > 0:
+    run, seeds = runs[0].identity, {run.seed for run in runs}
+    if min(seeds) > 0 or run["trial"]:
         return []
-    run = runs[0].identity
-    methods = " ".join(numbers.baseline_first(run.method for run in runs))
-    extra = " ".join(["", "--", shlex.join(run["extra"])]) if run["extra"] else ""
-    return [
-        f"actfocus compare --algorithm {run['algorithm']} --env {run['env']} --steps {run['steps']} "
-        f"--seeds {1 + max(seeds)} --methods {methods} --profile {run['profile']} --out {shlex.quote(str(out))}{extra}"
-    ]
+    weightings = [str(choice) for choice in numbers.baseline_first(run.weighting for run in runs)]
+    words = ["actfocus", "compare", "--profile", run["profile"], "--algorithm", run["algorithm"]]
+    words += ["--steps", str(run["steps"]), "--seeds", str(1 + max(seeds)), "--weightings", *weightings]
+    return [shlex.join([*words, "--out", str(out), *(["--", *run["extra"]] if run["extra"] else [])])]
 
 
 def _headline(trajectory: Trajectory) -> str:
@@ -116,13 +114,13 @@ def _headline(trajectory: Trajectory) -> str:
     end = f", end: {episode['stop_reason']}" if "stop_reason" in episode else ""
     task = f", task {episode['seed']}" if "seed" in episode else ""
     return (
-        f"{numbers.label(trajectory.method)}, seed {trajectory.seed}, step {trajectory.step}{task}: "
+        f"{trajectory.weighting.label}, seed {trajectory.seed}, step {trajectory.step}{task}: "
         f"reward {trajectory.reward:+.2f}{end}"
     )
 
 
 def _conditions(summary: Summary) -> list[Row]:
-    """What the runs have in common, then what makes the methods."""
+    """What the runs have in common, then the weightings."""
     settings = summary.runs[0].folder.settings
     rows = []
     for name, keys in _CONDITIONS.items():
@@ -136,12 +134,10 @@ def _conditions(summary: Summary) -> list[Row]:
         if values:
             rows.append(Row(name, [", ".join(values)]))
     rows.append(Row("overrides of the user", [" ".join(summary.runs[0].identity["extra"]) or "none"]))
-    for method in summary.methods:
-        own = method.runs[0].folder.settings
-        # Without β, no weight depends on the signal.
-        idle = {_SIGNAL} if own[_BETA] == 0 else set()
-        shown = [key for key in METHOD_KEYS if own[key] is not None and key not in idle]
-        rows.append(Row(f"weights of {method.label}", [", ".join(f"{key.split('.')[-1]} {own[key]}" for key in shown)]))
+    for one in summary.weightings:
+        own = within(one.runs[0].folder.settings, SECTION)
+        shown = [f"{key} {value}" for key, value in own.items() if value is not None]
+        rows.append(Row(f"weighting of {one.label}", [", ".join(shown)]))
     return rows
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from statistics import median
 
 from verl_actfocus.experiments.report.provenance import Row
-from verl_actfocus.experiments.report.summary import MethodSummary, Summary
+from verl_actfocus.experiments.report.summary import Summary, WeightingSummary
 from verl_actfocus.experiments.results import RunResult
 
 #: Timers that hold other timers; the rest are parts of a step.
@@ -22,7 +22,7 @@ _PROBABILITIES = "training/rollout_probs_diff_max"
 
 def step_times(summary: Summary) -> list[Row]:
     """Seconds per training step of each phase and of the whole step: median and, in brackets, least of all steps."""
-    columns = [_seconds(method) for method in summary.methods]
+    columns = [_seconds(one) for one in summary.weightings]
     names = {name for column in columns for name in column} - {_STEP, _TESTING}
     longest_first = sorted(names, key=lambda name: (-max(median(column.get(name, [0.0])) for column in columns), name))
     return [
@@ -32,31 +32,29 @@ def step_times(summary: Summary) -> list[Row]:
 
 
 def run_times(summary: Summary) -> list[Row]:
-    """Seconds per run for each method, mean over its runs."""
+    """Seconds per run for each weighting, mean over its runs."""
     rows: dict[str, list[str]] = {}
-    for method in summary.methods:
-        parts = [_parts(run) for run in method.runs]
+    for one in summary.weightings:
+        parts = [_parts(run) for run in one.runs]
         for name in parts[0]:
             rows.setdefault(name, []).append(f"{sum(part[name] for part in parts) / len(parts):.1f}")
     return [Row(name, cells) for name, cells in rows.items()]
 
 
 def checks(summary: Summary) -> list[Row]:
-    """What should be zero or tiny, for each method over all its runs; empty where a run does not record it."""
+    """What should be zero or tiny, for each weighting over all its runs; empty where a run does not record it."""
     rows = [
-        Row(label, [_cell(_values(method, metric), lambda values: f"{sum(values):g}") for method in summary.methods])
+        Row(label, [_cell(_values(one, metric), lambda values: f"{sum(values):g}") for one in summary.weightings])
         for metric, label in _COUNTS.items()
     ]
-    largest = [
-        _cell(_values(method, _PROBABILITIES), lambda values: f"{max(values):.1e}") for method in summary.methods
-    ]
+    largest = [_cell(_values(one, _PROBABILITIES), lambda values: f"{max(values):.1e}") for one in summary.weightings]
     return [*rows, Row("largest difference of a token's probability, rollout and forward pass", largest)]
 
 
-def _seconds(method: MethodSummary) -> dict[str, list[float]]:
+def _seconds(one: WeightingSummary) -> dict[str, list[float]]:
     """Phase → seconds in each step of all runs."""
     together: dict[str, list[float]] = {}
-    for run in method.runs:
+    for run in one.runs:
         for name, seconds in run.phase_seconds().items():
             together.setdefault(name, []).extend(seconds)
     return together
@@ -77,8 +75,8 @@ def _parts(run: RunResult) -> dict[str, float]:
     }
 
 
-def _values(method: MethodSummary, metric: str) -> list[float]:
-    return [value for run in method.runs for value in run.series(metric)[1]]
+def _values(one: WeightingSummary, metric: str) -> list[float]:
+    return [value for run in one.runs for value in run.series(metric)[1]]
 
 
 def _cell(values: list[float], words: Callable[[list[float]], str]) -> str:

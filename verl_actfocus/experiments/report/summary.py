@@ -7,18 +7,15 @@ from dataclasses import dataclass
 
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.results import Evaluation, Outcomes, RunResult
-from verl_actfocus.experiments.runs import BASELINE
 from verl_actfocus.experiments.statistics import ONE_SEED, Estimate, difference, improvement, success_rate
-
-#: Method → how people write it.
-LABELS = {"uniform": "Uniform", "actfocus": "ActFocus"}
+from verl_actfocus.experiments.weightings import BASELINE, WeightingChoice
 
 
 @dataclass(frozen=True)
-class MethodSummary:
-    """What became of one method, over its seeds."""
+class WeightingSummary:
+    """What became of one weighting, over its seeds."""
 
-    method: str
+    weighting: WeightingChoice
     runs: list[RunResult]
     start: Estimate
     final: Estimate
@@ -32,7 +29,7 @@ class MethodSummary:
     @property
     def label(self) -> str:
         """Name for people."""
-        return label(self.method)
+        return self.weighting.label
 
     @property
     def worked(self) -> bool:
@@ -54,10 +51,10 @@ class MethodSummary:
 
 @dataclass(frozen=True)
 class Difference:
-    """How a method compares with the baseline at the end of training."""
+    """How a weighting compares with the baseline at the end of training."""
 
-    method: str
-    baseline: str
+    weighting: WeightingChoice
+    baseline: WeightingChoice
     #: Seeds that both have.
     seeds: list[int]
     estimate: Estimate
@@ -65,7 +62,7 @@ class Difference:
     @property
     def sentence(self) -> str:
         """The difference in a sentence, whichever way it falls."""
-        name, base = label(self.method), label(self.baseline)
+        name, base = self.weighting.label, self.baseline.label
         value = f"{name} − {base} in final success: {_points(self.estimate)}."
         if self.estimate.interval is None:
             return f"{value} Nothing can be said about the sampling error of this difference."
@@ -90,7 +87,7 @@ class Difference:
 class Summary:
     """All numbers of a report."""
 
-    methods: list[MethodSummary]
+    weightings: list[WeightingSummary]
     differences: list[Difference]
     #: Runs that have not finished; nothing above uses them.
     unfinished: list[RunResult]
@@ -98,12 +95,12 @@ class Summary:
     @property
     def runs(self) -> list[RunResult]:
         """The finished runs."""
-        return [run for method in self.methods for run in method.runs]
+        return [run for one in self.weightings for run in one.runs]
 
     @property
     def intervals(self) -> list[str]:
         """What the intervals of the success rates are, each in words and once."""
-        rates = [rate for method in self.methods for rate in (method.start, method.final, method.peak)]
+        rates = [rate for one in self.weightings for rate in (one.start, one.final, one.peak)]
         return list(dict.fromkeys(rate.covers for rate in rates))
 
 
@@ -121,19 +118,16 @@ def summarise(runs: list[RunResult]) -> Summary:
     if not finished:
         begun = ", ".join(run.folder.path.name for run in unfinished)
         raise ExperimentError(f"no run has finished yet ({begun}); the command that began them continues them")
-    names = baseline_first(run.method for run in finished)
-    methods = [_method(name, [run for run in finished if run.method == name]) for name in names]
-    return Summary(methods, _differences(methods), unfinished)
+    weightings = [
+        _summarise(choice, [run for run in finished if run.weighting == choice])
+        for choice in baseline_first(run.weighting for run in finished)
+    ]
+    return Summary(weightings, _differences(weightings), unfinished)
 
 
-def baseline_first(methods: Iterable[str]) -> list[str]:
-    """Return names of methods, each once, in the order of a report."""
-    return sorted(set(methods), key=lambda name: (name != BASELINE, name))
-
-
-def label(method: str) -> str:
-    """Return the name of a method for people."""
-    return LABELS.get(method, method)
+def baseline_first(weightings: Iterable[WeightingChoice]) -> list[WeightingChoice]:
+    """Return weightings, each once, in the order of a report."""
+    return sorted(set(weightings), key=lambda choice: (choice != BASELINE, choice))
 
 
 def percent(share: float) -> str:
@@ -179,13 +173,13 @@ def _points(estimate: Estimate) -> str:
     return f"{100 * estimate.value:+.1f} points (95 % CI {100 * low:+.1f} to {100 * high:+.1f}, {estimate.covers})"
 
 
-def _method(name: str, runs: list[RunResult]) -> MethodSummary:
+def _summarise(choice: WeightingChoice, runs: list[RunResult]) -> WeightingSummary:
     def outcomes(pick: Callable[[RunResult], Evaluation]) -> list[Outcomes]:
         return [pick(run).outcomes for run in runs]
 
     start, final = outcomes(lambda run: run.start), outcomes(lambda run: run.final)
-    return MethodSummary(
-        method=name,
+    return WeightingSummary(
+        weighting=choice,
         runs=runs,
         start=success_rate(start),
         final=success_rate(final),
@@ -195,16 +189,16 @@ def _method(name: str, runs: list[RunResult]) -> MethodSummary:
     )
 
 
-def _differences(methods: list[MethodSummary]) -> list[Difference]:
-    baseline = next((method for method in methods if method.method == BASELINE), None)
+def _differences(weightings: list[WeightingSummary]) -> list[Difference]:
+    baseline = next((one for one in weightings if one.weighting == BASELINE), None)
     if baseline is None:
         return []
     base = {run.seed: run.final.outcomes for run in baseline.runs}
     found = []
-    for method in methods:
-        own = {run.seed: run.final.outcomes for run in method.runs}
+    for one in weightings:
+        own = {run.seed: run.final.outcomes for run in one.runs}
         seeds = sorted(own.keys() & base.keys())
-        if method is not baseline and seeds:
+        if one is not baseline and seeds:
             estimate = difference([own[seed] for seed in seeds], [base[seed] for seed in seeds])
-            found.append(Difference(method.method, BASELINE, seeds, estimate))
+            found.append(Difference(one.weighting, BASELINE, seeds, estimate))
     return found

@@ -12,6 +12,7 @@ from matplotlib.colors import to_hex
 
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.results import RunResult
+from verl_actfocus.experiments.weightings import WeightingChoice
 
 #: One hue from white to a tone on which black text is still easy to read.
 _COLOURS = colormaps["Oranges"]
@@ -51,7 +52,7 @@ class Block:
 class Trajectory:
     """One trajectory, token by token, as the trainer wrote it."""
 
-    method: str
+    weighting: WeightingChoice
     seed: int
     step: int
     prompt: str
@@ -138,7 +139,7 @@ def sample(run: RunResult) -> list[Trajectory]:
 
 
 def _read(path: Path, run: RunResult) -> list[Trajectory]:
-    names = [field.name for field in fields(Trajectory) if field.name not in ("method", "seed")]
+    names = [field.name for field in fields(Trajectory) if field.name not in ("weighting", "seed")]
     trajectories = []
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
@@ -147,5 +148,5 @@ def _read(path: Path, run: RunResult) -> list[Trajectory]:
                 values = {name: record[name] for name in names}
             except (ValueError, KeyError, TypeError) as error:
                 raise ExperimentError(f"{path}, line {number}: not a trajectory: {error!r}") from error
-            trajectories.append(Trajectory(method=run.method, seed=run.seed, **values))
+            trajectories.append(Trajectory(weighting=run.weighting, seed=run.seed, **values))
     return trajectories

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -17,8 +17,8 @@ from verl_actfocus.experiments.report.figures import Line, lines
 from verl_actfocus.experiments.report.provenance import made_with
 from verl_actfocus.experiments.report.summary import points
 from verl_actfocus.experiments.results import RunResult
-from verl_actfocus.experiments.specification import Quantity, Table
 from verl_actfocus.experiments.statistics import Estimate
+from verl_actfocus.experiments.tables import Quantity, Table
 
 #: Quantity of a table → names of its two numbers.
 NUMBERS = {
@@ -27,12 +27,13 @@ NUMBERS = {
 }
 
 
-def write_table(request: Request, folder: Path) -> list[Path]:
+def write_table(request: Request, finished: Mapping[Path, RunResult], folder: Path) -> list[Path]:
     """Write a table from the runs that have finished; what has not stays blank.
 
     Args:
-        request: the table, its profile and the runs.
-        folder: where the files go. Of every table ``<table>-<profile>.md``, ``.tex``, ``.csv`` (a row for each number)
+        request: the table, its scale and the runs.
+        finished: folder → run, of those that are finished.
+        folder: where the files go. Of every table ``<table>-<scale>.md``, ``.tex``, ``.csv`` (a row for each number)
             and ``-runs.csv`` (every evaluation of every run); of a table of success ``-steps.csv``, too (the difference
             to the baseline at every evaluation), and ``.png`` once a run has finished (the learning curves).
 
@@ -42,10 +43,9 @@ def write_table(request: Request, folder: Path) -> list[Path]:
     Raises:
         ExperimentError: the files of a run contradict each other.
     """
-    chosen = cells(request)
-    made = lines(request.table, chosen)
+    made = lines(request.table, cells(request), finished)
     folder.mkdir(parents=True, exist_ok=True)
-    stem = f"{request.table.name}-{request.profile_name}"
+    stem = f"{request.table.name}-{request.scale_name}"
     contents: dict[str, bytes] = {}
     if request.table.quantity is Quantity.success and any(line.runs for line in made):
         contents[f"{stem}.png"] = picture(request.table, made)
@@ -63,14 +63,14 @@ def write_table(request: Request, folder: Path) -> list[Path]:
 
 def command(request: Request) -> str:
     """Return the command line that makes the table."""
-    words = ["actfocus", "reproduce", request.table.name, "--profile", request.profile_name]
+    words = ["actfocus", "reproduce", request.table.name, "--scale", request.scale_name]
     words += ["--seeds", str(request.seeds), *(["--only", *request.only] if request.only else [])]
     return shlex.join([*words, *(["--", *request.extra] if request.extra else [])])
 
 
 def _readable(table: Table, made: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
     """Header and cells for people."""
-    base = table.variants[table.baseline].label
+    base = table.weightings[table.baseline].label
     if table.quantity is Quantity.action_tokens:
         header = ["environment", "model", "paper: tokens, action share", "tokens", "action share (%)", "seeds"]
         rows = [
@@ -82,7 +82,7 @@ def _readable(table: Table, made: Sequence[Line]) -> tuple[list[str], list[list[
     rows = [
         [
             *line.place,
-            table.variants[line.cell.variant].label,
+            table.weightings[line.cell.weighting].label,
             _paper(line, "{:.1f} ({:.1f})"),
             _percent(line.first),
             _percent(line.second),
@@ -156,14 +156,14 @@ def _markdown(request: Request, made: Sequence[Line], header: list[str], body: l
     estimates = [part for line in made for part in (line.first, line.second, line.difference) if part is not None]
     return environment.get_template("table.md").render(
         table=request.table,
-        profile=request.profile,
-        profile_name=request.profile_name,
+        scale=request.scale,
+        scale_name=request.scale_name,
         grid=tabulate(body, header, tablefmt="pipe", disable_numparse=True),
         intervals=list(dict.fromkeys(estimate.covers for estimate in estimates)),
         steps=sorted({run.identity["steps"] for run in runs}),
         seeds=sorted({run.seed for run in runs}),
         unfinished=sum(line.missing for line in _distinct(made)),
-        picture=f"{request.table.name}-{request.profile_name}.png" if drawn else None,
+        picture=f"{request.table.name}-{request.scale_name}.png" if drawn else None,
         made_with=made_with(runs) if runs else [],
         hours=sum((run.folder.done or {})["seconds"] for run in runs) / 3600,
         resumed=[f"{run.folder.path.parent.name}/{run.folder.path.name}" for run in runs if _attempts(run) > 1],
@@ -183,7 +183,7 @@ def _distinct(made: Sequence[Line]) -> list[Line]:
 def _latex(request: Request, header: list[str], body: list[list[str]]) -> str:
     unit = "success in %" if request.table.quantity is Quantity.success else "share in %"
     lines_of_comment = [
-        f"% {request.table.title}; profile {request.profile_name}; {unit}, 95 % confidence intervals in brackets",
+        f"% {request.table.title}; scale {request.scale_name}; {unit}, 95 % confidence intervals in brackets",
         f"% {command(request)}",
     ]
     table = tabulate(body, header, tablefmt="latex_booktabs", disable_numparse=True)

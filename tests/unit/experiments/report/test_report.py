@@ -29,7 +29,7 @@ def test_both_reports_hold_the_success_rates_of_the_episodes(comparison: Path) -
         for solved in (*UNIFORM, *ACTFOCUS):
             assert rate(solved) in text
         summary = summarise(read_runs(comparison))
-        assert all(method.sentence in text for method in summary.methods)
+        assert all(one.sentence in text for one in summary.weightings)
         assert summary.differences[0].sentence in text and summary.differences[0].scope in text
 
 
@@ -39,12 +39,12 @@ def test_both_reports_hold_conditions_commands_versions_hardware_and_wall_times(
         "frozenlake, packaged",
         "16 × 8",
         "0.0001",
-        "alpha 0.1, beta 0.5, signal energy",
-        "alpha 1.0, beta 0.0",
+        "name actfocus, alpha 0.1, beta 0.5, signal energy",
+        "name uniform",
         "turns 3",
         "success_rate 1.0",
         "VERL_PLATFORM=cpu python -m verl.trainer.main_ppo data.seed=0 +actfocus=uniform",
-        "actfocus compare --algorithm grpo --env frozenlake --steps 2 --seeds 1 --methods uniform actfocus",
+        "actfocus compare --profile cpu_frozenlake --algorithm grpo --steps 2 --seeds 1 --weightings uniform actfocus",
         "Example CPU, 2 cores, 8.0 GB",
         "abc123",
         "1 min 15 s",
@@ -82,13 +82,13 @@ def test_unfinished_runs_are_named(comparison: Path, record_run: RecordRun) -> N
 def test_the_command_of_the_report_continues_also_what_is_not_finished(comparison: Path, record_run: RecordRun) -> None:
     record_run(comparison, "uniform", 2, {0: outcomes(8)}, done=False)
     for text in (path.read_text() for path in write(comparison)[:2]):
-        assert "--seeds 3 --methods uniform actfocus --profile cpu_frozenlake" in text
+        assert "--profile cpu_frozenlake --algorithm grpo --steps 2 --seeds 3 --weightings uniform actfocus" in text
 
 
-def test_a_method_of_which_nothing_is_finished_is_in_the_command(tmp_path: Path, record_run: RecordRun) -> None:
+def test_a_weighting_of_which_nothing_is_finished_is_in_the_command(tmp_path: Path, record_run: RecordRun) -> None:
     record_run(tmp_path, "uniform", 0, {0: outcomes(8), 2: outcomes(9)})
     record_run(tmp_path, "actfocus", 0, {0: outcomes(8)}, done=False)
-    assert "--methods uniform actfocus" in write(tmp_path)[0].read_text()
+    assert "--weightings uniform actfocus" in write(tmp_path)[0].read_text()
 
 
 def test_runs_that_no_comparison_makes_have_no_compare_command(tmp_path: Path, record_run: RecordRun) -> None:
@@ -121,7 +121,7 @@ def pixels_of(png: bytes, colour: str) -> int:
     return int((np.abs(image - wanted).sum(axis=-1) < 12).sum())
 
 
-def test_the_curves_of_all_methods_are_drawn(comparison: Path) -> None:
+def test_the_curves_of_all_weightings_are_drawn(comparison: Path) -> None:
     png = learning_curves(summarise(read_runs(comparison)), "title")
     assert png.startswith(b"\x89PNG")
     assert all(pixels_of(png, colour) > 200 for colour in COLOURS[:2])

@@ -29,7 +29,7 @@ def rows_of(comparison: Path) -> dict[str, str]:
     return rows
 
 
-def test_a_phase_that_one_method_lacks_stands_among_the_others(comparison: Path) -> None:
+def test_a_phase_that_one_weighting_lacks_stands_among_the_others(comparison: Path) -> None:
     change_steps(comparison / "uniform-seed0/metrics-1.jsonl", lambda step, data: data.pop("timing_s/ref"))
     rows = rows_of(comparison)
     phases = [name for name in rows if name in ("gen", "update_actor", "ref", "whole step")]

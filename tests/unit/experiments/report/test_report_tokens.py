@@ -10,6 +10,7 @@ import pytest
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.report.trajectories import Trajectory, WeightScale, sample, scale_of
 from verl_actfocus.experiments.results import RunResult
+from verl_actfocus.experiments.weightings import ACTFOCUS
 
 from .pages import parse, write
 
@@ -17,7 +18,7 @@ from .pages import parse, write
 def test_every_token_of_the_model_shows_weight_signal_span_and_advantage(comparison: Path) -> None:
     _, html, _ = write(comparison)
     tooltips = [str(attributes["title"]) for tag, attributes in parse(html).found if "title" in attributes]
-    # Eight tokens of the model in each of the two methods' trajectories.
+    # Eight tokens of the model in each of the two weightings' trajectories.
     assert len(tooltips) == 16
     assert "weight 1.250 · signal -11.500 · action · advantage +0.730" in tooltips
     assert tooltips.count("weight 0.100 · signal -11.500 · reasoning · advantage +0.730") == 2
@@ -89,4 +90,4 @@ def test_a_damaged_trajectory_is_named(comparison: Path) -> None:
     with pytest.raises(ExperimentError, match=r"1\.jsonl, line 1: not a trajectory"):
         sample(RunResult.read(comparison / "actfocus-seed0"))
     with pytest.raises(ExperimentError, match="lengths"):
-        Trajectory("m", 0, 1, "", ["a"], [1, 1], ["none"], [1.0], None, [0.0], None, 0.0, {})
+        Trajectory(ACTFOCUS, 0, 1, "", ["a"], [1, 1], ["none"], [1.0], None, [0.0], None, 0.0, {})

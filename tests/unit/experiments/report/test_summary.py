@@ -11,6 +11,7 @@ from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.report.summary import Difference, Summary, points, summarise, with_interval
 from verl_actfocus.experiments.results import read_runs
 from verl_actfocus.experiments.statistics import Estimate
+from verl_actfocus.experiments.weightings import ACTFOCUS, BASELINE
 
 RecordRun = Callable[..., Path]
 TASKS = 40
@@ -24,16 +25,16 @@ def outcomes(solved: int, shift: int = 0) -> dict[int, list[int]]:
 
 def record(out: Path, record_run: RecordRun, uniform: tuple[int, int], actfocus: tuple[int, int]) -> Summary:
     """Runs whose start and final evaluations solve these many tasks."""
-    for method, (start, final) in {"uniform": uniform, "actfocus": actfocus}.items():
-        shift = 3 if method == "actfocus" else 0
-        record_run(out, method, 0, {0: outcomes(start), 2: outcomes(final, shift)})
+    for weighting, (start, final) in {"uniform": uniform, "actfocus": actfocus}.items():
+        shift = 3 if weighting == "actfocus" else 0
+        record_run(out, weighting, 0, {0: outcomes(start), 2: outcomes(final, shift)})
     return summarise(read_runs(out))
 
 
 def test_the_baseline_stands_first_and_the_numbers_are_those_of_the_runs(tmp_path: Path, record_run: RecordRun) -> None:
     summary = record(tmp_path, record_run, uniform=(10, 20), actfocus=(10, 30))
-    assert [method.method for method in summary.methods] == ["uniform", "actfocus"]
-    uniform, actfocus = summary.methods
+    assert [one.weighting.name for one in summary.weightings] == ["uniform", "actfocus"]
+    uniform, actfocus = summary.weightings
     assert (uniform.start.value, uniform.final.value) == (0.25, 0.5)
     assert (actfocus.final.value, actfocus.peak_steps) == (0.75, [2])
     assert [d.estimate.value for d in summary.differences] == [0.25]
@@ -56,14 +57,14 @@ def test_too_close_is_called_too_close(tmp_path: Path, record_run: RecordRun) ->
 
 
 def test_a_difference_without_an_interval_says_so() -> None:
-    difference = Difference("actfocus", "uniform", [0], Estimate(0.0, None, "no interval: equal on every task"))
+    difference = Difference(ACTFOCUS, BASELINE, [0], Estimate(0.0, None, "no interval: equal on every task"))
     assert "no interval: equal on every task" in difference.sentence
     assert "Nothing can be said" in difference.sentence
 
 
-def test_whether_training_worked_is_said_for_every_method(tmp_path: Path, record_run: RecordRun) -> None:
+def test_whether_training_worked_is_said_for_every_weighting(tmp_path: Path, record_run: RecordRun) -> None:
     summary = record(tmp_path, record_run, uniform=(10, 11), actfocus=(10, 30))
-    uniform, actfocus = summary.methods
+    uniform, actfocus = summary.weightings
     assert not uniform.worked and "not shown to have worked" in uniform.sentence
     assert actfocus.worked and "training worked" in actfocus.sentence
     assert "from 25.0 % to 75.0 %" in actfocus.sentence
@@ -71,10 +72,10 @@ def test_whether_training_worked_is_said_for_every_method(tmp_path: Path, record
 
 def test_training_that_harms_is_said_to_harm(tmp_path: Path, record_run: RecordRun) -> None:
     summary = record(tmp_path, record_run, uniform=(30, 5), actfocus=(10, 30))
-    assert "training made it worse" in summary.methods[0].sentence and not summary.methods[0].worked
+    assert "training made it worse" in summary.weightings[0].sentence and not summary.weightings[0].worked
 
 
-def test_several_seeds_are_compared_where_both_methods_have_them(tmp_path: Path, record_run: RecordRun) -> None:
+def test_several_seeds_are_compared_where_both_weightings_have_them(tmp_path: Path, record_run: RecordRun) -> None:
     for seed, (uniform, actfocus) in enumerate([(10, 18), (12, 22), (14, 24)]):
         record_run(tmp_path, "uniform", seed, {0: outcomes(4), 2: outcomes(uniform)})
         record_run(tmp_path, "actfocus", seed, {0: outcomes(4), 2: outcomes(actfocus)})
@@ -90,8 +91,8 @@ def test_unfinished_runs_are_named_and_not_counted(tmp_path: Path, record_run: R
     record_run(tmp_path, "uniform", 0, {0: outcomes(10), 2: outcomes(20)})
     record_run(tmp_path, "actfocus", 0, {0: outcomes(10), 2: outcomes(20)}, done=False)
     summary = summarise(read_runs(tmp_path))
-    assert [run.method for run in summary.runs] == ["uniform"]
-    assert [run.method for run in summary.unfinished] == ["actfocus"]
+    assert [run.weighting.name for run in summary.runs] == ["uniform"]
+    assert [run.weighting.name for run in summary.unfinished] == ["actfocus"]
     assert summary.differences == []
 
 

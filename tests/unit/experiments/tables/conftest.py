@@ -1,26 +1,25 @@
-"""Tables and profiles as files, and runs as a training would leave them."""
+"""Tables and scales as files, and runs as a training would leave them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from verl_actfocus.experiments import grid
 from verl_actfocus.experiments.folder import RunFolder
-from verl_actfocus.experiments.grid import Request
-from verl_actfocus.experiments.runs import Run
-from verl_actfocus.experiments.specification import read_profile, read_table
+from verl_actfocus.experiments.grid import Request, cells
+from verl_actfocus.experiments.results import RunResult
+from verl_actfocus.experiments.run import Run
+from verl_actfocus.experiments.tables import read_scale, read_table
 
 TABLE = """
 title: A comparison
 source: Nobody 2026, Table 9
 algorithm: grpo
-variants:
-  uniform: {label: Uniform, method: uniform}
+weightings:
+  uniform: {label: Uniform, weighting: uniform}
   actfocus: {label: ActFocus}
 rows:
   - env: frozenlake
@@ -29,7 +28,7 @@ rows:
       small: {uniform: [null, 23.8]}
   - env: sokoban
 """
-PROFILES = """
+SCALES = """
 cpu: {summary: small, run: "cpu_{env}", first_seed: 1, seeds: 2, steps: 4, size: tiny}
 gpu:
   summary: large
@@ -49,31 +48,34 @@ MakeRequest = Callable[..., Request]
 def make_request(tmp_path: Path) -> MakeRequest:
     """Build a request for a table written by the test."""
 
-    def make(table: str = TABLE, profile: str = "cpu", profiles: str = PROFILES, **values: Any) -> Request:
+    def make(table: str = TABLE, scale: str = "cpu", scales: str = SCALES, **values: Any) -> Request:
         folder = tmp_path / "tables"
         folder.mkdir(exist_ok=True)
         (folder / "mine.yaml").write_text(table, encoding="utf-8")
-        (folder / "_profiles.yaml").write_text(profiles, encoding="utf-8")
+        (folder / "_scales.yaml").write_text(scales, encoding="utf-8")
         path = folder / "mine.yaml"
         return Request(
             table=read_table(path),
-            profile=read_profile(path, profile),
-            profile_name=profile,
+            scale=read_scale(path, scale),
+            scale_name=scale,
             **{"seeds": 2, "out": tmp_path / "out", **values},
         )
 
     return make
 
 
+def finished(request: Request) -> dict[Path, RunResult]:
+    """The finished runs of a table, as a plan would hand them on."""
+    folders = dict.fromkeys(run.folder for cell in cells(request) for run in cell.runs)
+    return {path: RunResult.read(path) for path in folders if RunFolder(path).done is not None}
+
+
 @pytest.fixture
-def finish(record_run: RecordRun, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Write a finished run where the grid looks for it, as if it had been made with the settings of today."""
-    monkeypatch.setattr(grid, "compose_settings", lambda run: RunFolder(run.folder).settings)
+def finish(record_run: RecordRun) -> Callable[..., None]:
+    """Write a finished run where the grid looks for it."""
 
     def write(run: Run, evaluations: Mapping[int, Mapping[int, Sequence[int]]], **values: Any) -> None:
-        folder = record_run(run.folder.parent, run.method, run.seed, evaluations, **values)
+        folder = record_run(run.folder.parent, str(run.weighting), run.seed, evaluations, **values)
         assert folder.resolve() == run.folder
-        begun = json.loads((folder / "run.json").read_text())
-        (folder / "run.json").write_text(json.dumps({**begun, "run": run.identity()}))
 
     return write

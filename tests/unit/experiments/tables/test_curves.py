@@ -1,4 +1,4 @@
-"""The learning curves are compared step by step, over the seeds that variant and baseline share."""
+"""The learning curves are compared step by step, over the seeds that weighting and baseline share."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from scipy import stats
 from verl_actfocus.experiments.grid import Request, cells
 from verl_actfocus.experiments.report.writing import write_table
 
-from .conftest import TABLE
+from .conftest import TABLE, finished
 from .test_tables import outcomes
 
 MakeRequest = Callable[..., Request]
 Finish = Callable[..., None]
-#: Solved episodes of four tasks at each step, by (method, seed); the second has one evaluation more, as after resuming.
+#: Solved episodes of four tasks at each step, by (weighting, seed); one has an evaluation more, as after resuming.
 CURVES = {
     ("uniform", 1): {0: 1, 2: 3, 4: 2},
     ("uniform", 2): {0: 1, 2: 1, 3: 1, 4: 2},
@@ -30,7 +30,7 @@ CURVES = {
 
 
 def step_rows(request: Request, folder: Path) -> list[dict[str, str]]:
-    paths = write_table(request, folder)
+    paths = write_table(request, finished(request), folder)
     assert folder / "mine-cpu-steps.csv" in paths
     with (folder / "mine-cpu-steps.csv").open() as file:
         return list(csv.DictReader(file))
@@ -38,19 +38,19 @@ def step_rows(request: Request, folder: Path) -> list[dict[str, str]]:
 
 @pytest.fixture
 def compared(make_request: MakeRequest, finish: Finish) -> Request:
-    """FrozenLake with seeds 1 and 2 of both methods and one more seed of each; nothing of Sokoban."""
+    """FrozenLake with seeds 1 and 2 of both weightings and one more seed of each; nothing of Sokoban."""
     request = make_request(seeds=4)
     for cell in cells(request):
         for run in cell.runs:
-            if run.env == "frozenlake" and (run.method, run.seed) in CURVES:
-                curve = CURVES[run.method, run.seed]
+            if run.conditions.env == "frozenlake" and (run.weighting.name, run.seed) in CURVES:
+                curve = CURVES[run.weighting.name, run.seed]
                 finish(run, {step: outcomes(solved) for step, solved in curve.items()})
     return request
 
 
 def test_every_step_has_the_paired_difference_with_students_interval(compared: Request, tmp_path: Path) -> None:
     rows = step_rows(compared, tmp_path)
-    assert {(row["environment"], row["variant"], row["baseline"], row["model"]) for row in rows} == {
+    assert {(row["environment"], row["weighting"], row["baseline"], row["model"]) for row in rows} == {
         ("frozenlake", "actfocus", "uniform", "tiny")
     }
     found = {int(row["step"]): row for row in rows}
@@ -88,4 +88,4 @@ def test_without_a_pair_there_are_no_rows_and_a_table_of_tokens_has_no_steps(
     finish(run, {0: outcomes(1), 4: outcomes(2)})
     assert step_rows(request, tmp_path) == []
     tokens = make_request(TABLE.replace("algorithm: grpo", "algorithm: grpo\nquantity: action_tokens"))
-    assert tmp_path / "t/mine-cpu-steps.csv" not in write_table(tokens, tmp_path / "t")
+    assert tmp_path / "t/mine-cpu-steps.csv" not in write_table(tokens, finished(tokens), tmp_path / "t")

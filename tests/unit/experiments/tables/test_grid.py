@@ -21,31 +21,36 @@ def folders(request: Request) -> list[str]:
 
 def test_all_cells_get_their_first_seed_before_any_gets_its_second(make_request: MakeRequest) -> None:
     assert folders(make_request()) == [
-        f"cpu/{env}-grpo/{method}-seed{seed}"
+        f"cpu/{env}-grpo/{weighting}-seed{seed}"
         for seed in (1, 2)
         for env in ("frozenlake", "sokoban")
-        for method in ("uniform", "actfocus")
+        for weighting in ("uniform", "actfocus")
     ]
 
 
 def test_models_of_several_sizes_are_conditions_of_their_own(make_request: MakeRequest) -> None:
-    request = make_request(profile="gpu", seeds=1)
+    request = make_request(scale="gpu", seeds=1)
     assert folders(request) == [
-        f"gpu/{condition}/{method}-seed0"
+        f"gpu/{condition}/{weighting}-seed0"
         for condition in ("frozenlake-grpo-large", "frozenlake-grpo-small", "sokoban-grpo-large")
-        for method in ("uniform", "actfocus")
+        for weighting in ("uniform", "actfocus")
     ]
-    models = {run.extra for cell in cells(request) for run in cell.runs if "small" in str(run.folder)}
+    models = {run.conditions.extra for cell in cells(request) for run in cell.runs if "small" in str(run.folder)}
     assert models == {("actor_rollout_ref.model.path=little/model",)}
 
 
-def test_a_sweep_shares_the_runs_of_the_setting_that_is_the_methods_own(make_request: MakeRequest) -> None:
+def test_a_sweep_shares_the_runs_of_the_weightings_own_settings(make_request: MakeRequest) -> None:
     sweep = TABLE.replace(
-        "  actfocus: {label: ActFocus}", "  actfocus: {label: ActFocus}\n  half: {label: half, settings: {alpha: 0.5}}"
+        "  actfocus: {label: ActFocus}",
+        "  actfocus: {label: ActFocus}\n  half: {label: half, weighting: actfocus alpha=0.5}\n"
+        "  batch: {label: batch, settings: {normalize_over: batch}}",
     )
     shared, own = set(folders(make_request())), set(folders(make_request(sweep)))
     assert own - shared == {
-        f"cpu/{env}-grpo-alpha=0.5/actfocus-seed{seed}" for env in ("frozenlake", "sokoban") for seed in (1, 2)
+        f"cpu/{env}-grpo{run}-seed{seed}"
+        for env in ("frozenlake", "sokoban")
+        for seed in (1, 2)
+        for run in ("/actfocus-alpha=0.5", "-normalize_over=batch/actfocus")
     }
     assert shared < own
 
@@ -70,8 +75,8 @@ def test_two_outcomes_of_the_same_episodes_share_their_runs(make_request: MakeRe
 def test_words_of_a_kind_add_up_and_kinds_restrict_each_other(
     words: tuple[str, ...], chosen: set[tuple[str, str, str]], make_request: MakeRequest
 ) -> None:
-    found = cells(make_request(profile="gpu", only=words))
-    assert {(cell.row.env, cell.size, cell.variant) for cell in found} == chosen
+    found = cells(make_request(scale="gpu", only=words))
+    assert {(cell.row.env, cell.size, cell.weighting) for cell in found} == chosen
 
 
 def test_a_word_that_names_nothing_is_refused(make_request: MakeRequest) -> None:
@@ -80,12 +85,12 @@ def test_a_word_that_names_nothing_is_refused(make_request: MakeRequest) -> None
         cells(make_request(labelled, only=("sokobann",)))
     assert str(error.value) == (
         "--only sokobann: mine has the environments frozenlake, sokoban; the algorithms grpo; the outcomes some label; "
-        "the model sizes tiny; the variants uniform, actfocus"
+        "the model sizes tiny; the weightings uniform, actfocus"
     )
     with pytest.raises(ValueError, match=r"--only sokoban small leaves nothing of mine"):
-        cells(make_request(profile="gpu", only=("sokoban", "small")))
+        cells(make_request(scale="gpu", only=("sokoban", "small")))
 
 
 def test_the_users_overrides_reach_every_run(make_request: MakeRequest) -> None:
     runs = distinct_runs(cells(make_request(extra=("trainer.test_freq=2",))))
-    assert all(run.extra == ("trainer.test_freq=2",) for run in runs)
+    assert all(run.conditions.extra == ("trainer.test_freq=2",) for run in runs)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from verl_actfocus.experiments.specification import find_table, tables_folder
+from verl_actfocus.experiments.tables import find_table, tables_folder
 
 FOLDER = tables_folder() / "results"
 PAGE = (tables_folder() / "RESULTS.md").read_text(encoding="utf-8")
@@ -24,7 +24,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def key(row: dict[str, str]) -> tuple[str, ...]:
-    return tuple(row[name] for name in ("environment", "algorithm", "outcome", "model", "variant"))
+    return tuple(row[name] for name in ("environment", "algorithm", "outcome", "model", "weighting"))
 
 
 def test_results_of_both_algorithms_are_published() -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from verl_actfocus.experiments.composition import compose_run
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.grid import Request, cells, distinct_runs
-from verl_actfocus.experiments.settings import compose_settings
-from verl_actfocus.experiments.specification import (
+from verl_actfocus.experiments.tables import (
     Table,
     find_table,
-    read_profile,
+    read_scale,
     read_table,
     tables_folder,
 )
@@ -29,8 +29,10 @@ def shipped(name: str) -> Table:
 
 
 def paper(table: Table, size: str) -> dict[tuple[str, str], list[list[float | None]]]:
-    """(environment and label) → the pairs of all variants."""
-    return {(row.env, row.label): [row.paper[size][name] for name in table.variants] for row in table.rows if row.paper}
+    """(environment and label) → the pairs of all weightings."""
+    return {
+        (row.env, row.label): [row.paper[size][name] for name in table.weightings] for row in table.rows if row.paper
+    }
 
 
 def test_every_table_and_ablation_of_the_paper_has_a_file() -> None:
@@ -60,8 +62,8 @@ def test_table_6_holds_the_published_grpo_numbers_and_the_loss_on_frozenlake() -
 def test_table_5_is_made_of_the_runs_of_tables_2_and_6(tmp_path: Path) -> None:
     def runs(name: str) -> set[Path]:
         path = find_table(name)
-        profile = read_profile(path, "cpu")
-        request = Request(table=read_table(path), profile=profile, profile_name="cpu", seeds=2, out=tmp_path)
+        scale = read_scale(path, "cpu")
+        request = Request(table=read_table(path), scale=scale, scale_name="cpu", seeds=2, out=tmp_path)
         return {run.folder for run in distinct_runs(cells(request))}
 
     assert runs("table5") == runs("table2") | runs("table6")
@@ -71,11 +73,11 @@ def test_table_5_is_made_of_the_runs_of_tables_2_and_6(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted({*NAMES} - {"table5"}))
 def test_every_cell_of_every_table_composes_on_cpu_and_gpu(name: str, tmp_path: Path) -> None:
     path = find_table(name)
-    for profile_name in ("cpu", "gpu"):
+    for scale_name in ("cpu", "gpu"):
         request = Request(
             table=read_table(path),
-            profile=read_profile(path, profile_name),
-            profile_name=profile_name,
+            scale=read_scale(path, scale_name),
+            scale_name=scale_name,
             seeds=1,
             out=tmp_path,
         )
@@ -84,30 +86,29 @@ def test_every_cell_of_every_table_composes_on_cpu_and_gpu(name: str, tmp_path: 
             if not name.startswith("table") and cell.row is not request.table.rows[0]:
                 continue
             (run,) = cell.runs
-            settings = compose_settings(run)
-            variant = request.table.variants[cell.variant]
-            expected = {"uniform": (1.0, 0.0), "actfocus": (0.1, 0.5)}[variant.method]
-            alpha, beta = (settings[f"algorithm.actfocus.{key}"] for key in ("alpha", "beta"))
-            assert (alpha, beta) == (
-                variant.settings.get("alpha", expected[0]),
-                variant.settings.get("beta", expected[1]),
-            )
+            settings = compose_run(run).settings
+            weighting = request.table.weightings[cell.weighting].choice
+            # He et al. 2026, App. C.
+            expected = {"uniform": {}, "actfocus": {"alpha": "0.1", "beta": "0.5", **dict(weighting.settings)}}
+            found = {key: settings.get(f"algorithm.actfocus.weighting.{key}") for key in ("alpha", "beta")}
+            assert {key: f"{value:g}" for key, value in found.items() if value is not None} == {
+                key: value for key, value in expected[weighting.name].items() if key in found
+            }
             assert settings["data.environment.name"] == cell.row.env
-            assert settings["trainer.device"] == {"cpu": "cpu", "gpu": "cuda"}[profile_name]
+            assert settings["trainer.device"] == {"cpu": "cpu", "gpu": "cuda"}[scale_name]
             assert (
-                settings["algorithm.adv_estimator"] == {"ppo": "actfocus_gae", "grpo": "actfocus_grpo"}[run.algorithm]
+                settings["algorithm.adv_estimator"]
+                == {"ppo": "actfocus_gae", "grpo": "actfocus_grpo"}[run.conditions.algorithm]
             )
-            if profile_name == "gpu":
-                assert settings["actor_rollout_ref.model.path"] == request.profile.models[run.env][cell.size]
+            if scale_name == "gpu":
+                assert settings["actor_rollout_ref.model.path"] == request.scale.models[run.conditions.env][cell.size]
                 assert run.environment == {}
 
 
 def test_a_gpu_run_takes_its_number_of_steps_from_the_recipe(tmp_path: Path) -> None:
     path = find_table("table2")
-    request = Request(
-        table=read_table(path), profile=read_profile(path, "gpu"), profile_name="gpu", seeds=1, out=tmp_path
-    )
-    steps = {cell.row.env: cell.runs[0].steps for cell in cells(request)}
+    request = Request(table=read_table(path), scale=read_scale(path, "gpu"), scale_name="gpu", seeds=1, out=tmp_path)
+    steps = {cell.row.env: compose_run(cell.runs[0]).steps for cell in cells(request)}
     assert steps == {"sokoban": 200, "frozenlake": 200, "sudoku": 200, "webshop": 100}
 
 
@@ -124,9 +125,13 @@ def test_an_unknown_table_is_refused_with_the_names() -> None:
         ("title: A comparison", "titel: A comparison", "titel"),
         ("algorithm: grpo", "algorithm: a2c", "algorithm 'a2c' is not one of"),
         ("[6.8, null]", "[6.8]", r"row frozenlake, paper\.large\.actfocus: \[6\.8\] is not two numbers"),
-        ("{uniform: [null, 23.8]}", "{unifrom: [null, 23.8]}", r"\['unifrom'\] are not variants of the table"),
-        ("method: uniform}", "method: uniformly}", r"variants\.uniform\.method 'uniformly' is not one of"),
-        ("  actfocus: {label: ActFocus}", "  actfocus: {method: actfocus}", "label"),
+        ("{uniform: [null, 23.8]}", "{unifrom: [null, 23.8]}", r"\['unifrom'\] are not weightings of the table"),
+        (
+            "weighting: uniform}",
+            "weighting: uni form}",
+            r"weightings\.uniform\.weighting: 'uni form' is not a weighting",
+        ),
+        ("  actfocus: {label: ActFocus}", "  actfocus: {weighting: actfocus}", "label"),
     ],
 )
 def test_a_mistake_in_a_table_is_named_with_the_file(
@@ -138,6 +143,6 @@ def test_a_mistake_in_a_table_is_named_with_the_file(
     assert "mine.yaml" in str(error.value)
 
 
-def test_an_unknown_profile_is_refused_with_the_names(make_request: MakeRequest) -> None:
-    with pytest.raises(ValueError, match=r"unknown profile 'tpu': .*_profiles\.yaml has cpu, gpu"):
-        make_request(profile="tpu")
+def test_an_unknown_scale_is_refused_with_the_names(make_request: MakeRequest) -> None:
+    with pytest.raises(ValueError, match=r"unknown scale 'tpu': .*_scales\.yaml has cpu, gpu"):
+        make_request(scale="tpu")

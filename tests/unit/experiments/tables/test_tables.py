@@ -11,19 +11,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from verl_actfocus.experiments import grid
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.grid import Request, cells
 from verl_actfocus.experiments.report.figures import Line, lines
 from verl_actfocus.experiments.report.writing import verdict, write_table
-from verl_actfocus.experiments.settings import compose_settings
 from verl_actfocus.experiments.statistics import Estimate
 
-from .conftest import TABLE
+from .conftest import TABLE, finished
 
 MakeRequest = Callable[..., Request]
 Finish = Callable[..., None]
-#: Solved episodes of four tasks with one episode each, at steps 0, 2 and 4, by (method, seed).
+#: Solved episodes of four tasks with one episode each, at steps 0, 2 and 4, by (weighting, seed).
 SOLVED = {
     ("uniform", 1): (1, 3, 2),
     ("uniform", 2): (1, 1, 2),
@@ -44,15 +42,15 @@ def played(make_request: MakeRequest, finish: Finish) -> Request:
     request = make_request(seeds=3)
     for cell in cells(request):
         for run in cell.runs:
-            if run.env == "frozenlake":
-                solved = SOLVED[run.method, run.seed]
+            if run.conditions.env == "frozenlake":
+                solved = SOLVED[run.weighting.name, run.seed]
                 finish(run, {step: outcomes(n) for step, n in zip((0, 2, 4), solved, strict=True)})
     return request
 
 
 def by_place(request: Request) -> dict[tuple[str, str], Line]:
-    found = lines(request.table, cells(request))
-    return {(line.cell.row.env, line.cell.variant): line for line in found}
+    found = lines(request.table, cells(request), finished(request))
+    return {(line.cell.row.env, line.cell.weighting): line for line in found}
 
 
 def test_final_and_peak_are_means_over_seeds_with_students_interval(played: Request) -> None:
@@ -78,7 +76,7 @@ def test_the_difference_is_paired_by_seed(played: Request) -> None:
 def test_what_was_not_run_stays_blank_and_is_counted(played: Request, tmp_path: Path) -> None:
     line = by_place(played)["sokoban", "actfocus"]
     assert (line.first, line.second, line.difference, line.missing) == (None, None, None, 3)
-    text = write_table(played, tmp_path / "t")
+    text = write_table(played, finished(played), tmp_path / "t")
     markdown = (tmp_path / "t/mine-cpu.md").read_text()
     (row,) = [row for row in markdown.splitlines() if row.startswith("| Sokoban") and "ActFocus" in row]
     assert [cell.strip() for cell in row.strip("|").split("|")] == [
@@ -100,15 +98,15 @@ def test_a_tiny_model_stands_beside_all_sizes_of_the_paper_and_a_gpu_model_besid
     played: Request, make_request: MakeRequest
 ) -> None:
     assert by_place(played)["frozenlake", "uniform"].paper == {"large": [12.5, 26.2], "small": [None, 23.8]}
-    request = make_request(profile="gpu")
-    small = [line for line in lines(request.table, cells(request)) if line.cell.size == "small"]
+    request = make_request(scale="gpu")
+    small = [line for line in lines(request.table, cells(request), finished(request)) if line.cell.size == "small"]
     assert [line.paper for line in small] == [{"small": [None, 23.8]}, {"large": [6.8, None]}]
 
 
 def test_the_files_hold_the_same_numbers(played: Request, tmp_path: Path) -> None:
-    write_table(played, tmp_path)
+    write_table(played, finished(played), tmp_path)
     with (tmp_path / "mine-cpu.csv").open() as file:
-        rows = {(r["environment"], r["variant"], r["number"]): r for r in csv.DictReader(file)}
+        rows = {(r["environment"], r["weighting"], r["number"]): r for r in csv.DictReader(file)}
     assert float(rows["frozenlake", "actfocus", "final"]["value"]) == pytest.approx(10 / 12)
     assert rows["frozenlake", "actfocus", "final"]["paper_large"] == "6.8"
     assert rows["frozenlake", "actfocus", "final"]["paper_small"] == ""
@@ -121,30 +119,13 @@ def test_the_files_hold_the_same_numbers(played: Request, tmp_path: Path) -> Non
         evaluations = list(csv.DictReader(file))
     assert len(evaluations) == 6 * 3
     assert {r["commit"] for r in evaluations} == {"abc123"}
-    (peak,) = [r for r in evaluations if (r["variant"], r["seed"], r["step"]) == ("uniform", "1", "2")]
+    (peak,) = [r for r in evaluations if (r["weighting"], r["seed"], r["step"]) == ("uniform", "1", "2")]
     assert float(peak["rate"]) == 0.75
 
 
-def test_a_run_made_with_other_settings_is_in_no_table(
-    make_request: MakeRequest, finish: Finish, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    request = make_request(seeds=1, only=("frozenlake", "uniform"))
-    ((run,),) = [cell.runs for cell in cells(request)]
-    finish(run, {0: outcomes(1), 4: outcomes(2)})
-    monkeypatch.setattr(grid, "compose_settings", compose_settings)
-    with pytest.raises(ExperimentError, match=r"frozenlake-grpo/uniform-seed1 was made with other settings"):
-        lines(request.table, cells(request))
-    begun = json.loads((run.folder / "run.json").read_text())
-    (run.folder / "run.json").write_text(json.dumps({**begun, "settings": compose_settings(run)}))
-    assert len(lines(request.table, cells(request))) == 1
-    other = make_request(seeds=1, only=("frozenlake", "uniform"), extra=("data.train_batch_size=8",))
-    with pytest.raises(ExperimentError, match=r"extra was \[\], is \['data.train_batch_size=8'\]"):
-        lines(other.table, cells(other))
-
-
 def test_the_command_under_the_table_names_what_was_asked_for(make_request: MakeRequest, tmp_path: Path) -> None:
-    write_table(make_request(only=("sokoban",), extra=("trainer.test_freq=2",)), tmp_path)
-    command = "actfocus reproduce mine --profile cpu --seeds 2 --only sokoban -- trainer.test_freq=2"
+    write_table(make_request(only=("sokoban",), extra=("trainer.test_freq=2",)), {}, tmp_path)
+    command = "actfocus reproduce mine --scale cpu --seeds 2 --only sokoban -- trainer.test_freq=2"
     assert (
         f"trains what is blank and writes the table again:\n\n```sh\n{command}\n"
         in (tmp_path / "mine-cpu.md").read_text()
@@ -157,7 +138,7 @@ def test_the_command_under_a_complete_table_trains_nothing(
     request = make_request(seeds=1, only=("frozenlake", "uniform"))
     for run in cells(request)[0].runs:
         finish(run, {0: outcomes(1), 4: outcomes(2)})
-    write_table(request, tmp_path)
+    write_table(request, finished(request), tmp_path)
     text = (tmp_path / "mine-cpu.md").read_text()
     assert "writes the table again" in text and "trains what is blank" not in text
 
@@ -177,8 +158,8 @@ def test_the_intervals_of_all_three_numbers_are_named(
     for cell in cells(request):
         # All tasks have the peak's rate, so that it has another interval than the final.
         (run,) = cell.runs
-        finish(run, {0: outcomes(1), 2: outcomes(4), 4: outcomes(2 if run.method == "uniform" else 3)})
-    write_table(request, tmp_path)
+        finish(run, {0: outcomes(1), 2: outcomes(4), 4: outcomes(2 if run.weighting.name == "uniform" else 3)})
+    write_table(request, finished(request), tmp_path)
     text = (tmp_path / "mine-cpu.md").read_text()
     assert "bootstrap over the 4 tasks; exact binomial interval with every task as one trial" in text
 
@@ -192,7 +173,7 @@ def test_tokens_and_their_action_share_are_those_of_the_first_step(make_request:
     # What the stand-in runs write at step 1: 90 − 1 tokens, a share of 0.08.
     assert line.first is not None and line.first.value == 89.0
     assert line.second is not None and line.second.value == pytest.approx(0.08)
-    write_table(request, request.out)
+    write_table(request, finished(request), request.out)
     assert "success" not in (request.out / "mine-cpu.tex").read_text()
     # Killed in its last evaluation and resumed behind the step, whose metrics veRL had not written yet.
     path = cells(request)[0].runs[0].folder / "metrics-1.jsonl"

@@ -1,8 +1,8 @@
 """What the declarative files of ``recipes/paper/`` say.
 
-``<table>.yaml`` names the rows of a table, its weightings and the paper's numbers; ``_profiles.yaml`` beside it says
-what a GPU run and a CPU miniature are. Training settings are not in these files: they are the packaged configuration
-groups that a profile names.
+``<table>.yaml`` names the rows of a table, its weightings and the paper's numbers; ``_scales.yaml`` beside it says
+what a GPU run and a CPU miniature are. Training settings are not in these files: they are the packaged profiles that a
+scale names.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from verl_actfocus.experiments.errors import ExperimentError
-from verl_actfocus.experiments.runs import ESTIMATORS, methods
+from verl_actfocus.experiments.run import ESTIMATORS
+from verl_actfocus.experiments.weightings import ACTFOCUS, WeightingChoice
 
-#: Name of the file with the profiles.
-PROFILES_FILE = "_profiles.yaml"
+#: Name of the file with the scales.
+SCALES_FILE = "_scales.yaml"
 _Settings = TypeVar("_Settings")
 
 
@@ -34,15 +35,20 @@ class Quantity(StrEnum):
 
 
 @dataclass(kw_only=True)
-class Variant:
-    """One way of weighting tokens."""
+class Weighting:
+    """One way of weighting tokens, under a name of the table's own."""
 
     #: Label in the table.
     label: str
-    #: A method of ``actfocus compare``.
-    method: str = "actfocus"
-    #: Settings under ``algorithm.actfocus`` that differ from the method's.
+    #: Name and settings, as ``actfocus compare --weightings`` takes them.
+    weighting: str = str(ACTFOCUS)
+    #: Settings under ``algorithm.actfocus`` that differ from the profile's.
     settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def choice(self) -> WeightingChoice:
+        """The weighting that the runs train with."""
+        return WeightingChoice.parse(self.weighting)
 
     @property
     def overrides(self) -> tuple[str, ...]:
@@ -64,9 +70,9 @@ class Row:
     outcome: str = "success"
     #: Label of the outcome in the table; empty for none.
     label: str = ""
-    #: Model sizes of the row where a profile has several; empty for all of them.
+    #: Model sizes of the row where a scale has several; empty for all of them.
     sizes: list[str] = field(default_factory=list)
-    #: Model size → variant → the paper's two numbers: final and peak success in percent, or tokens per trajectory
+    #: Model size → weighting → the paper's two numbers: final and peak success in percent, or tokens per trajectory
     #: and share of action tokens in percent. Null is a number that the paper does not give.
     paper: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -82,11 +88,11 @@ class Table:
     quantity: Quantity = Quantity.success
     #: Algorithm of the rows that name none.
     algorithm: str = "ppo"
-    #: Name → variant, in the order of the table.
-    variants: dict[str, Variant] = field(default_factory=dict)
-    #: Variant that the others are compared with.
+    #: Name → weighting, in the order of the table.
+    weightings: dict[str, Weighting] = field(default_factory=dict)
+    #: Weighting that the others are compared with.
     baseline: str = "uniform"
-    #: Training steps of every run; null for the profile's.
+    #: Training steps of every run; null for the scale's.
     steps: int | None = None
     #: Sentences under the table.
     notes: list[str] = field(default_factory=list)
@@ -95,38 +101,36 @@ class Table:
 
 
 @dataclass(kw_only=True)
-class Profile:
+class Scale:
     """Where and how large the runs are."""
 
-    #: Configuration group of a run, with ``{env}`` and ``{algorithm}``.
+    #: Profile of a run, with ``{env}`` and ``{algorithm}``.
     run: str
-    #: What the profile is, in a sentence.
+    #: What the scale is, in a sentence.
     summary: str
     #: First training seed; the others follow it.
     first_seed: int
     #: Training seeds unless the command says otherwise.
     seeds: int
-    #: Training steps; null for the configuration group's.
+    #: Training steps; null for the profile's.
     steps: int | None = None
     #: Label of the model size if there is but one; the paper's numbers of all sizes stand beside it.
     size: str = ""
-    #: Environment → model size → model; empty for the configuration group's one model.
+    #: Environment → model size → model; empty for the profile's one model.
     models: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def sizes(self, row: Row) -> list[str]:
         """Return the model sizes of a row, in the order of the table.
 
         Raises:
-            ExperimentError: the profile has no model for the row.
+            ExperimentError: the scale has no model for the row.
         """
         if self.size:
             return [self.size]
         known = self.models.get(row.env, {})
         unknown = sorted(set(row.sizes) - set(known))
         if unknown or not known:
-            raise ExperimentError(
-                f"the profile has no models {unknown or 'at all'} for {row.env}; it has {list(known)}"
-            )
+            raise ExperimentError(f"the scale has no models {unknown or 'at all'} for {row.env}; it has {list(known)}")
         return row.sizes or list(known)
 
 
@@ -172,43 +176,45 @@ def read_table(path: Path) -> Table:
         row.algorithm = row.algorithm or table.algorithm
         _require(path, row.algorithm in ESTIMATORS, f"algorithm {row.algorithm!r} is not one of {list(ESTIMATORS)}")
         for size, numbers in row.paper.items():
-            unknown = sorted(set(numbers) - set(table.variants))
-            _require(path, not unknown, f"row {row.env}, paper.{size}: {unknown} are not variants of the table")
+            unknown = sorted(set(numbers) - set(table.weightings))
+            _require(path, not unknown, f"row {row.env}, paper.{size}: {unknown} are not weightings of the table")
             for name, pair in numbers.items():
                 _require(
                     path, _is_pair(pair), f"row {row.env}, paper.{size}.{name}: {pair!r} is not two numbers or nulls"
                 )
     _require(path, bool(table.rows), "there are no rows")
-    _require(path, bool(table.variants), "there are no variants")
-    _require(path, table.baseline in table.variants, f"the baseline {table.baseline!r} is not a variant")
-    for name, variant in table.variants.items():
-        known = methods()
-        _require(path, variant.method in known, f"variants.{name}.method {variant.method!r} is not one of {known}")
+    _require(path, bool(table.weightings), "there are no weightings")
+    _require(path, table.baseline in table.weightings, f"the baseline {table.baseline!r} is not a weighting")
+    for name, weighting in table.weightings.items():
+        try:
+            _ = weighting.choice
+        except ValueError as error:
+            raise ExperimentError(f"{path}: weightings.{name}.weighting: {error}") from error
     return table
 
 
-def read_profile(path: Path, name: str) -> Profile:
-    """Read a profile of the file beside a table.
+def read_scale(path: Path, name: str) -> Scale:
+    """Read a scale of the file beside a table.
 
     Args:
         path: file of the table.
-        name: name of the profile.
+        name: name of the scale.
 
     Raises:
-        ValueError: there is no such profile; the message lists the names.
+        ValueError: there is no such scale; the message lists the names.
         ExperimentError: something in the file is not understood.
     """
-    source = path.parent / PROFILES_FILE
+    source = path.parent / SCALES_FILE
     if not source.is_file():
-        raise ExperimentError(f"{source} is missing: it says what --profile {name} means for {path.name}")
+        raise ExperimentError(f"{source} is missing: it says what --scale {name} means for {path.name}")
     known = OmegaConf.to_container(OmegaConf.load(source))
     if not isinstance(known, dict):
-        raise ExperimentError(f"{source} holds no mapping of profiles")
+        raise ExperimentError(f"{source} holds no mapping of scales")
     if name not in known:
-        raise ValueError(f"unknown profile {name!r}: {source} has {', '.join(map(str, known))}")
-    profile = _structured(source, Profile, known[name])
-    _require(source, bool(profile.size) != bool(profile.models), f"{name} needs either size or models")
-    return profile
+        raise ValueError(f"unknown scale {name!r}: {source} has {', '.join(map(str, known))}")
+    scale = _structured(source, Scale, known[name])
+    _require(source, bool(scale.size) != bool(scale.models), f"{name} needs either size or models")
+    return scale
 
 
 def _read(path: Path, kind: type[_Settings]) -> _Settings:

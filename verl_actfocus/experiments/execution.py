@@ -6,19 +6,19 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from verl_actfocus.experiments import machine, processes
+from verl_actfocus.experiments.composition import ComposedRun
 from verl_actfocus.experiments.errors import ExperimentError, RunFailedError
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.locks import locked
 from verl_actfocus.experiments.logs import error_lines
-from verl_actfocus.experiments.metrics import Metrics, MetricsTail, merge_attempts
+from verl_actfocus.experiments.metrics import MetricsTail, merge_attempts
 from verl_actfocus.experiments.progress import Display, RunProgress
-from verl_actfocus.experiments.runs import PLATFORM_VARIABLE, Run, metrics_override
+from verl_actfocus.experiments.run import PLATFORM_VARIABLE, Run, metrics_override
 
 #: Seconds between two looks at a run.
 POLL_SECONDS = 0.5
@@ -36,24 +36,19 @@ _QUIET = {"HYDRA_FULL_ERROR": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNB
 
 
 def execute(
-    run: Run,
-    settings: dict[str, Any],
+    composed: ComposedRun,
     display: Display,
     *,
     runs_after: int = 0,
     seconds_of_others: float | None = None,
-    command: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Train, or continue a training that died; do nothing for a run that is finished.
+    """Train, or continue a training that died.
 
     Args:
-        run: the run.
-        settings: its complete settings.
+        composed: the run.
         display: where progress is shown.
         runs_after: runs that follow, for the time left.
         seconds_of_others: what a finished run of the same kind took, for the time left.
-        command: what to execute instead of the run's own command line; it gets `metrics_override` as its last argument,
-            too.
 
     Returns:
         What ``done.json`` holds.
@@ -63,20 +58,17 @@ def execute(
             killed still train there.
         RunFailedError: the training ended without its last evaluation; the folder stays, to be continued.
     """
+    run = composed.run
     folder = RunFolder(run.folder)
-    folder.check(run, settings)
-    record = folder.done
-    if record is not None:
-        return record
     with locked(folder.path):
         _refuse_orphans(run)
-        folder.begin(run, settings)
+        folder.claim(composed)
         # Another command may have finished it before this one had the lock.
         record = folder.done
         if record is None:
-            _attempt(run, folder, command or run.command(), _Watch(run, display, runs_after, seconds_of_others))
+            _attempt(composed, folder, _Watch(composed.steps, display, runs_after, seconds_of_others))
             record = {
-                **run.identity(),
+                **composed.identity(),
                 "seconds": folder.seconds(),
                 "attempts": len(folder.attempts()),
                 "finished": _now(),
@@ -92,8 +84,8 @@ def execute(
 class _Watch:
     """Follows the metrics of an attempt and shows them."""
 
-    def __init__(self, run: Run, display: Display, runs_after: int, seconds_of_others: float | None) -> None:
-        self._progress = RunProgress(run.steps, time.monotonic())
+    def __init__(self, steps: int, display: Display, runs_after: int, seconds_of_others: float | None) -> None:
+        self._progress = RunProgress(steps, time.monotonic())
         self._display = display
         self._others = (runs_after, seconds_of_others)
 
@@ -112,13 +104,14 @@ class _Watch:
             self._display.close("ending the run's processes (a few seconds) ...")
 
 
-def _attempt(run: Run, folder: RunFolder, command: Sequence[str], watch: _Watch) -> None:
+def _attempt(composed: ComposedRun, folder: RunFolder, watch: _Watch) -> None:
+    run = composed.run
     environment = {
         # A shell that was set up for the CPU path names its platform.
         **{name: value for name, value in os.environ.items() if name != PLATFORM_VARIABLE},
         **run.environment,
         **_RAY_ENVIRONMENT,
-        **(_OWN_RAY if run.on_cpu else {}),
+        **(_OWN_RAY if run.conditions.on_cpu else {}),
         **_QUIET,
         processes.MARK: str(run.folder),
     }
@@ -130,9 +123,8 @@ def _attempt(run: Run, folder: RunFolder, command: Sequence[str], watch: _Watch)
         log.flush()
         offset = log.tell()
         process = subprocess.Popen(
-            [*command, metrics_override(folder.metrics(attempt))],
-            stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=run.folder,
-            env=environment, start_new_session=True,
+            [*run.command(), metrics_override(folder.metrics(attempt))],
+            stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment, start_new_session=True,
         )  # fmt: skip
         try:
             while process.poll() is None:
@@ -146,20 +138,16 @@ def _attempt(run: Run, folder: RunFolder, command: Sequence[str], watch: _Watch)
             finally:
                 processes.stop(process, run.folder)
             folder.end_attempt(attempt, round(time.monotonic() - started, 3), process.returncode)
-    _check_result(run, folder, process.returncode, offset)
+    _check_result(composed, folder, process.returncode, offset)
 
 
-def _check_result(run: Run, folder: RunFolder, exit_code: int, offset: int) -> None:
+def _check_result(composed: ComposedRun, folder: RunFolder, exit_code: int, offset: int) -> None:
     metrics = merge_attempts(folder.metrics(number) for number in folder.attempts())
-    if exit_code != 0:
-        how = f"{_how_it_ended(exit_code)} {_how_far(metrics, run)}"
-        raise RunFailedError(f"{run.name} {how}", error_lines(folder.log, offset), folder.log)
-    if "val/success" not in metrics.get(run.steps, {}):
-        raise RunFailedError(
-            f"{run.name} ended without an evaluation at step {run.steps} {_how_far(metrics, run)}",
-            error_lines(folder.log, offset),
-            folder.log,
-        )
+    if exit_code == 0 and "val/success" in metrics.get(composed.steps, {}):
+        return
+    how = _how_it_ended(exit_code) if exit_code else f"ended without an evaluation at step {composed.steps}"
+    far = f"after step {max(metrics)} of {composed.steps}" if metrics else "before its first evaluation"
+    raise RunFailedError(f"{composed.run.title} {how} ({far})", error_lines(folder.log, offset), folder.log)
 
 
 def _how_it_ended(exit_code: int) -> str:
@@ -168,10 +156,6 @@ def _how_it_ended(exit_code: int) -> str:
     name = signal.Signals(-exit_code).name
     hint = ", most likely for lack of memory" if -exit_code == signal.SIGKILL else ""
     return f"was ended by signal {name}{hint}"
-
-
-def _how_far(metrics: dict[int, Metrics], run: Run) -> str:
-    return f"(after step {max(metrics)} of {run.steps})" if metrics else "(before its first evaluation)"
 
 
 def _refuse_orphans(run: Run) -> None:

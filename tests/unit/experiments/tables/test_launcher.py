@@ -8,16 +8,25 @@ from pathlib import Path
 
 import pytest
 
+from verl_actfocus.experiments.composition import compose_run
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.grid import Request, cells, distinct_runs
+from verl_actfocus.experiments.launcher import Failure, launch, plan
 from verl_actfocus.experiments.locks import locked
-from verl_actfocus.experiments.runs import Run
-from verl_actfocus.experiments.settings import compose_settings
-from verl_actfocus.experiments.training import state, title, train
+from verl_actfocus.experiments.run import Run
 
 MakeRequest = Callable[..., Request]
 pytestmark = pytest.mark.usefixtures("trainer")
+
+
+def train(runs: list[Run], stream: io.StringIO, **options: bool) -> list[Failure]:
+    return launch(plan(runs), stream, **options)
+
+
+def state(run: Run) -> str:
+    (planned,) = plan([run])
+    return planned.state()
 
 
 def test_a_failed_run_is_reported_the_others_go_on_and_the_same_call_tries_it_again(
@@ -27,12 +36,12 @@ def test_a_failed_run_is_reported_the_others_go_on_and_the_same_call_tries_it_ag
     trainer["dies"] = True
     stream = io.StringIO()
     failures = train(runs, stream)
-    assert [title(failure.run) for failure in failures] == [
+    assert [failure.run.title for failure in failures] == [
         "frozenlake-grpo/actfocus-seed1",
         "sokoban-grpo/actfocus-seed1",
     ]
     assert [state(run) for run in runs] == ["done", "begun, step 1 of 4"] * 2
-    assert "[2/4] frozenlake-grpo/actfocus-seed1  FAILED, going on" in stream.getvalue()
+    assert "[2/4] frozenlake-grpo/actfocus-seed1  FAILED: " in stream.getvalue()
     assert "MemoryError" in stream.getvalue()
     trainer["dies"] = False
     assert train(runs, io.StringIO()) == []
@@ -67,7 +76,7 @@ def test_a_damaged_record_is_refused_before_anything_is_trained(make_request: Ma
 def test_a_run_killed_within_its_first_line_of_metrics_has_begun(make_request: MakeRequest) -> None:
     (run,) = distinct_runs(cells(make_request(seeds=1, only=("sokoban", "uniform"))))
     folder = RunFolder(run.folder)
-    folder.begin(run, compose_settings(run))
+    folder.claim(compose_run(run))
     folder.metrics(1).write_text('{"step": 0, "da')
     assert state(run) == "begun"
 
@@ -114,6 +123,6 @@ def test_runs_made_under_other_settings_are_refused_before_anything_is_trained(m
     other = distinct_runs(cells(make_request(seeds=1, extra=("trainer.test_freq=2",))))
     with pytest.raises(ExperimentError, match=r"trainer\.test_freq was 10, is 2|trainer\.test_freq was 2, is 10"):
         train(other, io.StringIO())
-    assert [state(run) for run in other if run.env == "frozenlake"] == ["to do", "to do"]
+    assert [state(run) for run in other if run.conditions.env == "frozenlake"] == ["to do", "to do"]
     with pytest.raises(ExperimentError, match=r"sokoban-grpo/uniform-seed1 was made with other settings"):
-        state(next(run for run in other if run.env == "sokoban"))
+        state(next(run for run in other if run.conditions.env == "sokoban"))

@@ -1,0 +1,212 @@
+"""The complete configuration behind a command line, composed by Hydra without starting veRL.
+
+It shows a mistyped override in a second instead of after veRL's start, says what an evaluation plays, and tells whether
+a folder was made with the same settings. This is the one place that composes configurations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from verl_actfocus.config import resolvers
+from verl_actfocus.config.environment import EnvironmentSettings
+from verl_actfocus.config.groups import profile_folder
+from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.requirements import require_verl
+from verl_actfocus.experiments.run import ESTIMATORS, PROPOSED_KEYS, Conditions, Run
+from verl_actfocus.experiments.settings import flatten, within
+from verl_actfocus.experiments.step import Step
+from verl_actfocus.experiments.weightings import ACTFOCUS, SECTION, WeightingChoice
+
+
+@dataclass(frozen=True, eq=False)
+class ComposedRun:
+    """A run with everything that follows from its configuration."""
+
+    run: Run
+    #: Dotted name → value, as veRL would train with it, without what only says where the run is written.
+    #: Interpolations are left as they are.
+    settings: dict[str, Any]
+    #: What a training step consists of.
+    step: Step
+
+    @property
+    def steps(self) -> int:
+        """Training steps."""
+        return self.settings["trainer.total_training_steps"]
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the run is, as plain values for ``run.json``; the folder is not part of it."""
+        given = self.run.conditions
+        return {
+            "profile": given.profile,
+            "trial": given.trial,
+            "algorithm": given.algorithm,
+            "env": self.settings["data.environment.name"],
+            "steps": self.steps,
+            "weighting": str(self.run.weighting),
+            "seed": self.run.seed,
+            "extra": list(given.extra),
+        }
+
+
+@cache
+def compose(*overrides: str) -> DictConfig:
+    """Compose veRL's configuration with this package's groups.
+
+    Args:
+        overrides: Hydra overrides.
+
+    Returns:
+        The configuration, interpolations unresolved, read-only.
+
+    Raises:
+        ExperimentError: veRL is not installed in the right version, or a group, a key or a value does not exist or
+            cannot be parsed.
+    """
+    folder = _verl_config_folder()
+    # The plugin tells veRL's command where the groups are and what they may look up; here nothing has loaded it.
+    resolvers.register()
+    search = "hydra.searchpath=[pkg://verl_actfocus.config]"
+    try:
+        with initialize_config_dir(str(folder), version_base=None):
+            config = hydra_compose("ppo_trainer", overrides=[search, *overrides], return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ExperimentError(_first_sentence(error)) from error
+    with open_dict(config):
+        # Hydra's own section refers to a running job; it is only here so that hydra.run.dir can be overridden.
+        del config["hydra"]
+    OmegaConf.set_readonly(config, True)
+    return config
+
+
+def compose_profile(profile: str) -> DictConfig:
+    """Compose the configuration of a profile by itself.
+
+    Args:
+        profile: a group under ``+actfocus/run`` or ``+actfocus/recipe``.
+
+    Raises:
+        ValueError: there is no such profile; the message lists the names.
+    """
+    return compose(*ACTFOCUS.overrides(), f"+actfocus/{profile_folder(profile)}={profile}")
+
+
+def subject(profile: str) -> tuple[str, str | None]:
+    """Return the environment that a profile trains, and the algorithm: None if the profile leaves that open.
+
+    Raises:
+        ValueError: there is no such profile.
+
+    Example:
+        >>> subject("sokoban_ppo"), subject("cpu_sokoban")
+        (('sokoban', 'ppo'), ('sokoban', None))
+    """
+    config = compose_profile(profile)
+    algorithms = {estimator: algorithm for algorithm, estimator in ESTIMATORS.items()}
+    return config.data.environment.name, algorithms.get(config.algorithm.adv_estimator)
+
+
+def compose_run(run: Run) -> ComposedRun:
+    """Compose a run's configuration and check what can be checked without starting it.
+
+    Raises:
+        ExperimentError: Hydra refuses an override, a value is out of range, sizes do not fit, the run would not be what
+            it says it is, or it would have no evaluation.
+    """
+    try:
+        config = compose(*run.overrides())
+        settings = flatten(OmegaConf.to_container(config, resolve=False))
+        _require_profile(run.conditions)
+        _require_untouched(run, settings)
+        _require_evaluations(settings)
+        EnvironmentSettings.from_config(config.data)
+        OmegaConf.to_container(config, resolve=True)
+        _require_weighting(config)
+        step = Step.of(config)
+    except OmegaConfBaseException as error:
+        raise ExperimentError(f"{run.title}: {_first_sentence(error)}") from error
+    except (ExperimentError, ValueError) as error:
+        raise ExperimentError(f"{run.title}: {error}") from error
+    elsewhere = {*run.places(), *PROPOSED_KEYS}
+    return ComposedRun(run, {key: value for key, value in settings.items() if key not in elsewhere}, step)
+
+
+def _verl_config_folder() -> Path:
+    require_verl()
+    spec = find_spec("verl")
+    if spec is None or spec.origin is None:
+        raise ExperimentError("the distribution verl is installed but its package cannot be found; reinstall it")
+    return Path(spec.origin).parent / "trainer" / "config"
+
+
+def _require_weighting(config: DictConfig) -> None:
+    """Refuse a weighting that nobody has registered, or a setting out of its range."""
+    from verl_actfocus.weighting.base import weighting_from  # torch
+
+    weighting_from(OmegaConf.to_container(OmegaConf.select(config, SECTION), resolve=True))
+
+
+@cache
+def _weighting_settings(choice: WeightingChoice) -> dict[str, Any]:
+    return within(flatten(OmegaConf.to_container(compose(*choice.overrides()), resolve=False)), SECTION)
+
+
+def _require_profile(conditions: Conditions) -> None:
+    env, algorithm = subject(conditions.profile)
+    if conditions.env not in ("", env):
+        raise ExperimentError(
+            f"the profile {conditions.profile} trains {env}, not {conditions.env}; "
+            f"choose a profile of {conditions.env}, or ask for {env}"
+        )
+    if algorithm not in (None, conditions.algorithm):
+        raise ExperimentError(
+            f"the profile {conditions.profile} is for {algorithm}, not for {conditions.algorithm}; "
+            f"choose a profile for {conditions.algorithm}, or ask for {algorithm}"
+        )
+
+
+def _require_untouched(run: Run, settings: dict[str, Any]) -> None:
+    """Refuse overrides that change what a run says it is: by a whole section at once, or by another group."""
+    claims = run.assigned()
+    # Hydra's own, which is no part of the configuration.
+    del claims["hydra.run.dir"]
+    claims |= {f"{SECTION}.{key}": value for key, value in _weighting_settings(run.weighting).items()}
+    if run.conditions.env:
+        claims["data.environment.name"] = run.conditions.env
+    for key, value in claims.items():
+        if settings.get(key) != value:
+            sections = {text: text.partition("=")[0].lstrip("+~") for text in run.conditions.extra}
+            named = [text for text, section in sections.items() if key == section or key.startswith(f"{section}.")]
+            source = " ".join(named or run.conditions.extra) or run.conditions.profile
+            raise ExperimentError(
+                f"{source} would change {key} from {value!r} to {settings.get(key)!r}, which the run sets itself; "
+                "leave that out"
+            )
+    loggers = settings["trainer.logger"]
+    if not isinstance(loggers, list) or "file" not in loggers:
+        raise ExperimentError(f"trainer.logger={loggers!r} lacks file, from which a run is watched; add it to the list")
+
+
+def _require_evaluations(settings: dict[str, Any]) -> None:
+    every, first = settings.get("trainer.test_freq"), settings.get("trainer.val_before_train")
+    if not isinstance(every, int) or every < 1 or not first:
+        raise ExperimentError(
+            f"trainer.test_freq={every!r} trainer.val_before_train={first!r}: a run needs evaluations, before "
+            "training and at its end; leave both out or set test_freq to a whole number of at least 1"
+        )
+
+
+def _first_sentence(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(lines[:2])

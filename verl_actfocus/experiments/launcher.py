@@ -1,0 +1,182 @@
+"""Launches runs: composed and checked all together before the first one starts, then trained one after another."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TextIO
+
+from verl_actfocus.experiments.composition import ComposedRun, compose_run
+from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.execution import execute
+from verl_actfocus.experiments.folder import RunFolder
+from verl_actfocus.experiments.metrics import merge_attempts
+from verl_actfocus.experiments.progress import Display, duration
+from verl_actfocus.experiments.results import RunResult
+from verl_actfocus.experiments.run import SEED_KEYS, Run
+from verl_actfocus.experiments.settings import differences, in_words, within
+from verl_actfocus.experiments.weightings import SECTION
+
+
+@dataclass(eq=False)
+class Planned:
+    """A run on its way: composed and checked, perhaps finished."""
+
+    composed: ComposedRun
+    folder: RunFolder
+    #: What ``done.json`` holds; None until the run is finished.
+    record: dict[str, Any] | None
+
+    @property
+    def run(self) -> Run:
+        """The run."""
+        return self.composed.run
+
+    @cached_property
+    def result(self) -> RunResult:
+        """The finished run, read from its folder."""
+        return RunResult.read(self.folder.path)
+
+    def state(self) -> str:
+        """Say in words how far the run is: done, begun, or not yet."""
+        if self.record is not None:
+            return "done"
+        if not self.folder.exists or self.folder.blank:
+            return "to do"
+        metrics = merge_attempts(self.folder.metrics(number) for number in self.folder.attempts())
+        return f"begun, step {max(metrics)} of {self.composed.steps}" if metrics else "begun"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that did not come to its end."""
+
+    run: Run
+    error: ExperimentError
+
+
+def plan(runs: Iterable[Run]) -> list[Planned]:
+    """Compose runs and refuse everything that can be refused before the first one starts.
+
+    Raises:
+        ExperimentError: a configuration is not valid, a folder holds something else, or runs in one folder differ in
+            more than weighting and seed.
+    """
+    planned = []
+    for run in runs:
+        composed, folder = compose_run(run), RunFolder(run.folder)
+        folder.check(composed)
+        planned.append(Planned(composed, folder, folder.done))
+    for place in dict.fromkeys(one.run.conditions.folder for one in planned):
+        check_comparable(place, [one.composed for one in planned if one.run.conditions.folder == place])
+    return planned
+
+
+def launch(
+    planned: Sequence[Planned],
+    stream: TextIO | None = None,
+    *,
+    keep_going: bool = True,
+    delete_checkpoints: bool = False,
+) -> list[Failure]:
+    """Train what is not finished yet, one run after another.
+
+    Args:
+        planned: the runs, in the order in which to train them.
+        stream: where progress is written; None for the standard output.
+        keep_going: whether a failure leaves the others to be trained.
+        delete_checkpoints: delete the checkpoints of every run that is done.
+
+    Returns:
+        The runs that failed, are in use or cannot be read.
+    """
+    stream = stream or sys.stdout
+    for step in dict.fromkeys(str(one.composed.step) for one in planned):
+        print(f"a training step: {step}", file=stream)
+    failures: list[Failure] = []
+    for number, one in enumerate(planned, start=1):
+        display = Display(f"[{number}/{len(planned)}] {one.run.title}", stream)
+        try:
+            display.close(_train(one, planned, number, display))
+            if delete_checkpoints:
+                one.folder.delete_checkpoints()
+        except ExperimentError as error:
+            failures.append(Failure(one.run, error))
+            display.close(f"FAILED: {error}")
+            if not keep_going:
+                break
+    return failures
+
+
+def listing(planned: Sequence[Planned]) -> str:
+    """Return every run with its state, what its steps consist of and its command."""
+    lines = [f"{one.run.title}: {one.state()}\n  {one.composed.step}\n  {one.run.shell_command()}" for one in planned]
+    return "\n".join([*lines, f"{len(planned)} runs, {sum(one.record is not None for one in planned)} done"])
+
+
+def check_comparable(place: Path, composed: Sequence[ComposedRun]) -> None:
+    """Make sure that all runs in a folder, those there and those to come, differ in weighting and seed only.
+
+    Args:
+        place: the folder.
+        composed: runs to come.
+
+    Raises:
+        ExperimentError: they differ in something else, runs of one weighting have different weights, or runs to come
+            have the same weights under two names.
+    """
+    to_come = [(one.run.folder.name, str(one.run.weighting), one.settings) for one in composed]
+    folders = [RunFolder(file.parent) for file in sorted(place.glob("*/run.json"))]
+    there = [(one.path.name, one.identity["weighting"], one.settings) for one in folders if not one.blank]
+    reference = to_come[0]
+    # Weighting → the first run of it.
+    first_of: dict[str, tuple[str, str, dict[str, Any]]] = {}
+    for run in [*to_come, *there]:
+        first = first_of.setdefault(run[1], run)
+        changes = differences(_common(run[2]), _common(reference[2]))
+        other = reference
+        if not changes:
+            changes, other = differences(within(run[2], SECTION), within(first[2], SECTION)), first
+        if changes:
+            raise ExperimentError(
+                f"{other[0]} would not be comparable with {run[0]} in {place} ({in_words(changes)}); "
+                "choose another --out or delete the folder"
+            )
+    weights: dict[str, str] = {}
+    for _, weighting, settings in to_come:
+        same = weights.setdefault(str(sorted(within(settings, SECTION).items())), weighting)
+        if same != weighting:
+            raise ExperimentError(f"{same!r} and {weighting!r} are the same weighting; name it once")
+
+
+def _common(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: value for name, value in settings.items() if name not in SEED_KEYS and not name.startswith(f"{SECTION}.")
+    }
+
+
+def _train(one: Planned, planned: Sequence[Planned], number: int, display: Display) -> str:
+    """Train a run unless it is finished; return what it has achieved, in a line."""
+    when = "finished before"
+    if one.record is None:
+        left = sum(later.record is None for later in planned[number:])
+        others = _mean_seconds(planned, one.composed)
+        one.record = execute(one.composed, display, runs_after=left, seconds_of_others=others)
+        when = f"done in {duration(one.record['seconds'])}"
+    start, final = one.result.start, one.result.final
+    return f"{when}: evaluation success {start.success:.1%} -> {final.success:.1%} (step {final.step})"
+
+
+def _mean_seconds(planned: Sequence[Planned], composed: ComposedRun) -> float | None:
+    """Mean wall time of the finished runs; those of the same algorithm, environment and length if there are any."""
+
+    def kind(identity: Mapping[str, Any]) -> list[Any]:
+        return [identity[name] for name in ("env", "algorithm", "steps")]
+
+    records = [one.record for one in planned if one.record is not None]
+    alike = [record for record in records if kind(record) == kind(composed.identity())]
+    seconds = [record["seconds"] for record in alike or records]
+    return sum(seconds) / len(seconds) if seconds else None

@@ -1,0 +1,213 @@
+"""One training run: what is trained how, and the veRL command line that does it.
+
+A run is a stock ``python -m verl.trainer.main_ppo`` command: whoever wants to repeat it without this package's command
+line copies it from the report.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from verl_actfocus import models
+from verl_actfocus.config.groups import packaged_groups, profile_folder
+from verl_actfocus.experiments.weightings import SECTION, WeightingChoice
+
+#: Algorithm → advantage estimator.
+ESTIMATORS = {"grpo": "actfocus_grpo", "ppo": "actfocus_gae"}
+#: Everything in veRL's configuration that is a seed of the training run. The evaluation tasks keep theirs.
+SEED_KEYS = (
+    "data.seed",
+    "actor_rollout_ref.rollout.seed",
+    "actor_rollout_ref.actor.fsdp_config.seed",
+    "actor_rollout_ref.actor.data_loader_seed",
+    "critic.fsdp.seed",
+    "critic.data_loader_seed",
+)
+#: Settings that a run proposes and a user may change: its name and where else than into a file its metrics go.
+PROPOSED_KEYS = ("trainer.experiment_name", "trainer.logger")
+#: Names veRL's platform; without it veRL takes the accelerator that it finds.
+PLATFORM_VARIABLE = "VERL_PLATFORM"
+#: Names the modules in which a user registers environments and weightings; every process of a run imports them.
+MODULES_VARIABLE = "VERL_USE_EXTERNAL_MODULES"
+
+
+def environments() -> list[str]:
+    """Return the environments with a profile for a CPU and a tiny model of their own."""
+    names = [name.removeprefix("cpu_") for name in packaged_groups("run") if name.startswith("cpu_")]
+    return [name for name in names if name in models.available()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What runs that are compared have in common.
+
+    Raises:
+        ValueError: a value is unknown or out of range, or an override is taken; the message says what to do.
+    """
+
+    #: Configuration group: of ``+actfocus/run`` for a CPU, of ``+actfocus/recipe`` for GPUs.
+    profile: str
+    #: ``grpo`` or ``ppo``.
+    algorithm: str
+    #: Every run is a folder in this one.
+    folder: Path
+    #: Name of the environment that the runs must be about; empty for whatever the configuration says.
+    env: str = ""
+    #: Training steps, at least 1; None for the configuration's.
+    steps: int | None = None
+    #: Whether a recipe is tried on a CPU: two small steps with a tiny model.
+    trial: bool = False
+    #: Hydra overrides of the user's own, applied last.
+    extra: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.algorithm not in ESTIMATORS:
+            raise ValueError(f"unknown algorithm {self.algorithm!r}: choose one of {', '.join(ESTIMATORS)}")
+        if profile_folder(self.profile) == "run" and self.trial:
+            raise ValueError(f"{self.profile} is small and for a CPU as it is: a trial is made of a recipe for GPUs")
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"{self.steps} training steps: there must be at least 1")
+        object.__setattr__(self, "folder", Path(self.folder).resolve())
+        if "$" in str(self.folder):
+            raise ValueError(f"the folder {self.folder} holds a '$', which Hydra takes for a reference; choose another")
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the runs are for a CPU."""
+        return self.trial or profile_folder(self.profile) == "run"
+
+    def runs(self, weightings: Sequence[WeightingChoice], seeds: Sequence[int]) -> list[Run]:
+        """Return the runs of a comparison, the weightings of one seed next to each other.
+
+        Raises:
+            ValueError: there are no seeds, or no weightings, or one is named twice.
+        """
+        if not seeds or not weightings:
+            raise ValueError(f"{len(weightings)} weightings and {len(seeds)} seeds: there must be at least 1 of each")
+        if len(set(weightings)) < len(weightings):
+            raise ValueError(f"a weighting is named twice: {', '.join(map(str, weightings))}")
+        return [Run(conditions=self, weighting=choice, seed=seed) for seed in seeds for choice in weightings]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training run.
+
+    Raises:
+        ValueError: the seed is negative, or an override of the user's own is none or is taken.
+
+    Example:
+        >>> conditions = Conditions(profile="cpu_sokoban", algorithm="grpo", folder=Path("out"))
+        >>> run = Run(conditions=conditions, weighting=WeightingChoice.parse("uniform"), seed=0)
+        >>> run.folder.name, "+actfocus/run=cpu_sokoban" in run.overrides()
+        ('uniform-seed0', True)
+    """
+
+    conditions: Conditions
+    weighting: WeightingChoice
+    #: Seed of the training data order, of sampling and of mini-batches, at least 0.
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed {self.seed} must be at least 0")
+        self._check_extra()
+
+    @property
+    def folder(self) -> Path:
+        """Everything that the run writes goes here."""
+        return self.conditions.folder / f"{self.weighting.slug}-seed{self.seed}"
+
+    @property
+    def title(self) -> str:
+        """Name for people, such as ``grpo-sokoban/actfocus-seed1``."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Environment variables that the command needs."""
+        return {PLATFORM_VARIABLE: "cpu"} if self.conditions.on_cpu else {}
+
+    def overrides(self) -> list[str]:
+        """Return the Hydra overrides, groups first and the user's own last."""
+        given = self.conditions
+        device = ["+actfocus/device=cpu_trial" if given.trial else "+actfocus/device=cpu"] if given.on_cpu else []
+        profile = f"+actfocus/{profile_folder(given.profile)}={given.profile}"
+        proposed = {
+            "trainer.experiment_name": f"{given.folder.name}-{self.folder.name}",
+            "trainer.logger": ["file"],
+        }
+        assigned = [f"{key}={_in_hydra(value)}" for key, value in {**self.assigned(), **proposed}.items()]
+        return [*self.weighting.overrides(), profile, *device, *assigned, *given.extra]
+
+    def command(self) -> list[str]:
+        """Return the command line as a list of arguments."""
+        return [sys.executable, "-W", "ignore", "-m", "verl.trainer.main_ppo", *self.overrides()]
+
+    def shell_command(self) -> str:
+        """Return the command line, with its environment variables, to paste into a shell."""
+        modules = {name: os.environ[name] for name in (MODULES_VARIABLE,) if os.environ.get(name)}
+        variables = [f"{name}={value}" for name, value in {**modules, **self.environment}.items()]
+        return " ".join([*variables, "python", shlex.join(self.command()[1:])])
+
+    def assigned(self) -> dict[str, Any]:
+        """Return the settings that a run decides; the user's own may not contradict them."""
+        steps = self.conditions.steps
+        return {
+            "algorithm.adv_estimator": ESTIMATORS[self.conditions.algorithm],
+            **({} if steps is None else {"trainer.total_training_steps": steps}),
+            **{key: self.seed for key in SEED_KEYS},
+            "trainer.resume_mode": "auto",
+            "trainer.max_actor_ckpt_to_keep": 1,
+            "trainer.max_critic_ckpt_to_keep": 1,
+            **self.places(),
+        }
+
+    def places(self) -> dict[str, str]:
+        """Return the settings that say where the run is written."""
+        return {
+            "trainer.default_local_dir": str(self.folder / "checkpoints"),
+            "trainer.validation_data_dir": str(self.folder / "evaluations"),
+            "algorithm.actfocus.trajectories.folder": str(self.folder / "trajectories"),
+            "hydra.run.dir": str(self.folder / "hydra"),
+        }
+
+    def _check_extra(self) -> None:
+        taken = [*self.assigned(), "actfocus", "actfocus/run", "actfocus/recipe", "actfocus/device"]
+        for override in self.conditions.extra:
+            key, equals, _ = override.partition("=")
+            key = key.lstrip("+~")
+            if not key or not (equals or override.startswith("~")):
+                raise ValueError(f"{override!r} is not a Hydra override such as actor_rollout_ref.actor.optim.lr=1e-4")
+            if key in taken:
+                raise ValueError(f"{key} is set by the run itself and cannot be overridden with {override!r}")
+            if key == SECTION or key.startswith(f"{SECTION}."):
+                raise ValueError(
+                    f"{override!r} would change every weighting unseen; name the setting with the weighting that it "
+                    "is for, such as 'actfocus alpha=0.3'"
+                )
+
+
+def metrics_override(path: Path) -> str:
+    """Return the Hydra override that lets veRL's ``file`` logger write to a path.
+
+    It reaches the trainer through Ray, so also in a cluster that was started from another shell, where an environment
+    variable of this process is unknown.
+    """
+    return f"++ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH={_in_hydra(str(path))}"
+
+
+def _in_hydra(value: Any) -> str:
+    """A value in Hydra's grammar, in which a space, a comma or an equals sign means something."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_in_hydra, value))}]"
+    if not isinstance(value, str) or re.fullmatch(r"[\w./-]+", value):
+        return str(value)
+    return "'" + value.replace("'", r"\'") + "'"

@@ -1,0 +1,92 @@
+"""What a training step consists of, in trajectories, and which sizes veRL would refuse only while training."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from omegaconf import DictConfig, OmegaConf
+
+from verl_actfocus.config.selection import groups_kept
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training step, counted in trajectories."""
+
+    #: Trajectories that are played.
+    played: int
+    #: Trajectories of the groups that are kept.
+    kept: int
+    #: Trajectories of one optimizer step.
+    mini_batch: int
+    #: GPUs of all nodes; on a CPU training processes, which veRL counts as such.
+    gpus: int
+    #: ``cuda`` or ``cpu``.
+    device: str
+
+    @classmethod
+    def of(cls, config: DictConfig) -> Step:
+        """Count what a complete configuration with ``algorithm.actfocus`` asks for.
+
+        Raises:
+            ValueError: a count is no positive integer, `keep_groups` is no number in (0, 1], or sizes do not fit; the
+                message names them and the remedy.
+        """
+        group = _count(config, "actor_rollout_ref.rollout.n")
+        prompts = _count(config, "data.train_batch_size")
+        share = config.algorithm.actfocus.keep_groups
+        if not isinstance(share, int | float) or not 0 < share <= 1:
+            raise ValueError(f"algorithm.actfocus.keep_groups={share!r} must lie in (0, 1]")
+        step = cls(
+            played=prompts * group,
+            kept=groups_kept(prompts, share) * group,
+            mini_batch=_count(config, "actor_rollout_ref.actor.ppo_mini_batch_size") * group,
+            gpus=_count(config, "trainer.n_gpus_per_node") * _count(config, "trainer.nnodes"),
+            device=config.trainer.device,
+        )
+        if step.mini_batch % step.gpus:
+            raise ValueError(
+                f"a mini-batch of {step.mini_batch} trajectories cannot be shared equally by {step.gpus} GPUs "
+                "(trainer.n_gpus_per_node × trainer.nnodes); choose a number of GPUs that divides it, or change "
+                "actor_rollout_ref.actor.ppo_mini_batch_size (in prompts)"
+            )
+        _check_lengths(config)
+        return step
+
+    @property
+    def updates(self) -> int:
+        """Optimizer steps of the actor in one pass over the kept trajectories."""
+        return math.ceil(self.kept / self.mini_batch)
+
+    def __str__(self) -> str:
+        fill = self.updates * self.mini_batch - self.kept
+        where = "CPU process(es)" if self.device == "cpu" else "GPU(s)"
+        return (
+            f"{self.played} trajectories played, {self.kept} trained on, {self.updates} optimizer step(s) of "
+            f"{self.mini_batch} trajectories, {self.mini_batch // self.gpus} on each of {self.gpus} {where}"
+            + (f"; veRL fills up with {fill} empty trajectories" if fill else "")
+        )
+
+
+def _count(config: DictConfig, key: str) -> int:
+    value = OmegaConf.select(config, key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{key}={value!r} must be an integer of at least 1")
+    return value
+
+
+def _check_lengths(config: DictConfig) -> None:
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    limit = config.actor_rollout_ref.rollout.max_model_len
+    if limit is not None and longest > limit:
+        raise ValueError(
+            f"data.max_prompt_length + data.max_response_length = {longest} tokens exceed "
+            f"actor_rollout_ref.rollout.max_model_len={limit}"
+        )
+    actor = config.actor_rollout_ref.actor
+    if actor.use_dynamic_bsz and actor.ppo_max_token_len_per_gpu < longest:
+        raise ValueError(
+            f"actor_rollout_ref.actor.ppo_max_token_len_per_gpu={actor.ppo_max_token_len_per_gpu} is less than one "
+            f"trajectory of {longest} tokens, which cannot be split"
+        )
