@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from verl_actfocus.episodes.clusters import Outcomes
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.metrics import Metrics, merge_attempts
@@ -20,64 +17,6 @@ from verl_actfocus.experiments.metrics import Metrics, merge_attempts
 _TIMING = "timing_s/"
 #: Largest difference between a success rate in the metrics and in the episodes behind it, from rounding.
 _ROUNDING = 1e-6
-
-
-@dataclass(frozen=True)
-class Outcomes:
-    """Successes of an evaluation by task, tasks ascending; all arrays have one entry per task."""
-
-    #: Environment seeds of the tasks.
-    tasks: NDArray[np.int64]
-    #: Solved episodes of each task.
-    successes: NDArray[np.int64]
-    #: Episodes of each task.
-    episodes: NDArray[np.int64]
-
-    @property
-    def rate(self) -> float:
-        """Share of solved episodes."""
-        return float(self.successes.sum() / self.episodes.sum())
-
-    @classmethod
-    def of(cls, pairs: Iterable[tuple[int, bool]]) -> Outcomes:
-        """Count outcomes from (task, solved) of single episodes.
-
-        Example:
-            >>> Outcomes.of([(3, True), (3, False), (5, True)]).successes
-            array([1, 1])
-        """
-        tasks, solved = zip(*pairs, strict=True)
-        names, positions = np.unique(np.asarray(tasks, dtype=np.int64), return_inverse=True)
-        counts = np.bincount(positions)
-        return cls(names, np.bincount(positions, weights=np.asarray(solved, dtype=float)).astype(np.int64), counts)
-
-    @classmethod
-    def pooled(cls, parts: Iterable[Outcomes]) -> Outcomes:
-        """Add up evaluations on the same tasks.
-
-        Raises:
-            ExperimentError: the tasks differ.
-        """
-        parts = list(parts)
-        same_tasks(parts)
-        successes = np.sum([part.successes for part in parts], axis=0)
-        return cls(parts[0].tasks, successes, np.sum([part.episodes for part in parts], axis=0))
-
-
-def same_tasks(evaluations: Iterable[Outcomes]) -> None:
-    """Make sure that evaluations were made on the same tasks.
-
-    Raises:
-        ExperimentError: they were not.
-    """
-    first, *others = evaluations
-    for other in others:
-        if not np.array_equal(first.tasks, other.tasks):
-            raise ExperimentError(
-                f"evaluations on different tasks cannot be compared: {len(first.tasks)} tasks from seed "
-                f"{first.tasks[0]} on and {len(other.tasks)} from seed {other.tasks[0]} on, "
-                f"{len(np.intersect1d(first.tasks, other.tasks))} of them shared"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

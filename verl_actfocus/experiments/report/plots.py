@@ -11,8 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from verl_actfocus.episodes.clusters import Outcomes
 from verl_actfocus.experiments.report.summary import MethodSummary, Summary
-from verl_actfocus.experiments.results import Outcomes
 from verl_actfocus.experiments.statistics import success_rate
 
 #: Colours of Okabe and Ito, which people with any colour vision tell apart; markers tell them apart in print.
