@@ -89,8 +89,8 @@ def ratio_standard_error(amounts: NDArray, counts: NDArray) -> float | None:
     """Return the standard error of ``R = Σa / Σc``, whose terms are sums over the episodes of a task.
 
     The linearised estimator of a ratio with tasks as the sampled units (Cochran 1977, *Sampling Techniques*, 3rd ed.,
-    Eq. 2.47; Kish 1965): ``SE² = K / (K − 1) · Σ (a_i − R·c_i)² / (Σc)²`` for K tasks; the factor corrects for few tasks.
-    With equally many episodes for every task it is the standard error of the mean of the task rates.
+    section 2.11): ``SE² = K / (K − 1) · Σ (a_i − R·c_i)² / (Σc)²`` for K tasks; the first factor corrects for few of
+    them. With equally many episodes for every task it is the standard error of the mean of the task rates.
 
     Args:
         amounts: numerator of each task, such as successes, ``(tasks,)``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -154,9 +155,10 @@ def _check_result(run: Run, folder: RunFolder, exit_code: int, offset: int) -> N
     if exit_code != 0:
         how = f"{_how_it_ended(exit_code)} {_how_far(metrics, run)}"
         raise RunFailedError(f"{run.name} {how}", error_lines(folder.log, offset), folder.log)
-    if "val/success" not in metrics.get(run.steps, {}):
+    if not math.isfinite(metrics.get(run.steps, {}).get("val/success", math.nan)):
         raise RunFailedError(
-            f"{run.name} ended without an evaluation at step {run.steps} {_how_far(metrics, run)}",
+            f"{run.name} ended without an evaluation at step {run.steps} {_how_far(metrics, run)}; if the log "
+            "does not say why, look at overrides of trainer.test_freq and trainer.total_epochs",
             error_lines(folder.log, offset),
             folder.log,
         )

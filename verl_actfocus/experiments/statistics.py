@@ -118,17 +118,18 @@ def share(successes: NDArray, trials: NDArray) -> Estimate:
     """Estimate a share of trials of which every task has some.
 
     Model: the rates of the tasks follow a Beta distribution with mean μ, and two trials of a task have the correlation
-    ρ (Skellam 1948, *JRSS B* 10). The interval holds the central 95 % of μ's posterior, ρ integrated out, under uniform
-    priors of both: with ρ = 0 or one trial for each task, the interval of Bayes and Laplace for a proportion. That ρ is
-    unknown widens it where few tasks tell anything about ρ, as with no success at all. Franco et al. 2019 (*J. Survey
-    Statistics and Methodology* 7) recommend this prior, and a model for ρ in place of its plain estimate.
+    ρ (Skellam 1948, *JRSS B* 10). The interval holds the central 95 % of μ's posterior under Jeffreys' prior of a
+    proportion for μ and a uniform one for ρ. With one trial for each task it is Jeffreys' interval (Brown, Cai and
+    DasGupta 2001, *Statistical Science* 16). Integrating over ρ, in place of an estimate of it, widens the interval
+    where the tasks tell little about ρ, as with no success at all: an estimated effective sample size is too often too
+    large (Franco et al. 2019, *J. Survey Statistics and Methodology* 7).
 
     Args:
         successes: successful trials of each task, ``(tasks,)``; need not be whole.
         trials: trials of each task, ``(tasks,)``; need not be whole.
 
     Returns:
-        The share of all trials together with the interval, which reaches 0 or 1 if no trial or every one succeeded.
+        The share of all trials, and the interval; it reaches 0 if no trial succeeded and 1 if all did.
     """
     value = float(successes.sum() / trials.sum())
     points = max(256, math.ceil(4 * math.sqrt(trials.sum())))
@@ -196,11 +197,11 @@ def mean_over_seeds(values: Sequence[float]) -> Estimate:
 def _paired_over_tasks(second: Outcomes, first: Outcomes) -> Estimate:
     """Estimate a difference of rates on the same tasks from the intervals of both.
 
-    The method of variance estimates recovery (Zou and Donner 2008, *Statistics in Medicine* 27, Eq. 4; Newcombe 1998
-    for paired proportions): with the rates p, their intervals [l, u] and the correlation r of their errors,
-    ``L = p₂ − p₁ − √((p₂ − l₂)² − 2r(p₂ − l₂)(u₁ − p₁) + (u₁ − p₁)²)``, and the upper end likewise. r is the correlation
-    over tasks, as if there were one task more, on which the rates vary as much as they can and independently: otherwise
-    two evaluations that happen to agree on every task would have no uncertainty.
+    The method of variance estimates recovery (Zou and Donner 2008, *Statistics in Medicine* 27; for paired proportions
+    Newcombe 1998, same journal 17): with the rates p, their intervals [l, u] and the correlation r of their errors,
+    ``L = p₂ − p₁ − √((p₂ − l₂)² − 2r(p₂ − l₂)(u₁ − p₁) + (u₁ − p₁)²)``, and the upper end likewise. r is the
+    correlation over tasks as if there were one task more, on which the two rates vary as much as they can and
+    independently: otherwise two evaluations that happen to agree on every task would have no uncertainty.
     """
     rates = [share(outcomes.successes, outcomes.episodes) for outcomes in (second, first)]
     (low, high), (other_low, other_high) = (rate.interval or (rate.value, rate.value) for rate in rates)

@@ -42,7 +42,10 @@ def run_times(summary: Summary) -> list[Row]:
 
 
 def checks(summary: Summary) -> list[Row]:
-    """What should be zero or tiny, for each method over all its runs; empty where a run does not record it."""
+    """What should be zero or tiny, for each method over all its runs; empty where a run does not record it.
+
+    Steps without metrics are missing in curves and times.
+    """
     rows = [
         Row(label, [_cell(_values(method, metric), lambda values: f"{sum(values):g}") for method in summary.methods])
         for metric, label in _COUNTS.items()
@@ -50,7 +53,12 @@ def checks(summary: Summary) -> list[Row]:
     largest = [
         _cell(_values(method, _PROBABILITIES), lambda values: f"{max(values):.1e}") for method in summary.methods
     ]
-    return [*rows, Row("largest difference of a token's probability, rollout and forward pass", largest)]
+    unrecorded = [_unrecorded(method) for method in summary.methods]
+    return [
+        *rows,
+        Row("training steps without metrics", unrecorded),
+        Row("largest difference of a token's probability, rollout and forward pass", largest),
+    ]
 
 
 def _seconds(method: MethodSummary) -> dict[str, list[float]]:
@@ -72,9 +80,16 @@ def _parts(run: RunResult) -> dict[str, float]:
     return {
         "all steps": steps,
         "evaluations after steps": testing,
-        "the rest: start-up, first evaluation, repeated steps": whole - steps - testing,
+        "the rest: start-up, first evaluation, steps repeated or not recorded": whole - steps - testing,
         "whole run": whole,
     }
+
+
+def _unrecorded(method: MethodSummary) -> str:
+    """How many training steps have no metrics, and which."""
+    steps = {run.seed: run.unrecorded_steps for run in method.runs}
+    which = [f"seed {seed}: {', '.join(map(str, missing))}" for seed, missing in steps.items() if missing]
+    return str(sum(map(len, steps.values()))) + (f" ({'; '.join(which)})" if which else "")
 
 
 def _values(method: MethodSummary, metric: str) -> list[float]:

@@ -100,11 +100,11 @@ def test_runs_that_no_comparison_makes_have_no_compare_command(tmp_path: Path, r
 
 
 def test_every_kind_of_interval_in_the_table_is_named(tmp_path: Path, record_run: RecordRun) -> None:
-    alike = {task: [1, 0] for task in range(40)}
-    record_run(tmp_path, "uniform", 0, {0: outcomes(8), 1: alike, 2: outcomes(14)})
-    record_run(tmp_path, "actfocus", 0, {0: outcomes(8), 2: alike})
+    for seed in (0, 1):
+        record_run(tmp_path, "uniform", seed, {0: outcomes(8 + seed), 2: outcomes(14 - seed)})
+    record_run(tmp_path, "actfocus", 0, {0: outcomes(8), 2: outcomes(20)})
     for text in (path.read_text() for path in write(tmp_path)[:2]):
-        assert "bootstrap over the 40 tasks; exact binomial interval with every task as one trial" in text
+        assert "t interval over 2 seeds; beta-binomial interval over the 40 tasks" in text
 
 
 def test_a_lost_setting_is_named(tmp_path: Path, record_run: RecordRun) -> None:
