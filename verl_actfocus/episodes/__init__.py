@@ -1,8 +1,8 @@
 """The turn protocol between a text environment and a policy, free of veRL, torch and tokens.
 
 ``prompts`` says what a policy is shown, ``parsing`` what counts as a response, ``episode`` how the two make
-an episode, ``outcomes`` what comes of it. Rollout, evaluation, play and demonstrations all go through ``Episode``,
-so they cannot drift apart.
+an episode, ``outcomes`` what comes of it, ``clusters`` how often a set of tasks is solved. Rollout, evaluation, play
+and demonstrations all go through ``Episode``, so they cannot drift apart.
 """
 
 from verl_actfocus.episodes.episode import Episode

@@ -130,3 +130,9 @@ def test_a_folder_with_other_peoples_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match="holds files but no run"):
         train(make(tmp_path), TRAINER, "0", "3")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_an_evaluation_that_is_no_number_is_no_result(tmp_path: Path) -> None:
+    with pytest.raises(RunFailedError, match="without an evaluation at step 3"):
+        train(make(tmp_path / "r"), TRAINER.replace('"val/success": 0.25', '"val/success": float("nan")'), "0", "3")
+    assert RunFolder(tmp_path / "r").done is None

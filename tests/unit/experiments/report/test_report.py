@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from io import BytesIO
 from pathlib import Path
 
@@ -126,3 +127,20 @@ def test_the_curves_of_all_methods_are_drawn(comparison: Path) -> None:
     assert png.startswith(b"\x89PNG")
     assert all(pixels_of(png, colour) > 200 for colour in COLOURS[:2])
     assert pixels_of(png, COLOURS[2]) == 0
+
+
+def test_a_step_without_metrics_is_a_gap_in_the_curves(tmp_path: Path, record_run: RecordRun) -> None:
+    path = record_run(tmp_path, "uniform", 0, {0: outcomes(8), 9: outcomes(14)}) / "metrics-1.jsonl"
+
+    def picture(dropped: set[int]) -> bytes:
+        records = [json.loads(line) for line in original.splitlines()]
+        kept = [record for record in records if record["step"] not in dropped]
+        path.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        return learning_curves(summarise(read_runs(tmp_path)), "title")
+
+    original = path.read_text()
+    whole, gap, alone = picture(set()), picture({4, 5, 6}), picture({3, 4, 6, 7})
+    # Straight lines, so that one drawn across the gap would look the same.
+    assert pixels_of(gap, COLOURS[0]) < pixels_of(whole, COLOURS[0]) - 100
+    # Step 5 between two gaps is a dot.
+    assert pixels_of(alone, COLOURS[0]) > pixels_of(picture({3, 4, 5, 6, 7}), COLOURS[0])
