@@ -60,6 +60,7 @@ METHODS = {
         "_build_replay_buffer": ["self"],
         "_init_resource_pool_mgr": ["self"],
         "_setup": ["self"],
+        "_init_dataloader": ["self"],
         "_balance_batch": ["self", "batch", "metrics"],
         "_compute_old_log_prob": ["self", "batch", "metrics"],
         "_compute_ref_log_prob": ["self", "batch", "metrics"],

@@ -17,6 +17,7 @@ from verl_actfocus.experiments.weightings import WeightingChoice
 
 #: Settings that a report shows, as a complete configuration would hold them.
 SETTINGS: dict[str, Any] = {
+    "trainer.val_before_train": True,
     "actor_rollout_ref.model.path": "${actfocus.model:frozenlake}/model",
     "data.train_batch_size": 16,
     "actor_rollout_ref.rollout.n": 8,

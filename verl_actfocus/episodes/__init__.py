@@ -4,11 +4,11 @@
 - `episode`: how these make an episode, in text; `outcomes`: what comes of a turn.
 - `tokens`: an episode's tokens: prompts that are only ever appended to, lengths, masks.
 - `player`: an episode in tokens: prompt → somebody answers → text, spans, turn → next prompt.
-- `record`: what is kept of an episode, and what many of them come to.
+- `record`: what is kept of an episode, and what many of them come to; `clusters`: how often a set of tasks is solved.
 
 Training, ``actfocus eval``, ``actfocus play`` with a model and the warm start drive the same `Player`; who writes text
 (a person, an expert, a demonstration) drives the `Episode` in it. What this module exports needs neither torch nor
-transformers; `tokens`, `player` and `record` are imported by their names.
+transformers; `tokens`, `player`, `record` and `clusters` are imported by their names.
 """
 
 from verl_actfocus.episodes.episode import Episode

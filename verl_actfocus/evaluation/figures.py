@@ -1,6 +1,6 @@
 """What an evaluation found, as numbers with confidence intervals.
 
-Episodes of one task are alike, so intervals are bootstrapped over tasks with all their episodes, as in
+Episodes of one task are alike, so intervals are over tasks with all their episodes, see
 `verl_actfocus.experiments.statistics`.
 """
 
@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import comb
 
+from verl_actfocus.episodes.clusters import Outcomes
 from verl_actfocus.episodes.record import EpisodeRecord
 from verl_actfocus.evaluation.records import by_task
-from verl_actfocus.experiments.results import Outcomes
-from verl_actfocus.experiments.statistics import Estimate, over_tasks, success_rate
+from verl_actfocus.experiments.statistics import Estimate, ratio, share, success_rate
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Figure:
         name: Its name in ``summary.json``.
         label: Its name for people.
         estimate: Value and interval.
-        share: Whether the value is a share between 0 and 1.
+        is_share: Whether the value is a share between 0 and 1.
     """
 
     name: str
     label: str
     estimate: Estimate
-    share: bool = False
+    is_share: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return the value and its interval as plain values."""
@@ -89,23 +89,24 @@ def figures(records: Sequence[EpisodeRecord]) -> list[Figure]:
 
     turns = total(lambda record: len(record.turns))
     tokens = total(lambda record: record.response_tokens)
-    found = [Figure("success", "success", success_rate([outcomes]), share=True)]
+    found = [Figure("success", "success", success_rate([outcomes]), is_share=True)]
     k = 1
     while k <= episodes.min():
         rates = pass_at_k(outcomes.successes, episodes, k)
-        found.append(Figure(f"pass@{k}", f"pass@{k}", _ratio(rates, np.ones(len(rates)), 1.0), share=True))
+        # Of n episodes, n / k disjoint sets of k can be made: as many trials.
+        found.append(Figure(f"pass@{k}", f"pass@{k}", share(rates * episodes / k, episodes / k), is_share=True))
         k *= 2
     for name in sorted({name for record in records for name in record.outcomes}):
         counted = np.array([sum(one.outcomes.get(name, False) for one in group) for group in groups], dtype=float)
-        found.append(Figure(name, name.replace("_", " "), _ratio(counted, episodes, 1.0), share=True))
+        found.append(Figure(name, name.replace("_", " "), share(counted, episodes), is_share=True))
     valid = total(lambda record: record.valid_turns)
     return [
         *found,
-        Figure("valid_turn_rate", "valid turns", _ratio(valid, turns, 1.0), share=True),
-        Figure("reward", "reward", _ratio(total(lambda record: record.reward), episodes)),
-        Figure("turns", "turns per episode", _ratio(turns, episodes)),
-        Figure("response_tokens_per_turn", "response tokens per turn", _ratio(tokens, turns)),
-        Figure("response_tokens", "response tokens per episode", _ratio(tokens, episodes)),
+        Figure("valid_turn_rate", "valid turns", ratio(valid, turns, bounded=True), is_share=True),
+        Figure("reward", "reward", ratio(total(lambda record: record.reward), episodes)),
+        Figure("turns", "turns per episode", ratio(turns, episodes)),
+        Figure("response_tokens_per_turn", "response tokens per turn", ratio(tokens, turns)),
+        Figure("response_tokens", "response tokens per episode", ratio(tokens, episodes)),
     ]
 
 
@@ -117,26 +118,3 @@ def stop_reasons(records: Sequence[EpisodeRecord]) -> dict[str, int]:
 def summary_of(found: Sequence[Figure]) -> dict[str, Any]:
     """Return figures as plain values: name → value, low, high and what the interval covers."""
     return {figure.name: figure.as_dict() for figure in found}
-
-
-def _ratio(amounts: NDArray, counts: NDArray, most: float | None = None) -> Estimate:
-    """Estimate the ratio of two sums over tasks, such as response tokens over turns.
-
-    Args:
-        amounts: numerator of each task, ``(tasks,)``.
-        counts: denominator of each task, positive.
-        most: the largest value that the ratio can have; None if there is none.
-    """
-    value = float(amounts.sum() / counts.sum())
-    if np.ptp(amounts / counts) == 0:
-        words = "the only task" if len(counts) == 1 else f"all {len(counts)} tasks"
-        return Estimate(value, None, f"no interval: {words} gave the same value")
-    estimate = over_tasks(value, (amounts, counts), _ratio_of_sums)
-    if most is None or estimate.interval is None:
-        return estimate
-    low, high = estimate.interval
-    return replace(estimate, interval=(low, min(high, most)))
-
-
-def _ratio_of_sums(amounts: NDArray, counts: NDArray, axis: int = -1) -> NDArray:
-    return amounts.sum(axis=axis) / counts.sum(axis=axis)

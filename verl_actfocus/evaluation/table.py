@@ -53,7 +53,7 @@ def _cells(figure: Figure) -> tuple[str, str]:
     """Value and interval as text."""
 
     def number(value: float) -> str:
-        return f"{100 * value:.1f} %" if figure.share else f"{value:.2f}"
+        return f"{100 * value:.1f} %" if figure.is_share else f"{value:.2f}"
 
     interval = figure.estimate.interval
     return number(figure.estimate.value), "–" if interval is None else f"[{number(interval[0])}, {number(interval[1])}]"

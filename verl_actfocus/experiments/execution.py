@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -143,11 +144,12 @@ def _attempt(composed: ComposedRun, folder: RunFolder, watch: _Watch) -> None:
 
 def _check_result(composed: ComposedRun, folder: RunFolder, exit_code: int, offset: int) -> None:
     metrics = merge_attempts(folder.metrics(number) for number in folder.attempts())
-    if exit_code == 0 and "val/success" in metrics.get(composed.steps, {}):
+    if exit_code == 0 and math.isfinite(metrics.get(composed.steps, {}).get("val/success", math.nan)):
         return
     how = _how_it_ended(exit_code) if exit_code else f"ended without an evaluation at step {composed.steps}"
     far = f"after step {max(metrics)} of {composed.steps}" if metrics else "before its first evaluation"
-    raise RunFailedError(f"{composed.run.title} {how} ({far})", error_lines(folder.log, offset), folder.log)
+    look = "" if exit_code else "; if the log does not say why, look at trainer.test_freq and trainer.total_epochs"
+    raise RunFailedError(f"{composed.run.title} {how} ({far}){look}", error_lines(folder.log, offset), folder.log)
 
 
 def _how_it_ended(exit_code: int) -> str:

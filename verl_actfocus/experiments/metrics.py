@@ -45,9 +45,12 @@ class MetricsTail:
     def _parse(self, line: bytes) -> tuple[int, Metrics]:
         try:
             record = json.loads(line)
-            return int(record["step"]), record["data"]
+            return int(record["step"]), dict(record["data"])
         except (ValueError, KeyError, TypeError) as error:
-            raise ExperimentError(f"{self._path}, line {self._line}: not a metrics record: {line[:80]!r}") from error
+            raise ExperimentError(
+                f"{self._path}, line {self._line}: not a metrics record: {line[:80]!r}; delete the line, "
+                "reports name the steps that are missing"
+            ) from error
 
 
 def merge_attempts(attempts: Iterable[Path]) -> dict[int, Metrics]:

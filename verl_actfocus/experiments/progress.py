@@ -31,8 +31,8 @@ class RunProgress:
         self.step: int | None = None
         #: Success rate of the latest training step's rollouts.
         self.training_success: float | None = None
-        #: Step, success rate and standard error of the latest evaluation.
-        self.evaluation: tuple[int, float, float] | None = None
+        #: Step, success rate and standard error of the latest evaluation; a single task has no standard error.
+        self.evaluation: tuple[int, float, float | None] | None = None
         self._first: tuple[int, float] | None = None
         self._latest: tuple[int, float] | None = None
 
@@ -41,7 +41,7 @@ class RunProgress:
         self.step = step
         self.training_success = metrics.get("rollout/success", self.training_success)
         if "val/success" in metrics:
-            self.evaluation = (step, metrics["val/success"], metrics["val/success_standard_error"])
+            self.evaluation = (step, metrics["val/success"], metrics.get("val/success_standard_error"))
         self._first = self._first or (step, now)
         self._latest = (step, now)
 
@@ -82,7 +82,8 @@ class RunProgress:
             parts.append(f"training success {self.training_success:.1%}")
         if self.evaluation is not None:
             step, success, error = self.evaluation
-            parts.append(f"evaluation {success:.1%} ± {error:.1%} (step {step})")
+            scatter = "" if error is None else f" ± {error:.1%}"
+            parts.append(f"evaluation {success:.1%}{scatter} (step {step})")
         if self.seconds_per_step is not None:
             parts.append(f"{self.seconds_per_step:.1f} s/step")
         parts.append(self._time_left(now, runs_after, seconds_of_others))

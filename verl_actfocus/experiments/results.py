@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from verl_actfocus.episodes.clusters import Outcomes
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.metrics import Metrics, merge_attempts
@@ -19,66 +16,15 @@ from verl_actfocus.experiments.weightings import WeightingChoice
 
 #: veRL's timers: ``timing_s/<phase>``, seconds.
 _TIMING = "timing_s/"
+#: Every training step has it, and no evaluation.
+_STEP = "timing_s/step"
 #: Largest difference between a success rate in the metrics and in the episodes behind it, from rounding.
 _ROUNDING = 1e-6
-
-
-@dataclass(frozen=True)
-class Outcomes:
-    """Successes of an evaluation by task, tasks ascending; all arrays have one entry per task."""
-
-    #: Environment seeds of the tasks.
-    tasks: NDArray[np.int64]
-    #: Solved episodes of each task.
-    successes: NDArray[np.int64]
-    #: Episodes of each task.
-    episodes: NDArray[np.int64]
-
-    @property
-    def rate(self) -> float:
-        """Share of solved episodes."""
-        return float(self.successes.sum() / self.episodes.sum())
-
-    @classmethod
-    def of(cls, pairs: Iterable[tuple[int, bool]]) -> Outcomes:
-        """Count outcomes from (task, solved) of single episodes.
-
-        Example:
-            >>> Outcomes.of([(3, True), (3, False), (5, True)]).successes
-            array([1, 1])
-        """
-        tasks, solved = zip(*pairs, strict=True)
-        names, positions = np.unique(np.asarray(tasks, dtype=np.int64), return_inverse=True)
-        counts = np.bincount(positions)
-        return cls(names, np.bincount(positions, weights=np.asarray(solved, dtype=float)).astype(np.int64), counts)
-
-    @classmethod
-    def pooled(cls, parts: Iterable[Outcomes]) -> Outcomes:
-        """Add up evaluations on the same tasks.
-
-        Raises:
-            ExperimentError: the tasks differ.
-        """
-        parts = list(parts)
-        same_tasks(parts)
-        successes = np.sum([part.successes for part in parts], axis=0)
-        return cls(parts[0].tasks, successes, np.sum([part.episodes for part in parts], axis=0))
-
-
-def same_tasks(evaluations: Iterable[Outcomes]) -> None:
-    """Make sure that evaluations were made on the same tasks.
-
-    Raises:
-        ExperimentError: they were not.
-    """
-    first, *others = evaluations
-    for other in others:
-        if not np.array_equal(first.tasks, other.tasks):
-            raise ExperimentError(
-                f"evaluations on different tasks cannot be compared: {len(first.tasks)} tasks from seed "
-                f"{first.tasks[0]} on and {len(other.tasks)} from seed {other.tasks[0]} on, "
-                f"{len(np.intersect1d(first.tasks, other.tasks))} of them shared"
-            )
+#: What to do about a run that has lost its last evaluation, or its first.
+_REMEDY = "Delete done.json there; the same command then finishes the run again"
+_REMEDY_AT_START = "Delete the folder; the same command then makes the run again"
+#: What an outcome of an episode may be.
+_SOLVED = {0: False, 1: True}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,9 +83,28 @@ class RunResult:
         """All evaluations, ascending by step.
 
         Raises:
-            ExperimentError: the episodes of an evaluation are missing or contradict the metrics.
+            ExperimentError: the episodes of an evaluation are missing or contradict the metrics, or the run is finished
+                and its first or last evaluation is missing.
         """
-        return [self._evaluation(step, metrics) for step, metrics in self.metrics.items() if "val/success" in metrics]
+        steps = [step for step, metrics in self.metrics.items() if "val/success" in metrics]
+        if self.folder.done is not None:
+            before = [0] if self.folder.settings["trainer.val_before_train"] else []
+            for step in [*before, self.identity["steps"]]:
+                if step not in steps:
+                    raise ExperimentError(
+                        f"{self.folder.path} is finished, but metrics-*.jsonl there hold no evaluation of step {step}: "
+                        f"they have lost lines. {_REMEDY if step else _REMEDY_AT_START}"
+                    )
+        return [self._evaluation(step, self.metrics[step]) for step in steps]
+
+    @property
+    def unrecorded_steps(self) -> list[int]:
+        """Training steps without metrics, up to the last one that is known of.
+
+        veRL saves the checkpoint of a step before it writes the step's metrics. A run that is killed in between goes on
+        behind the step.
+        """
+        return [step for step in range(1, max(self.metrics, default=0) + 1) if _STEP not in self.metrics.get(step, {})]
 
     @property
     def start(self) -> Evaluation:
@@ -188,10 +153,13 @@ class RunResult:
 
     def _evaluation(self, step: int, metrics: Metrics) -> Evaluation:
         outcomes = read_outcomes(self.folder.evaluations / f"{step}.jsonl")
-        if abs(outcomes.rate - metrics["val/success"]) > _ROUNDING:
+        said, found = (metrics["val/success"], metrics["val/episodes"]), (outcomes.rate, int(outcomes.episodes.sum()))
+        # Not the negation of "differs": NaN differs from nothing.
+        if not (abs(said[0] - found[0]) <= _ROUNDING and said[1] == found[1]):
             raise ExperimentError(
-                f"{self.folder.path}: the metrics of step {step} say success {metrics['val/success']:.4f}, the "
-                f"episodes in evaluations/{step}.jsonl say {outcomes.rate:.4f}; the files are not of one run"
+                f"{self.folder.path}: the metrics of step {step} say success {said[0]:.4f} in {said[1]:g} episodes, "
+                f"those in evaluations/{step}.jsonl say {found[0]:.4f} in {found[1]}; the files are not of one run, or "
+                f"have lost lines. {_REMEDY_AT_START}"
             )
         return Evaluation(step=step, success=metrics["val/success"], outcomes=outcomes)
 
@@ -213,7 +181,7 @@ def read_outcomes(path: Path, name: str = "success") -> Outcomes:
         for number, line in enumerate(file, start=1):
             try:
                 episode = json.loads(line)
-                pairs.append((int(episode["seed"]), bool(episode[name])))
+                pairs.append((int(episode["seed"]), _SOLVED[episode[name]]))
             except (ValueError, KeyError, TypeError) as error:
                 raise ExperimentError(
                     f"{path}, line {number}: not an evaluation episode with {name!r}: {line[:80]!r}"

@@ -1,10 +1,11 @@
 """veRL's synchronous trainer for batches of episodes: what was played is counted, before anything is trained on.
 
-`EpisodeTrainer` overrides three places of ``verl/trainer/ppo/v1/trainer_base.py``:
+`EpisodeTrainer` overrides four places of ``verl/trainer/ppo/v1/trainer_base.py``:
 
 =======================  ===============================================================================================
 step                     what is added
 =======================  ===============================================================================================
+``_init_dataloader``     the data last for all the steps that are asked for
 ``_balance_batch``       excluded trajectories and outcomes are counted, groups selected
 ``_val_metrics_update``  the same counts of an evaluation, and the run's best one
 ``_save_checkpoint``     the best evaluation goes into the checkpoint (``_load_checkpoint``: comes out of it)
@@ -41,6 +42,22 @@ class EpisodeTrainer(PortableSyncTrainer):
         super().__init__(config)
         self._keep_groups = keep_groups
         self._success = SuccessTracker()
+
+    def _init_dataloader(self) -> None:
+        """Load the data.
+
+        Raises:
+            ValueError: the epochs end before the last step; veRL would stop there without its last evaluation.
+        """
+        super()._init_dataloader()
+        epochs, steps = self.config.trainer.total_epochs, self.total_training_steps
+        if self.steps_per_epoch * epochs < steps:
+            raise ValueError(
+                f"trainer.total_training_steps={steps}, but trainer.total_epochs={epochs} of {self.steps_per_epoch} "
+                f"steps each ({len(self.train_dataset)} training prompts, data.train_batch_size="
+                f"{self.config.data.train_batch_size}) end the run before; raise trainer.total_epochs or lower "
+                "trainer.total_training_steps"
+            )
 
     # ---- training batches -------------------------------------------------------------------------------------
 

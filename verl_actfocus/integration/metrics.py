@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from verl_actfocus.episodes.clusters import Outcomes
 from verl_actfocus.episodes.record import COUNTS, outcome_names, summarise
 
 #: File in a checkpoint folder that holds what `SuccessTracker` knows.
@@ -39,9 +40,10 @@ def validation_metrics(infos: dict[str, list[Any]]) -> dict[str, float]:
     metrics = {f"val/{name}": value for name, value in summarise(records).items()}
     metrics["val/reward"] = float(np.mean(infos["reward"]))
     metrics["val/episodes"] = float(len(records))
-    # Standard error of a proportion: how far the success rate may be off by sampling alone.
-    success = metrics["val/success"]
-    metrics["val/success_standard_error"] = float(np.sqrt(success * (1 - success) / len(records)))
+    # How far the success rate may be off by the sampling of tasks and episodes; one task alone does not tell.
+    error = Outcomes.of((record["seed"], bool(record["success"])) for record in records).standard_error
+    if error is not None:
+        metrics["val/success_standard_error"] = error
     return metrics
 
 

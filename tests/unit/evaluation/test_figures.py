@@ -100,10 +100,18 @@ def test_intervals_are_those_of_a_mean_over_tasks_and_not_over_episodes() -> Non
     assert found["pass@8"].interval == pytest.approx((exact.low, exact.high), abs=0.02)
 
 
-def test_where_all_tasks_agree_there_is_no_interval_but_the_exact_one_of_success() -> None:
+def test_where_all_tasks_agree_only_shares_have_an_interval() -> None:
     records = [episode(task, 0, True, turn(7)) for task in range(20)]
     found = {figure.name: figure.estimate for figure in figures(records)}
     assert found["response_tokens"].interval is None
     assert found["response_tokens"].covers == "no interval: all 20 tasks gave the same value"
-    exact = stats.binomtest(20, 20).proportion_ci(0.95, method="exact")
-    assert found["success"].interval == pytest.approx((exact.low, exact.high))
+    assert found["success"].interval == pytest.approx((stats.beta.ppf(0.025, 20.5, 0.5), 1.0), abs=1e-4)
+    assert found["valid_turn_rate"].interval == found["success"].interval
+
+
+def test_the_share_of_valid_turns_is_lopsided_near_its_end() -> None:
+    records = [episode(task, n, True, turn(1, valid=task > 0 or n > 0)) for task in range(30) for n in range(4)]
+    estimate = {figure.name: figure.estimate for figure in figures(records)}["valid_turn_rate"]
+    low, high = estimate.interval or (0.0, 0.0)
+    assert estimate.value == pytest.approx(119 / 120)
+    assert high < 1 and estimate.value - low > 3 * (high - estimate.value)

@@ -98,3 +98,9 @@ def test_a_run_that_died_before_its_first_evaluation_may_come_back_with_other_se
     record = train(make(tmp_path / "r"), TRAINER, "0", "3")
     assert (record["steps"], record["attempts"]) == (3, 2)
     assert RunFolder(tmp_path / "r").identity["steps"] == 3
+
+
+def test_an_evaluation_that_is_no_number_is_no_result(tmp_path: Path) -> None:
+    with pytest.raises(RunFailedError, match="without an evaluation at step 3"):
+        train(make(tmp_path / "r"), TRAINER.replace('"val/success": 0.25', '"val/success": float("nan")'), "0", "3")
+    assert RunFolder(tmp_path / "r").done is None

@@ -115,3 +115,9 @@ def test_on_a_terminal_a_long_line_is_cut_so_that_it_stays_one_line(monkeypatch:
 )
 def test_durations_read_well(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_an_evaluation_of_a_single_task_has_no_standard_error() -> None:
+    progress = RunProgress(steps=60, started=0.0)
+    progress.update(0, {"val/success": 0.25}, 50.0)
+    assert "evaluation 25.0% (step 0)" in progress.line(now=51.0)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from verl_actfocus.experiments.errors import ExperimentError
-from verl_actfocus.experiments.results import Outcomes, RunResult, read_runs, same_tasks
+from verl_actfocus.experiments.results import RunResult, read_runs
 
 RecordRun = Callable[..., Path]
 #: Task → outcomes of its episodes, at steps 0, 10 and 20.
@@ -94,17 +94,75 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
         RunResult.read(tmp_path)
 
 
-def test_evaluations_on_other_tasks_cannot_be_compared() -> None:
-    first = Outcomes.of([(0, True), (1, False)])
-    other = Outcomes.of([(1, True), (2, False)])
-    with pytest.raises(ExperimentError, match=r"different tasks.*1 of them shared"):
-        same_tasks([first, other])
+def lose(path: Path, kept: Callable[[int], bool]) -> None:
+    """Drop lines of a file; `kept` gets their positions, from 0 on."""
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for position, line in enumerate(lines) if kept(position)))
 
 
-def test_pooling_adds_the_episodes_of_each_task() -> None:
-    pooled = Outcomes.pooled([Outcomes.of([(0, True), (1, False)]), Outcomes.of([(0, True), (1, True), (1, True)])])
-    np.testing.assert_array_equal(pooled.successes, [2, 2])
-    np.testing.assert_array_equal(pooled.episodes, [2, 3])
+def test_a_finished_run_that_lost_its_last_evaluation_is_refused(tmp_path: Path, record_run: RecordRun) -> None:
+    folder = record_run(tmp_path, "uniform", 0, CURVE)
+    lose(folder / "metrics-1.jsonl", lambda step: step < 20)
+    with pytest.raises(
+        ExperimentError, match=r"uniform-seed0 is finished.*no evaluation of step 20.*Delete done\.json"
+    ):
+        _ = RunResult.read(folder).final
+
+
+def test_a_finished_run_that_lost_its_first_evaluation_is_refused(tmp_path: Path, record_run: RecordRun) -> None:
+    folder = record_run(tmp_path, "uniform", 0, CURVE)
+    lose(folder / "metrics-1.jsonl", lambda step: step > 0)
+    with pytest.raises(ExperimentError, match=r"no evaluation of step 0.*Delete the folder"):
+        _ = RunResult.read(folder).start
+
+
+def test_a_run_that_was_not_evaluated_before_training_starts_at_its_first_evaluation(
+    tmp_path: Path, record_run: RecordRun
+) -> None:
+    folder = record_run(tmp_path, "uniform", 0, CURVE, settings={"trainer.val_before_train": False})
+    lose(folder / "metrics-1.jsonl", lambda step: step > 0)
+    assert RunResult.read(folder).start.step == 10
+
+
+def test_a_success_that_is_no_number_contradicts_the_episodes(tmp_path: Path, record_run: RecordRun) -> None:
+    path = record_run(tmp_path, "uniform", 0, CURVE) / "metrics-1.jsonl"
+    path.write_text(path.read_text().replace('"val/success": 0.5', '"val/success": NaN'))
+    with pytest.raises(ExperimentError, match=r"step 20 say success nan.*say 0\.5000"):
+        _ = RunResult.read(path.parent).evaluations
+
+
+@pytest.mark.parametrize("value", [math.nan, 0.5, None, "no"])
+def test_an_episode_is_solved_or_not(tmp_path: Path, record_run: RecordRun, value: object) -> None:
+    folder = record_run(tmp_path, "uniform", 0, CURVE)
+    with (folder / "evaluations/20.jsonl").open("a") as file:
+        file.write(json.dumps({"seed": 2, "success": value}) + "\n")
+    with pytest.raises(ExperimentError, match=r"20\.jsonl, line 7: not an evaluation episode with 'success'"):
+        _ = RunResult.read(folder).evaluations
+
+
+def test_an_evaluation_that_lost_episodes_is_refused_though_its_rate_is_right(
+    tmp_path: Path, record_run: RecordRun
+) -> None:
+    folder = record_run(tmp_path, "uniform", 0, CURVE)
+    # Outcomes 1, 1, 1, 0, 0, 0: without the first and the last, the rate is the same.
+    lose(folder / "evaluations/20.jsonl", lambda position: 0 < position < 5)
+    with pytest.raises(ExperimentError, match=r"success 0\.5000 in 6 episodes.*say 0\.5000 in 4"):
+        _ = RunResult.read(folder).evaluations
+
+
+def test_steps_between_a_checkpoint_and_its_metrics_are_known_to_be_missing(
+    tmp_path: Path, record_run: RecordRun
+) -> None:
+    """Killed twice behind a checkpoint: the next attempt evaluates the step again and trains on."""
+    folder = record_run(tmp_path, "uniform", 0, CURVE)
+    records = [json.loads(line) for line in (folder / "metrics-1.jsonl").read_text().splitlines()]
+    evaluated = {step: {k: v for k, v in records[step]["data"].items() if k.startswith("val/")} for step in (10, 15)}
+    attempts = [records[:10], [{"step": 10, "data": evaluated[10]}, *records[11:15]], [*records[16:]]]
+    for number, attempt in enumerate(attempts, start=1):
+        (folder / f"metrics-{number}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in attempt))
+    run = RunResult.read(folder)
+    assert run.unrecorded_steps == [10, 15]
+    assert [evaluation.step for evaluation in run.evaluations] == [0, 10, 20]
 
 
 def test_metrics_of_resumed_attempts_are_merged(tmp_path: Path, record_run: RecordRun) -> None:

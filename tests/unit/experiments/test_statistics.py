@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy import stats
 
+from verl_actfocus.episodes.clusters import Outcomes
 from verl_actfocus.experiments.errors import ExperimentError
-from verl_actfocus.experiments.results import Outcomes
-from verl_actfocus.experiments.statistics import Estimate, difference, improvement, success_rate
+from verl_actfocus.experiments.statistics import Estimate, difference, improvement, ratio, success_rate
 
 #: Quantile of the standard normal distribution for 95 %.
 Z = 1.959964
@@ -60,14 +62,41 @@ def test_tasks_with_more_episodes_weigh_more() -> None:
     assert success_rate([outcomes]).value == pytest.approx(7 / 8)
 
 
+@pytest.mark.parametrize("solved", [0, 1, 30, 256])
+def test_with_one_episode_for_each_task_the_interval_is_jeffreys(solved: int) -> None:
+    low, high = stats.beta.ppf([0.025, 0.975], solved + 0.5, 256 - solved + 0.5)
+    expected = (0.0 if solved == 0 else low, 1.0 if solved == 256 else high)
+    estimate = success_rate([evaluation([1] * solved + [0] * (256 - solved), 1)])
+    assert ends(estimate) == pytest.approx(expected, abs=2e-4)
+
+
+def test_the_interval_is_the_posterior_of_the_beta_binomial_model() -> None:
+    # Integrated by scipy's beta-binomial on another grid: uniform in the correlation, Jeffreys' in the mean.
+    solved = [0, 4, 1, 3, 0, 2]
+    means, correlations = np.sin(np.linspace(0, np.pi / 2, 801)[1:-1]) ** 2, np.linspace(0, 1, 202)[1:-1]
+    mean, both = means[:, None], 1 / correlations - 1
+    likelihood = np.prod([stats.betabinom.pmf(n, 4, mean * both, (1 - mean) * both) for n in solved], axis=0)
+    posterior = likelihood.sum(axis=1).cumsum() / likelihood.sum()
+    expected = np.interp([0.025, 0.975], posterior, means)
+    assert ends(success_rate([evaluation(solved)])) == pytest.approx(tuple(expected), abs=0.003)
+
+
 @pytest.mark.parametrize("solved", [0, 4])
-def test_without_any_variation_the_interval_is_the_exact_binomial_one_over_tasks(solved: int) -> None:
-    # Clopper and Pearson for 0 of n: the upper end solves (1 − p)^n = 0.025.
-    upper = 1 - 0.025 ** (1 / 50)
-    expected = (0.0, upper) if solved == 0 else (1 - upper, 1.0)
+def test_tasks_that_all_agree_leave_open_how_other_tasks_differ(solved: int) -> None:
     estimate = success_rate([evaluation([solved] * 50)])
-    assert ends(estimate) == pytest.approx(expected)
-    assert "exact binomial" in estimate.covers
+    low, high = ends(estimate)
+    # Between 200 episodes that tell as much as 200 tasks, and as much as 50.
+    widths = [stats.beta.ppf(0.975, 0.5, n + 0.5) for n in (200, 50)]
+    assert widths[0] < high - low < widths[1]
+    assert (low, high)[solved // 4] == estimate.value == solved / 4
+
+
+def test_the_first_successes_do_not_make_the_interval_jump() -> None:
+    intervals = [ends(success_rate([evaluation([1] * n + [0] * (32 - n), 16)])) for n in range(6)]
+    uppers = [high for _, high in intervals]
+    assert all(0.7 < after / before < 1.4 for before, after in pairwise(uppers))
+    lowers = [low for low, _ in intervals]
+    assert lowers == sorted(lowers) and lowers[1] < 1 / 512
 
 
 def test_a_difference_is_paired_by_task() -> None:
@@ -93,10 +122,17 @@ def test_a_difference_changes_its_sign_with_the_order() -> None:
     assert forward.above_zero and backward.below_zero
 
 
-def test_equal_evaluations_admit_no_interval() -> None:
-    estimate = difference([evaluation([4, 4])], [evaluation([4, 4])])
-    assert estimate == Estimate(0.0, None, "no interval: the difference is the same on every task")
-    assert not estimate.above_zero and not estimate.below_zero
+@pytest.mark.parametrize("solved", [[0] * 40, [4] * 40, [1] * 40, [0, 1, 2, 4] * 10])
+def test_equal_evaluations_do_not_prove_that_there_is_no_difference(solved: list[int]) -> None:
+    estimate = difference([evaluation(solved)], [evaluation(solved)])
+    low, high = ends(estimate)
+    assert estimate.value == 0.0 and low == pytest.approx(-high)
+    assert 0.02 < high < 0.1
+
+
+def test_the_same_difference_on_every_task_has_an_interval() -> None:
+    low, high = ends(difference([evaluation([3] * 40)], [evaluation([1] * 40)]))
+    assert 0.3 < low < 0.5 < high < 0.7
 
 
 def test_several_seeds_give_students_interval_over_seeds() -> None:
@@ -140,6 +176,17 @@ def test_improvement_pools_the_episodes_of_all_seeds_by_task() -> None:
     assert estimate.above_zero
 
 
-def test_a_report_can_be_made_again() -> None:
-    outcomes = random_evaluation(0)
-    assert success_rate([outcomes]) == success_rate([outcomes])
+def test_the_interval_of_a_ratio_is_students_over_tasks() -> None:
+    amounts = np.random.default_rng(2).normal(50, 10, 40)
+    estimate = ratio(amounts * 3, np.full(40, 3))
+    assert ends(estimate) == pytest.approx(stats.t.interval(0.95, 39, amounts.mean(), stats.sem(amounts)))
+
+
+def test_the_interval_of_a_bounded_ratio_is_students_on_the_scale_of_log_odds() -> None:
+    valid, turns = np.array([9, 10, 6, 12]), np.array([10, 10, 8, 12])
+    value = 37 / 40
+    error = np.sqrt(4 / 3 * ((valid - value * turns) ** 2).sum()) / 40
+    half = stats.t.ppf(0.975, 3) * error / (value * (1 - value))
+    odds = math.log(value / (1 - value))
+    expected = [1 / (1 + math.exp(-odds - sign * half)) for sign in (-1, 1)]
+    assert ends(ratio(valid, turns, bounded=True)) == pytest.approx(tuple(expected))

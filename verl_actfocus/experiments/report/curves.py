@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from verl_actfocus.episodes.clusters import Outcomes
 from verl_actfocus.experiments.report.figures import Line
 from verl_actfocus.experiments.report.plots import COLOURS, MARKERS, draw_success, finish, png
-from verl_actfocus.experiments.results import Outcomes
 from verl_actfocus.experiments.statistics import difference
 from verl_actfocus.experiments.tables import Table
 

@@ -8,9 +8,10 @@ from operator import attrgetter
 from pathlib import Path
 
 from verl_actfocus.envs import registry
+from verl_actfocus.episodes.clusters import Outcomes
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.grid import Cell
-from verl_actfocus.experiments.results import Outcomes, RunResult
+from verl_actfocus.experiments.results import RunResult
 from verl_actfocus.experiments.statistics import Estimate, difference, mean_over_seeds, success_rate
 from verl_actfocus.experiments.tables import Quantity, Table
 

@@ -11,8 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from verl_actfocus.episodes.clusters import Outcomes
 from verl_actfocus.experiments.report.summary import Summary, WeightingSummary
-from verl_actfocus.experiments.results import Outcomes
 from verl_actfocus.experiments.statistics import success_rate
 
 #: Colours of Okabe and Ito, which people with any colour vision tell apart; markers tell them apart in print.
@@ -81,11 +81,14 @@ def draw_success(axes: Axes, runs: Sequence[Mapping[int, Outcomes]], label: str,
 def _draw_series(
     axes: Axes, one: WeightingSummary, name: str, colour: str, style: str, label: str, factor: float = 1.0
 ) -> None:
-    """Mean of a metric over the seeds."""
+    """Mean of a metric over the seeds; a gap where a step was not recorded, a dot for a step between two gaps."""
     series = [dict(zip(*run.series(name), strict=True)) for run in one.runs]
-    steps = sorted(set.intersection(*(set(values) for values in series)))
-    means = [factor * float(np.mean([values[step] for values in series])) for step in steps]
-    axes.plot(steps, means, style, color=colour, linewidth=1.8, label=label, marker="." if len(steps) < 3 else "")
+    steps = sorted(set.union(*(set(values) for values in series)))
+    steps = list(range(steps[0], steps[-1] + 1)) if steps else []
+    means = np.array([factor * np.mean([values.get(step, np.nan) for values in series]) for step in steps])
+    known = np.pad(np.isfinite(means), 1)
+    alone = np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:]).tolist()
+    axes.plot(steps, means, style, color=colour, linewidth=1.8, label=label, marker=".", markevery=alone)
 
 
 def finish(axes: Axes, title: str, unit: str) -> None:

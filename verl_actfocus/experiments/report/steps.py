@@ -42,13 +42,20 @@ def run_times(summary: Summary) -> list[Row]:
 
 
 def checks(summary: Summary) -> list[Row]:
-    """What should be zero or tiny, for each weighting over all its runs; empty where a run does not record it."""
+    """What should be zero or tiny, for each weighting over all its runs; empty where a run does not record it.
+
+    Steps without metrics are missing in curves and times.
+    """
     rows = [
         Row(label, [_cell(_values(one, metric), lambda values: f"{sum(values):g}") for one in summary.weightings])
         for metric, label in _COUNTS.items()
     ]
     largest = [_cell(_values(one, _PROBABILITIES), lambda values: f"{max(values):.1e}") for one in summary.weightings]
-    return [*rows, Row("largest difference of a token's probability, rollout and forward pass", largest)]
+    return [
+        *rows,
+        Row("training steps without metrics", [_unrecorded(one) for one in summary.weightings]),
+        Row("largest difference of a token's probability, rollout and forward pass", largest),
+    ]
 
 
 def _seconds(one: WeightingSummary) -> dict[str, list[float]]:
@@ -70,9 +77,16 @@ def _parts(run: RunResult) -> dict[str, float]:
     return {
         "all steps": steps,
         "evaluations after steps": testing,
-        "the rest: start-up, first evaluation, repeated steps": whole - steps - testing,
+        "the rest: start-up, first evaluation, steps repeated or not recorded": whole - steps - testing,
         "whole run": whole,
     }
+
+
+def _unrecorded(one: WeightingSummary) -> str:
+    """How many training steps have no metrics, and which."""
+    steps = {run.seed: run.unrecorded_steps for run in one.runs}
+    which = [f"seed {seed}: {', '.join(map(str, missing))}" for seed, missing in steps.items() if missing]
+    return str(sum(map(len, steps.values()))) + (f" ({'; '.join(which)})" if which else "")
 
 
 def _values(one: WeightingSummary, metric: str) -> list[float]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from verl_actfocus.episodes.clusters import Outcomes
 from verl_actfocus.experiments.errors import ExperimentError
-from verl_actfocus.experiments.results import Evaluation, Outcomes, RunResult
+from verl_actfocus.experiments.results import Evaluation, RunResult
 from verl_actfocus.experiments.statistics import ONE_SEED, Estimate, difference, improvement, success_rate
 from verl_actfocus.experiments.weightings import BASELINE, WeightingChoice
 

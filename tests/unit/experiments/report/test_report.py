@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from io import BytesIO
 from pathlib import Path
 
@@ -100,11 +101,11 @@ def test_runs_that_no_comparison_makes_have_no_compare_command(tmp_path: Path, r
 
 
 def test_every_kind_of_interval_in_the_table_is_named(tmp_path: Path, record_run: RecordRun) -> None:
-    alike = {task: [1, 0] for task in range(40)}
-    record_run(tmp_path, "uniform", 0, {0: outcomes(8), 1: alike, 2: outcomes(14)})
-    record_run(tmp_path, "actfocus", 0, {0: outcomes(8), 2: alike})
+    for seed in (0, 1):
+        record_run(tmp_path, "uniform", seed, {0: outcomes(8 + seed), 2: outcomes(14 - seed)})
+    record_run(tmp_path, "actfocus", 0, {0: outcomes(8), 2: outcomes(20)})
     for text in (path.read_text() for path in write(tmp_path)[:2]):
-        assert "bootstrap over the 40 tasks; exact binomial interval with every task as one trial" in text
+        assert "t interval over 2 seeds; beta-binomial interval over the 40 tasks" in text
 
 
 def test_a_lost_setting_is_named(tmp_path: Path, record_run: RecordRun) -> None:
@@ -126,3 +127,20 @@ def test_the_curves_of_all_weightings_are_drawn(comparison: Path) -> None:
     assert png.startswith(b"\x89PNG")
     assert all(pixels_of(png, colour) > 200 for colour in COLOURS[:2])
     assert pixels_of(png, COLOURS[2]) == 0
+
+
+def test_a_step_without_metrics_is_a_gap_in_the_curves(tmp_path: Path, record_run: RecordRun) -> None:
+    path = record_run(tmp_path, "uniform", 0, {0: outcomes(8), 9: outcomes(14)}) / "metrics-1.jsonl"
+
+    def picture(dropped: set[int]) -> bytes:
+        records = [json.loads(line) for line in original.splitlines()]
+        kept = [record for record in records if record["step"] not in dropped]
+        path.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        return learning_curves(summarise(read_runs(tmp_path)), "title")
+
+    original = path.read_text()
+    whole, gap, alone = picture(set()), picture({4, 5, 6}), picture({3, 4, 6, 7})
+    # Straight lines, so that one drawn across the gap would look the same.
+    assert pixels_of(gap, COLOURS[0]) < pixels_of(whole, COLOURS[0]) - 100
+    # Step 5 between two gaps is a dot.
+    assert pixels_of(alone, COLOURS[0]) > pixels_of(picture({3, 4, 5, 6, 7}), COLOURS[0])

@@ -51,7 +51,7 @@ def test_times_of_a_run_are_sums_of_the_timers(comparison: Path) -> None:
     rows = rows_of(comparison)
     # Two steps of 4.25 s in all; the runs took 75 and 130 s.
     assert rows["all steps"] == "8.5 | 8.5"
-    assert rows["the rest: start-up, first evaluation, repeated steps"] == "66.5 | 121.5"
+    assert rows["the rest: start-up, first evaluation, steps repeated or not recorded"] == "66.5 | 121.5"
     assert rows["whole run"] == "75.0 | 130.0"
 
 
@@ -65,3 +65,12 @@ def test_what_was_left_out_and_how_far_probabilities_differ_is_said(comparison: 
     rows = rows_of(comparison)
     assert rows["trajectories excluded from training"] == " | 3"
     assert rows["largest difference of a token's probability, rollout and forward pass"] == " | 1.2e-05"
+
+
+def test_steps_without_metrics_are_counted_and_named(comparison: Path) -> None:
+    assert rows_of(comparison)["training steps without metrics"] == "0 | 0"
+    change_steps(
+        comparison / "actfocus-seed0/metrics-1.jsonl",
+        lambda step, data: data.pop("timing_s/step") if step == 1 else None,
+    )
+    assert rows_of(comparison)["training steps without metrics"] == "0 | 1 (seed 0: 1)"

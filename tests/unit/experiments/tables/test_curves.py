@@ -75,7 +75,7 @@ def test_a_step_that_few_seeds_have_says_so_and_one_without_an_interval_has_none
     found = {int(row["step"]): row for row in step_rows(compared, tmp_path)}
     assert sorted(found) == [0, 2, 3, 4]
     assert (found[3]["seeds"], found[3]["difference"]) == ("1", "0.5")
-    assert found[3]["interval"] == "bootstrap over the 4 tasks"
+    assert found[3]["interval"] == "interval over the 4 tasks, paired"
     assert (found[0]["seeds"], found[0]["difference"], found[0]["low"], found[0]["high"]) == ("2", "0.0", "", "")
     assert found[0]["interval"] == "no interval: all 2 seeds gave the same value"
 

@@ -151,17 +151,14 @@ def test_a_difference_without_an_interval_is_not_called_undecided() -> None:
     assert verdict(Estimate(-0.1, (-0.3, -0.05), "")) == "lower"
 
 
-def test_the_intervals_of_all_three_numbers_are_named(
-    make_request: MakeRequest, finish: Finish, tmp_path: Path
-) -> None:
+def test_the_intervals_of_all_numbers_are_named(make_request: MakeRequest, finish: Finish, tmp_path: Path) -> None:
     request = make_request(seeds=1, only=("frozenlake",))
     for cell in cells(request):
-        # All tasks have the peak's rate, so that it has another interval than the final.
         (run,) = cell.runs
         finish(run, {0: outcomes(1), 2: outcomes(4), 4: outcomes(2 if run.weighting.name == "uniform" else 3)})
     write_table(request, finished(request), tmp_path)
     text = (tmp_path / "mine-cpu.md").read_text()
-    assert "bootstrap over the 4 tasks; exact binomial interval with every task as one trial" in text
+    assert "(beta-binomial interval over the 4 tasks; interval over the 4 tasks, paired)" in text
 
 
 def test_tokens_and_their_action_share_are_those_of_the_first_step(make_request: MakeRequest, finish: Finish) -> None:
