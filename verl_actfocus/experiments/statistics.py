@@ -1,8 +1,8 @@
 """Intervals around success rates and their differences.
 
 An evaluation plays several episodes on each of a fixed set of tasks. Episodes of one task are alike, so tasks are what
-is sampled. Two weightings, or two moments of one run, are evaluated on the same tasks, so they are compared task by task.
-With several seeds the unit is the training run: intervals are Student's t over seeds.
+is sampled. Two weightings, or two moments of one run, are evaluated on the same tasks, so they are compared task by
+task. With several seeds the unit is the training run: intervals are Student's t over seeds.
 
 One seed: a rate gets the interval of a beta-binomial model (`share`), a difference the one that follows from the two
 rates and their correlation over tasks (`difference`), any other ratio one from its clustered standard error (`ratio`).
