@@ -1,0 +1,179 @@
+"""How much of the policy gradient is signal, and how much noise, under each weighting: the table of docs/why.md.
+
+    python -m tools.gradient_variance --env frozenlake --groups 64 --group-size 8
+
+Plays groups of episodes with the environment's tiny model, as a training step of GRPO does, and takes the gradient of every
+group at the start of the update, where the ratio is 1 and nothing is clipped. Groups are independent, so that the
+variance of a gradient that is averaged over ``n`` groups is the trace of the groups' covariance over ``n``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from verl_actfocus import envs, models
+from verl_actfocus.episodes import Episode
+from verl_actfocus.episodes.player import Player
+from verl_actfocus.evaluation.checkpoints import find_model
+from verl_actfocus.evaluation.local import LocalModel
+from verl_actfocus.evaluation.settings import profile_settings
+from verl_actfocus.generation.sampling import SamplingParams, response_seed
+from verl_actfocus.tagging import SpanTagger
+from verl_actfocus.weighting import Span, token_energy, token_weights
+
+FIRST_SEED = 1_000_000
+"""First task of training, as in the configurations."""
+PARTS = ("reasoning", "action", "tags and ends of turn")
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One played episode: its tokens, and spans and weight of every token after the first prompt."""
+
+    ids: list[int]
+    prompt_length: int
+    mask: list[int]
+    spans: list[int]
+    reward: float
+
+
+@dataclass
+class Moments:
+    """First and second moment of the groups' gradients."""
+
+    count: int = 0
+    total: Tensor | float = 0.0
+    squares: float = 0.0
+
+    def add(self, gradient: Tensor) -> None:
+        """Take the gradient of one more group, shape (parameters,)."""
+        self.count += 1
+        self.total = self.total + gradient
+        self.squares += gradient.square().sum().item()
+
+    @property
+    def variance(self) -> float:
+        """Trace of the covariance of a group's gradient, unbiased."""
+        return (self.squares - float((self.total * self.total).sum()) / self.count) / (self.count - 1)
+
+    @property
+    def signal(self) -> float:
+        """Squared length of the expected gradient, unbiased (and so maybe below zero)."""
+        return float((self.total * self.total).sum()) / self.count**2 - self.variance / self.count
+
+
+def play(model: LocalModel, profile: str, groups: int, size: int) -> list[list[Trajectory]]:
+    """Play `groups` tasks, `size` episodes each, at temperature 1; groups without a difference in return are left out."""
+    settings = profile_settings(profile)
+    lengths = settings.lengths.within(model.context)
+    prompts, tagger = model.prompts(settings.tags.prefill), SpanTagger(model.tokenizer, **asdict(settings.tags))
+    model.begin(lengths, at_once=size)
+    played = []
+    for task in range(FIRST_SEED, FIRST_SEED + groups):
+        players = {}
+        for sample in range(size):
+            env = envs.make(settings.environment, **settings.options)
+            episode = Episode(env, settings.limits, format_penalty=settings.format_penalty, tags=settings.tags)
+            players[str(sample)] = player = Player(episode, prompts, tagger, lengths)
+            player.begin(task)
+        waiting = set(players)
+        asked: set[str] = set()
+        while waiting:
+            for key in waiting - asked:
+                seed = response_seed(0, 0, task, int(key), players[key].episode.turn)
+                model.ask(key, players[key].prompt, SamplingParams(max_tokens=players[key].max_tokens, seed=seed))
+            asked = set(waiting)
+            for key, answer in model.answers().items():
+                players[key].answer(answer.ids, cut_off=answer.cut_off)
+                asked.discard(key)
+                if players[key].done:
+                    waiting.discard(key)
+        played.append([_trajectory(player) for player in players.values()])
+    return [group for group in played if len({round(one.reward, 9) for one in group}) > 1]
+
+
+def _trajectory(player: Player) -> Trajectory:
+    tokens = player.tokens
+    return Trajectory(tokens.ids, tokens.prompt_length, tokens.mask, tokens.spans, player.episode.total_reward)
+
+
+def gradients(model: torch.nn.Module, group: Sequence[Trajectory], weights: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Yield the group's gradient of ``sum_t v_t A log pi(y_t)`` for each per-token factor ``v`` in `weights`.
+
+    Args:
+        model: The policy.
+        group: Its trajectories.
+        weights: Factors, each of shape (B, T) over the tokens after the first prompt, padded with 0.
+    """
+    rewards = torch.tensor([one.reward for one in group], dtype=torch.float64)
+    advantages = ((rewards - rewards.mean()) / (rewards.std() + 1e-6)).float()
+    log_probs = torch.zeros_like(weights[0])
+    rows = []
+    for one in group:
+        ids = torch.tensor([one.ids])
+        logits = model(ids).logits[0, one.prompt_length - 1 : -1].float()
+        rows.append(torch.log_softmax(logits, -1).gather(1, ids[0, one.prompt_length :, None])[:, 0])
+    log_probs = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for number, factor in enumerate(weights, start=1):
+        loss = (factor * advantages[:, None] * log_probs).sum()
+        parts = torch.autograd.grad(loss, parameters, retain_graph=number < len(weights))
+        yield torch.cat([part.reshape(-1) for part in parts])
+
+
+def main() -> None:
+    """Play, measure, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env", default="frozenlake", choices=models.available(), help="whose tiny model plays")
+    parser.add_argument("--groups", type=int, default=64, help="tasks (default 64)")
+    parser.add_argument("--group-size", type=int, default=8, help="episodes of a task (default 8)")
+    args = parser.parse_args()
+    policy = LocalModel(find_model(str(models.folder(args.env))), device="cpu")
+    groups = play(policy, f"cpu_{args.env}", args.groups, args.group_size)
+    print(f"{args.env}: {len(groups)} of {args.groups} groups of {args.group_size} differ in return")
+
+    trajectories = [one for group in groups for one in group]
+    pad = torch.nn.utils.rnn.pad_sequence
+    spans = pad([torch.tensor(one.spans) for one in trajectories], batch_first=True)
+    mask = pad([torch.tensor(one.mask) for one in trajectories], batch_first=True)
+    with torch.no_grad():
+        energies = [
+            token_energy(policy.model(torch.tensor([one.ids])).logits[0, one.prompt_length - 1 : -1])
+            for one in trajectories
+        ]
+    focused = token_weights(spans, pad(energies, batch_first=True), response_mask=mask)
+    chosen = [(mask == 1) & (spans == span) for span in (Span.REASONING, Span.ACTION, Span.NONE)]
+    factors = {
+        **{f"Uniform, {name} only": part.float() for name, part in zip(PARTS, chosen, strict=True)},
+        "Uniform": mask.float(),
+        "ActFocus": focused,
+    }
+    moments = {name: Moments() for name in factors}
+    start = 0
+    for group in groups:
+        longest = max(len(one.mask) for one in group)
+        rows = [factor[start : start + len(group), :longest] for factor in factors.values()]
+        for name, gradient in zip(factors, gradients(policy.model, group, rows), strict=True):
+            moments[name].add(gradient)
+        start += len(group)
+
+    tokens, weight = mask.sum().item(), focused.sum().item()
+    for name, part in zip(PARTS, chosen, strict=True):
+        print(
+            f"{name}: {part.sum().item() / tokens:.1%} of the tokens, {focused[part].sum().item() / weight:.1%} of "
+            "ActFocus's weight"
+        )
+    everything = moments["Uniform"].variance
+    print(f"{'gradient of':<36} {'variance':>9} {'signal':>8} {'variance / signal':>18}")
+    for name, found in moments.items():
+        ratio = f"{found.variance / found.signal:.0f}" if found.signal > 0 else "not told from 0"
+        print(f"{name:<36} {found.variance / everything:>9.1%} {found.signal / everything:>8.2%} {ratio:>18}")
+
+
+if __name__ == "__main__":
+    main()
