@@ -112,7 +112,7 @@ def main() -> None:
         # A model's response comes here. It follows the prefill "<think>", so it begins inside the reasoning.
         response = f"I follow the recipe.</think> <answer>{next_action(env)}</answer>"
         result = episode.respond(response)
-        print(f"-- response --\n{episode.prefill}{response}\n== reward {result.reward:g} ==")
+        print(f"-- response --\n{episode.tags.prefill}{response}\n== reward {result.reward:g} ==")
         if result.next_message is not None:
             print(f"-- user --\n{result.next_message['content']}")
     assert episode.stop_reason is not None
