@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class ComposedRun:
 
     run: Run
     #: Dotted name → value, as veRL would train with it, without what only says where the run is written.
-    #: Interpolations are left as they are.
+    #: References to other settings are left as they are; what this package looks up is looked up.
     settings: dict[str, Any]
     #: What a training step consists of.
     step: Step
@@ -139,7 +140,22 @@ def compose_run(run: Run) -> ComposedRun:
     except (ExperimentError, ValueError) as error:
         raise ExperimentError(f"{run.title}: {error}") from error
     elsewhere = {*run.places(), *PROPOSED_KEYS}
-    return ComposedRun(run, {key: value for key, value in settings.items() if key not in elsewhere}, step)
+    kept = {key: value for key, value in _looked_up(config, settings).items() if key not in elsewhere}
+    return ComposedRun(run, kept, step)
+
+
+def _looked_up(config: DictConfig, settings: dict[str, Any]) -> dict[str, Any]:
+    """Put values in the place of ``${actfocus.…}``; packaged files are named independently of the installation."""
+    package = str(files("verl_actfocus"))
+    values: dict[str, Any] = {}
+    for key, value in settings.items():
+        if "${actfocus." not in str(value):
+            values[key] = value
+            continue
+        found = OmegaConf.select(config, key)
+        plain = OmegaConf.to_container(found, resolve=True) if OmegaConf.is_config(found) else found
+        values |= flatten(plain.replace(package, "verl_actfocus") if isinstance(plain, str) else plain, key)
+    return values
 
 
 def _verl_config_folder() -> Path:

@@ -208,6 +208,15 @@ def test_where_a_run_is_written_is_not_part_of_its_settings(tmp_path: Path) -> N
     assert settings_of(make(tmp_path / "here")) == settings_of(make(tmp_path / "there"))
 
 
+def test_what_the_package_looks_up_is_part_of_the_settings_wherever_it_is_installed(tmp_path: Path) -> None:
+    for profile in ({}, {"profile": "frozenlake_grpo", "trial": True}):
+        settings = settings_of(make(tmp_path, **profile))
+        assert settings["actor_rollout_ref.model.path"] == "verl_actfocus/models/frozenlake/model"
+        assert settings["data.environment.kwargs.success_rate"] == 1.0
+        assert settings["data.environment.limits.actions_per_turn"] == 2
+        assert "${actfocus." not in str(settings)
+
+
 def test_flatten_keeps_lists_and_empty_sections_as_values() -> None:
     assert flatten({"a": {"b": {"c": 1}, "d": {}}, "e": [1, {"f": 2}]}) == {"a.b.c": 1, "a.d": {}, "e": [1, {"f": 2}]}
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from verl_actfocus.episodes.clusters import Outcomes
 from verl_actfocus.experiments.report.figures import Line
 from verl_actfocus.experiments.report.plots import COLOURS, MARKERS, draw_success, finish, png
-from verl_actfocus.experiments.statistics import difference
+from verl_actfocus.experiments.report.summary import paired
 from verl_actfocus.experiments.tables import Table
 
 _COLUMNS_OF_PLOTS = 3
@@ -38,10 +38,9 @@ def step_differences(table: Table, made: Sequence[Line]) -> list[dict[str, objec
             continue
         own, other = _by_step(line), _by_step(baseline)
         for step in sorted(own.keys() & other.keys()):
-            seeds = sorted(own[step].keys() & other[step].keys())
-            if not seeds:
+            estimate, seeds = paired(own[step], other[step])
+            if estimate is None:
                 continue
-            estimate = difference([own[step][seed] for seed in seeds], [other[step][seed] for seed in seeds])
             low, high = estimate.interval or (None, None)
             rows.append(
                 {

@@ -11,8 +11,9 @@ from verl_actfocus.envs import registry
 from verl_actfocus.episodes.clusters import Outcomes
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.grid import Cell
+from verl_actfocus.experiments.report.summary import paired
 from verl_actfocus.experiments.results import RunResult
-from verl_actfocus.experiments.statistics import Estimate, difference, mean_over_seeds, success_rate
+from verl_actfocus.experiments.statistics import Estimate, mean_over_seeds, success_rate
 from verl_actfocus.experiments.tables import Quantity, Table
 
 #: Metrics of the first training step, whose rollout is the untrained model's.
@@ -99,7 +100,7 @@ def _line(table: Table, cell: Cell, runs: tuple[RunResult, ...], baseline: tuple
             first=mean_over_seeds([_at_first_step(run, _TOKENS) for run in runs]),
             second=mean_over_seeds([_at_first_step(run, _ACTION_SHARE) for run in runs]),
         )
-    estimate, seeds = _difference(cell, runs, baseline)
+    estimate, seeds = paired(*({run.seed: _final(run, cell) for run in group} for group in (runs, baseline)))
     return Line(
         cell=cell,
         paper=paper,
@@ -108,7 +109,7 @@ def _line(table: Table, cell: Cell, runs: tuple[RunResult, ...], baseline: tuple
         first=success_rate([_final(run, cell) for run in runs]),
         second=success_rate([_peak(run, cell) for run in runs]),
         difference=estimate,
-        paired_seeds=seeds,
+        paired_seeds=tuple(seeds),
     )
 
 
@@ -119,16 +120,6 @@ def _paper(cell: Cell) -> dict[str, list[float | None]]:
 
 def _of(cell: Cell, finished: Mapping[Path, RunResult]) -> tuple[RunResult, ...]:
     return tuple(finished[run.folder] for run in cell.runs if run.folder in finished)
-
-
-def _difference(
-    cell: Cell, runs: Sequence[RunResult], baseline: Sequence[RunResult]
-) -> tuple[Estimate | None, tuple[int, ...]]:
-    own, base = ({run.seed: _final(run, cell) for run in group} for group in (runs, baseline))
-    seeds = tuple(sorted(own.keys() & base.keys()))
-    if not seeds:
-        return None, ()
-    return difference([own[seed] for seed in seeds], [base[seed] for seed in seeds]), seeds
 
 
 def _final(run: RunResult, cell: Cell) -> Outcomes:

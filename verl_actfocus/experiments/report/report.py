@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -79,13 +78,14 @@ def write_report(summary: Summary, out: Path) -> list[Path]:
     }
     files = {PICTURE: picture}
     for name in ("report.md", "report.html"):
-        files[name] = _render(name, context).encode("utf-8")
+        files[name] = render(name, context).encode("utf-8")
     for name, content in files.items():
         (out / name).write_bytes(content)
     return [out / "report.md", out / "report.html", out / PICTURE]
 
 
-def _render(name: str, context: dict[str, Any]) -> str:
+def render(name: str, context: dict[str, Any]) -> str:
+    """Fill in a template; in HTML, text cannot become markup."""
     environment = Environment(
         loader=PackageLoader("verl_actfocus.experiments.report"),
         autoescape=name.endswith(".html"),
@@ -128,7 +128,7 @@ def _conditions(summary: Summary) -> list[Row]:
         if missing:
             raise ExperimentError(f"{summary.runs[0].folder.path}/run.json lacks the settings {', '.join(missing)}")
         between = " × " if "×" in name else ", "
-        rows.append(Row(name, [between.join(_readable(settings[key]) for key in keys)]))
+        rows.append(Row(name, [between.join(str(settings[key]) for key in keys)]))
     for name, prefix in _SECTIONS.items():
         values = [f"{key.removeprefix(prefix)} {value}" for key, value in settings.items() if key.startswith(prefix)]
         if values:
@@ -139,8 +139,3 @@ def _conditions(summary: Summary) -> list[Row]:
         shown = [f"{key} {value}" for key, value in own.items() if value is not None]
         rows.append(Row(f"weighting of {one.label}", [", ".join(shown)]))
     return rows
-
-
-def _readable(value: Any) -> str:
-    """A setting for people; the packaged models are named by reference."""
-    return re.sub(r"\$\{actfocus\.model:(\w+)\}/model", r"\1, packaged", str(value))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from verl_actfocus.episodes.clusters import Outcomes
@@ -197,9 +197,21 @@ def _differences(weightings: list[WeightingSummary]) -> list[Difference]:
     base = {run.seed: run.final.outcomes for run in baseline.runs}
     found = []
     for one in weightings:
-        own = {run.seed: run.final.outcomes for run in one.runs}
-        seeds = sorted(own.keys() & base.keys())
-        if one is not baseline and seeds:
-            estimate = difference([own[seed] for seed in seeds], [base[seed] for seed in seeds])
+        estimate, seeds = paired({run.seed: run.final.outcomes for run in one.runs}, base)
+        if one is not baseline and estimate is not None:
             found.append(Difference(one.weighting, BASELINE, seeds, estimate))
     return found
+
+
+def paired(second: Mapping[int, Outcomes], first: Mapping[int, Outcomes]) -> tuple[Estimate | None, list[int]]:
+    """Compare evaluations, given by seed, over the seeds that both have.
+
+    Returns:
+        The difference `second` − `first`, None without a common seed, and these seeds.
+
+    Raises:
+        ExperimentError: the tasks differ.
+    """
+    seeds = sorted(second.keys() & first.keys())
+    estimate = difference([second[seed] for seed in seeds], [first[seed] for seed in seeds]) if seeds else None
+    return estimate, seeds

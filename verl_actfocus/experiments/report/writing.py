@@ -8,13 +8,13 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from tabulate import tabulate
 
 from verl_actfocus.experiments.grid import Request, cells
 from verl_actfocus.experiments.report.curves import picture, step_differences
 from verl_actfocus.experiments.report.figures import Line, lines
 from verl_actfocus.experiments.report.provenance import made_with
+from verl_actfocus.experiments.report.report import render
 from verl_actfocus.experiments.report.summary import points
 from verl_actfocus.experiments.results import RunResult
 from verl_actfocus.experiments.statistics import Estimate
@@ -146,15 +146,9 @@ def verdict(difference: Estimate) -> str:
 
 
 def _markdown(request: Request, made: Sequence[Line], header: list[str], body: list[list[str]], drawn: bool) -> str:
-    environment = Environment(
-        loader=PackageLoader("verl_actfocus.experiments.report"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     runs = list({run.folder.path: run for line in made for run in line.runs}.values())
     estimates = [part for line in made for part in (line.first, line.second, line.difference) if part is not None]
-    return environment.get_template("table.md").render(
+    context = dict(
         table=request.table,
         scale=request.scale,
         scale_name=request.scale_name,
@@ -169,6 +163,7 @@ def _markdown(request: Request, made: Sequence[Line], header: list[str], body: l
         resumed=[f"{run.folder.path.parent.name}/{run.folder.path.name}" for run in runs if _attempts(run) > 1],
         command=command(request),
     )
+    return render("table.md", context)
 
 
 def _attempts(run: RunResult) -> int:

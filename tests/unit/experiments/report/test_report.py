@@ -37,7 +37,7 @@ def test_both_reports_hold_the_success_rates_of_the_episodes(comparison: Path) -
 def test_both_reports_hold_conditions_commands_versions_hardware_and_wall_times(comparison: Path) -> None:
     markdown, html, _ = write(comparison)
     expected = [
-        "frozenlake, packaged",
+        "verl_actfocus/models/frozenlake/model",
         "16 × 8",
         "0.0001",
         "name actfocus, alpha 0.1, beta 0.5, signal energy",
