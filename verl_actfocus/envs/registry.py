@@ -190,7 +190,9 @@ def having(part: Literal["expert", "miniature"]) -> list[str]:
 def _part(name: str, part: Literal["expert", "miniature"]) -> str:
     entry_point: str | None = vars(spec(name))[part]
     if entry_point is None:
-        raise ValueError(f"environment {name!r} has no {part}: those with one are {', '.join(having(part))}")
+        raise ValueError(
+            f"environment {name!r} has no {part} (its entry may name one): those with one are {', '.join(having(part))}"
+        )
     return entry_point
 
 
