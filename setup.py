@@ -51,9 +51,11 @@ setup(
         "jinja2>=3.1",
         "tabulate>=0.9",
         "psutil",
-        # What veRL's tensordict admits, through pyvers. Left open, pip takes the newest and then looks for the way out
-        # in hundreds of releases of datasets, accelerate and peft, without an end in 15 minutes.
+        # Two bounds for pip, which otherwise takes the newest and then looks for the way out in hundreds of releases of
+        # datasets, accelerate and peft, without an end in 15 minutes: what veRL's tensordict admits, through pyvers, and
+        # the last release of what Ray needs that admits it too.
         "packaging>=25,<26",
+        "virtualenv<21.14.6",
         "hydra-core>=1.3",
         "bm25s>=0.2",
         "rapidfuzz>=3.6",

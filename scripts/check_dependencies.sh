@@ -4,7 +4,7 @@
 # (several GB for the extra `gpu`). flash-attn is left out: it builds against an installed torch and a CUDA toolkit.
 #
 # PYTHON=python3.12      interpreter to use
-# LIMIT=600              seconds that one resolution may take
+# LIMIT=900              seconds that one resolution may take
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/python.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -20,7 +20,7 @@ while read -r command; do
     # As words, without the quotes that a shell would take away.
     read -ra words <<<"${command//[\"\']/}"
     SECONDS=0
-    if timeout "${LIMIT:-600}" "$FRESH/bin/python" -m pip install --dry-run --ignore-installed "${words[@]:2}" >"$FRESH/log" 2>&1; then
+    if timeout "${LIMIT:-900}" "$FRESH/bin/python" -m pip install --dry-run --ignore-installed "${words[@]:2}" >"$FRESH/log" 2>&1; then
         echo "ok    ${SECONDS}s  $command"
     else
         echo "FAIL  ${SECONDS}s  $command"
