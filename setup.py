@@ -1,7 +1,7 @@
 """Packaging of verl_actfocus.
 
 Base versions admit both sets that are documented to work: the CPU set (torch 2.13, transformers 5.10) and veRL's own
-GPU pins (torch 2.11, transformers 5.9), which the extra ``gpu`` installs with vllm; ``flash-attn`` comes after it.
+GPU pins (torch 2.11, transformers 5.9), which the extra `gpu` installs with vllm; `flash-attn` comes after it.
 """
 
 import re
@@ -52,8 +52,8 @@ setup(
         "tabulate>=0.9",
         "psutil",
         # Two bounds for pip, which otherwise takes the newest and then looks for the way out in hundreds of releases of
-        # datasets, accelerate and peft, without an end in 15 minutes: what veRL's tensordict admits, through pyvers, and
-        # the last release of what Ray needs that admits it too.
+        # datasets, accelerate and peft, without an end in 15 minutes: what veRL's tensordict admits, through pyvers,
+        # and the last release of what Ray needs that admits it too.
         "packaging>=25,<26",
         "virtualenv<21.14.6",
         "hydra-core>=1.3",

@@ -19,7 +19,7 @@ from verl_actfocus import TokenBatch, Weighting, register_weighting
 @register_weighting
 @dataclass(frozen=True, kw_only=True)
 class PenalisedTurns(Weighting):
-    """``w = factor`` on the response tokens of a turn whose reward is negative, 1 on those of every other turn."""
+    """`w = factor` on the response tokens of a turn whose reward is negative, 1 on those of every other turn."""
 
     name = "penalised_turns"
     factor: float = 2.0

@@ -22,7 +22,7 @@ def play_episode(
     sampling_params: dict[str, Any] | None = None,
     global_steps: int = 0,
 ) -> EpisodeOutput | list[Any]:
-    """Play the episode of a dataset row as ``uid`` "u", session 0; an empty list is an excluded trajectory."""
+    """Play the episode of a dataset row as `uid` "u", session 0; an empty list is an excluded trajectory."""
 
     async def play() -> Any:
         loop = EpisodeLoop(

@@ -20,7 +20,7 @@ def foreign_model(name: str, folder: Path) -> Path:
 
     Args:
         name: name of the miniature.
-        folder: where ``model/`` and ``tokenizer/`` go.
+        folder: where `model/` and `tokenizer/` go.
 
     Returns:
         The folder. Ids are what they were, so the model plays as it was taught to and its text has foreign tags.

@@ -2,9 +2,9 @@
 
     python -m tools.gradient_variance --env frozenlake --groups 64 --group-size 8
 
-Plays groups of episodes with the environment's tiny model, as a training step of GRPO does, and takes the gradient of every
-group at the start of the update, where the ratio is 1 and nothing is clipped. Groups are independent, so that the
-variance of a gradient that is averaged over ``n`` groups is the trace of the groups' covariance over ``n``.
+Plays groups of episodes with the environment's tiny model, as a training step of GRPO does, and takes the gradient of
+every group at the start of the update, where the ratio is 1 and nothing is clipped. Groups are independent, so that the
+variance of a gradient that is averaged over `n` groups is the trace of the groups' covariance over `n`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PARTS = ("reasoning", "action", "tags and ends of turn")
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One played episode: its tokens, and spans and weight of every token after the first prompt."""
+    """One played episode: its tokens, mask and span of every token after the first prompt, and its return."""
 
     ids: list[int]
     prompt_length: int
@@ -46,29 +46,30 @@ class Trajectory:
 class Moments:
     """First and second moment of the groups' gradients."""
 
+    total: Tensor
+    """Sum of the gradients, shape (parameters,)."""
     count: int = 0
-    total: Tensor | float = 0.0
     squares: float = 0.0
 
     def add(self, gradient: Tensor) -> None:
         """Take the gradient of one more group, shape (parameters,)."""
         self.count += 1
-        self.total = self.total + gradient
+        self.total += gradient
         self.squares += gradient.square().sum().item()
 
     @property
     def variance(self) -> float:
         """Trace of the covariance of a group's gradient, unbiased."""
-        return (self.squares - float((self.total * self.total).sum()) / self.count) / (self.count - 1)
+        return (self.squares - self.total.square().sum().item() / self.count) / (self.count - 1)
 
     @property
     def signal(self) -> float:
         """Squared length of the expected gradient, unbiased (and so maybe below zero)."""
-        return float((self.total * self.total).sum()) / self.count**2 - self.variance / self.count
+        return self.total.square().sum().item() / self.count**2 - self.variance / self.count
 
 
 def play(model: LocalModel, profile: str, groups: int, size: int) -> list[list[Trajectory]]:
-    """Play `groups` tasks, `size` episodes each, at temperature 1; groups without a difference in return are left out."""
+    """Play `groups` tasks, `size` episodes each, at temperature 1; leave out groups that do not differ in return."""
     settings = profile_settings(profile)
     lengths = settings.lengths.within(model.context)
     prompts, tagger = model.prompts(settings.tags.prefill), SpanTagger(model.tokenizer, **asdict(settings.tags))
@@ -103,7 +104,7 @@ def _trajectory(player: Player) -> Trajectory:
 
 
 def gradients(model: torch.nn.Module, group: Sequence[Trajectory], weights: Sequence[Tensor]) -> Iterator[Tensor]:
-    """Yield the group's gradient of ``sum_t v_t A log pi(y_t)`` for each per-token factor ``v`` in `weights`.
+    """Yield the group's gradient of `sum_t v_t A log pi(y_t)` for each per-token factor `v` in `weights`.
 
     Args:
         model: The policy.
@@ -112,7 +113,6 @@ def gradients(model: torch.nn.Module, group: Sequence[Trajectory], weights: Sequ
     """
     rewards = torch.tensor([one.reward for one in group], dtype=torch.float64)
     advantages = ((rewards - rewards.mean()) / (rewards.std() + 1e-6)).float()
-    log_probs = torch.zeros_like(weights[0])
     rows = []
     for one in group:
         ids = torch.tensor([one.ids])
@@ -153,7 +153,8 @@ def main() -> None:
         "Uniform": mask.float(),
         "ActFocus": focused,
     }
-    moments = {name: Moments() for name in factors}
+    size = sum(parameter.numel() for parameter in policy.model.parameters())
+    moments = {name: Moments(torch.zeros(size)) for name in factors}
     start = 0
     for group in groups:
         longest = max(len(one.mask) for one in group)

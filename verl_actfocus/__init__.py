@@ -2,7 +2,7 @@
 
 What this package exports here is the method (He et al. 2026, arXiv 2605.14558) in pure torch, what a weighting of
 your own is built from, and the tagger that finds spans in tokens. Importing it imports neither veRL nor Ray nor
-vLLM, so any trainer can use it; everything that touches veRL lives in ``verl_actfocus.integration``. torch itself is
+vLLM, so any trainer can use it; everything that touches veRL lives in `verl_actfocus.integration`. torch itself is
 imported when one of the names below is first used, so that the environments and the command line start without it.
 """
 

@@ -17,7 +17,7 @@ import verl
 
 import verl_actfocus
 
-#: ``module:attribute`` → parameters that are passed by name or position.
+#: `module:attribute` → parameters that are passed by name or position.
 CALLED = {
     "verl.trainer.ppo.core_algos:register_adv_est": ["name_or_enum"],
     "verl.trainer.ppo.core_algos:register_policy_loss": ["name"],
@@ -54,7 +54,7 @@ CALLED = {
     "verl.experimental.agent_loop.agent_loop:register": ["agent_name"],
 }
 
-#: ``module:class`` → methods that are overridden or called, with the parameters of each.
+#: `module:class` → methods that are overridden or called, with the parameters of each.
 METHODS = {
     "verl.trainer.ppo.v1.trainer_sync:PPOTrainerSync": {
         "_build_replay_buffer": ["self"],
@@ -113,7 +113,7 @@ def parameters(function) -> list[str]:
 
 
 def imported() -> list[str]:
-    """Every ``module:name`` of veRL that a module of this package imports, wherever in it."""
+    """Every `module:name` of veRL that a module of this package imports, wherever in it."""
     files = Path(verl_actfocus.__file__).parent.rglob("*.py")
     nodes = (node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
     imports = [node for node in nodes if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("verl.")]

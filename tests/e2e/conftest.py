@@ -1,4 +1,4 @@
-"""Runs of veRL's real trainer, ``python -m verl.trainer.main_ppo``, in a subprocess."""
+"""Runs of veRL's real trainer, `python -m verl.trainer.main_ppo`, in a subprocess."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ TIMEOUT_SECONDS = 900
 
 
 def run_training(folder: Path, command: list[str], metrics: Path | None = None, **variables: str) -> list[dict]:
-    """Run a training command and return its metrics: one dictionary per logged step, ``step`` included.
+    """Run a training command and return its metrics: one dictionary per logged step, `step` included.
 
     Args:
         folder: where metrics and output go.
-        command: the command, which logs into a file (``trainer.logger=[file]``).
+        command: the command, which logs into a file (`trainer.logger=[file]`).
         metrics: that file, if the command names it itself.
         variables: environment variables of its own.
     """

@@ -1,6 +1,6 @@
-"""Every recipe trains two steps without a GPU: its own script and YAML, with ``DEVICE=cpu`` and nothing else.
+"""Every recipe trains two steps without a GPU: its own script and YAML, with `DEVICE=cpu` and nothing else.
 
-What is smaller is the size of a step, the model and its responses (``config/actfocus/device/cpu_trial.yaml``). What is
+What is smaller is the size of a step, the model and its responses (`config/actfocus/device/cpu_trial.yaml`). What is
 checked is that the promises of a recipe arrive in a running trainer: which groups are kept, at which learning rate the
 model is changed, which recipe has a critic and which a KL term.
 """

@@ -1,4 +1,4 @@
-"""A table of the user's own, trained by ``actfocus reproduce`` on the CPU from nothing to its files.
+"""A table of the user's own, trained by `actfocus reproduce` on the CPU from nothing to its files.
 
 Its weightings are those that the other end-to-end runs leave out: signals of the policy, and the other normalisers.
 """

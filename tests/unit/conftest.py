@@ -117,7 +117,7 @@ def write_lines(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
 
 
 def write_evaluation(path: Path, outcomes: Mapping[int, Sequence[int]]) -> None:
-    """Write the episodes of an evaluation as veRL's ``validation_data_dir`` holds them."""
+    """Write the episodes of an evaluation as veRL's `validation_data_dir` holds them."""
     episodes = [
         {"input": "…", "output": "…", "score": float(value), "success": float(value), "seed": task, "stop_reason": "x"}
         for task, values in outcomes.items()
@@ -187,7 +187,7 @@ def record_run() -> RecordRun:
 
 @pytest.fixture
 def trainer(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
-    """Put a quick stand-in in veRL's place; ``dies`` makes ActFocus runs fail."""
+    """Put a quick stand-in in veRL's place; `dies` makes ActFocus runs fail."""
     state = {"dies": False}
 
     def command(run: Run) -> list[str]:

@@ -1,6 +1,6 @@
 """Spans of tokens: every kind of tokenizer against a reference that works on the characters of the text.
 
-The reference is the grammar written down with ``str.find``, applied to the offsets that a fast tokenizer
+The reference is the grammar written down with `str.find`, applied to the offsets that a fast tokenizer
 reports, and for sequences of tokens that no text encodes to, to the bytes of the byte-level alphabet.
 """
 
@@ -26,7 +26,7 @@ def tagger_of(family, **options):
 
 
 def spans_of_characters(text, action=ANSWER, prefill="<think>"):
-    """The grammar in terms of ``str.find``: one span per character of ``text``."""
+    """The grammar in terms of `str.find`: one span per character of `text`."""
     whole = prefill + text
     outside = Span.ACTION if action == "rest" else Span.NONE
     spans = [outside] * len(whole)

@@ -49,7 +49,7 @@ def byte_level_bpe_with_tags_as_tokens():
 
 
 def unigram(decoder):
-    """SentencePiece style: ``▁`` for a space, bytes for what the vocabulary lacks."""
+    """SentencePiece style: `▁` for a space, bytes for what the vocabulary lacks."""
     trained = Tokenizer(models.Unigram())
     trained.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
     trained.train_from_iterator(
@@ -72,7 +72,7 @@ def sentencepiece_decoder():
 
 
 def bpe_with_byte_fallback():
-    """Llama style: a normalizer writes ``▁``, no pre-tokenizer, merges may cross spaces."""
+    """Llama style: a normalizer writes `▁`, no pre-tokenizer, merges may cross spaces."""
     normalizer = normalizers.Replace(" ", "▁")
     trained = Tokenizer(models.BPE())
     trained.normalizer = normalizer

@@ -2,8 +2,8 @@
 
     python -m tools.pictures.trajectory RUN/trajectories/1.jsonl --line 1 --out docs/images/trajectory.png
 
-A run of ``actfocus compare`` or ``actfocus train`` writes the file. The upper row shows the weights of Uniform, the lower
-one those that the run has recorded.
+A run of `actfocus compare` or `actfocus train` writes the file. The upper row shows the weights of Uniform, the
+lower one those that the run has recorded.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -24,7 +25,7 @@ COLOURS = colormaps["Oranges"]
 DARKEST = 0.62
 """Where on the colour map the largest weight lies: black text stays easy to read on it."""
 LARGEST = 1.5
-"""The weight with the darkest colour: ``1 + beta`` of the paper's setting."""
+"""The weight with the darkest colour: `1 + beta` of the paper's setting."""
 MONO = "DejaVu Sans Mono"
 
 
@@ -56,7 +57,7 @@ def draw(record: dict[str, Any]) -> Figure:
     tokens, weights = first_response(record)
     state = record["prompt"].partition("Turn 1\n")[2].partition("\nActions left")[0]
     figure = Figure(figsize=(13, 3.2), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[1, 6])
+    left, right = np.asarray(figure.subfigures(1, 2, width_ratios=[1, 6])).ravel()
     left.text(0.12, 0.86, "the state", fontsize=11, fontweight="bold")
     left.text(0.12, 0.82, state, family=MONO, fontsize=9, va="top")
     uniform, recorded, legend = right.subplots(3, 1, height_ratios=[4, 4, 1])

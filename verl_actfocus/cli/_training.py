@@ -45,7 +45,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_dry_run_argument(parser: argparse.ArgumentParser) -> None:
-    """Add ``--dry-run``."""
+    """Add `--dry-run`."""
     parser.add_argument(
         "--dry-run", action="store_true", help="check the runs, list their state and their commands, train nothing"
     )

@@ -1,4 +1,4 @@
-"""``actfocus compare``: train with several weightings under the same conditions and report the difference."""
+"""`actfocus compare`: train with several weightings under the same conditions and report the difference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``actfocus doctor``: check the installation and this machine, and say what to do about what is wrong."""
+"""`actfocus doctor`: check the installation and this machine, and say what to do about what is wrong."""
 
 from __future__ import annotations
 

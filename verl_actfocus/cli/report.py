@@ -1,4 +1,4 @@
-"""``actfocus report``: make the report of a comparison again from what its runs have left on disk."""
+"""`actfocus report`: make the report of a comparison again from what its runs have left on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``actfocus reproduce``: the paper's tables from training runs."""
+"""`actfocus reproduce`: the paper's tables from training runs."""
 
 from __future__ import annotations
 

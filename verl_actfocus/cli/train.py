@@ -1,4 +1,4 @@
-"""``actfocus train``: one training run, watched and resumable; every recipe begins with it."""
+"""`actfocus train`: one training run, watched and resumable; every recipe begins with it."""
 
 from __future__ import annotations
 

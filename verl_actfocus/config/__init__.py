@@ -1,1 +1,1 @@
-"""Hydra configuration groups: ``+actfocus=…``, ``+actfocus/env=…``, ``+actfocus/device=cpu``, ``+actfocus/run=…``."""
+"""Hydra configuration groups: `+actfocus=…`, `+actfocus/env=…`, `+actfocus/device=cpu`, `+actfocus/run=…`."""

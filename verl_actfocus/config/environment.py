@@ -1,4 +1,4 @@
-"""What ``data.environment`` of a configuration holds: which environment is played, in training and in evaluation.
+"""What `data.environment` of a configuration holds: which environment is played, in training and in evaluation.
 
 Free of veRL, so that an evaluation on its own plays the tasks of a training run's evaluation.
 """
@@ -12,13 +12,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from verl_actfocus.envs import EpisodeLimits, spec
 
-#: Where the settings live in a veRL configuration, relative to ``data``.
+#: Where the settings live in a veRL configuration, relative to `data`.
 SECTION = "environment"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnvironmentSettings:
-    """What ``data.environment`` holds.
+    """What `data.environment` holds.
 
     Raises:
         ValueError: the environment is unknown or a number is out of range.
@@ -56,7 +56,7 @@ class EnvironmentSettings:
 
     @classmethod
     def from_config(cls, data_config: DictConfig) -> EnvironmentSettings:
-        """Read ``data.environment``.
+        """Read `data.environment`.
 
         Raises:
             ValueError: the section is missing or has an unknown key.

@@ -6,7 +6,7 @@ from importlib.resources import files
 
 
 def packaged_groups(folder: str = "") -> list[str]:
-    """Return the names of the packaged configuration groups under ``+actfocus`` or one of its folders.
+    """Return the names of the packaged configuration groups under `+actfocus` or one of its folders.
 
     Example:
         >>> "uniform" in packaged_groups()
@@ -19,12 +19,12 @@ def packaged_groups(folder: str = "") -> list[str]:
 
 
 def profiles() -> list[str]:
-    """Return the names of the complete runs: miniatures for a CPU (``+actfocus/run``), then recipes for GPUs."""
+    """Return the names of the complete runs: miniatures for a CPU (`+actfocus/run`), then recipes for GPUs."""
     return [*packaged_groups("run"), *packaged_groups("recipe")]
 
 
 def profile_folder(profile: str) -> str:
-    """Return the folder of a profile's group: ``run`` for a miniature, ``recipe`` for GPUs.
+    """Return the folder of a profile's group: `run` for a miniature, `recipe` for GPUs.
 
     Raises:
         ValueError: there is no such profile; the message lists the names.

@@ -1,4 +1,4 @@
-"""How many prompt groups ``algorithm.actfocus.keep_groups`` keeps: counted alike by trainer and launcher.
+"""How many prompt groups `algorithm.actfocus.keep_groups` keeps: counted alike by trainer and launcher.
 
 Free of veRL, so that a run is checked without importing it.
 """

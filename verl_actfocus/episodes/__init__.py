@@ -6,7 +6,7 @@
 - `player`: an episode in tokens: prompt → somebody answers → text, spans, turn → next prompt.
 - `record`: what is kept of an episode, and what many of them come to; `clusters`: how often a set of tasks is solved.
 
-Training, ``actfocus eval``, ``actfocus play`` with a model and the warm start drive the same `Player`; who writes text
+Training, `actfocus eval`, `actfocus play` with a model and the warm start drive the same `Player`; who writes text
 (a person, an expert, a demonstration) drives the `Episode` in it. What this module exports needs neither torch nor
 transformers; `tokens`, `player`, `record` and `clusters` are imported by their names.
 """

@@ -76,25 +76,25 @@ def residuals(amounts: NDArray, counts: NDArray) -> NDArray[np.float64]:
     """Return how far each task's amount lies from what the ratio of all tasks makes one expect.
 
     Args:
-        amounts: numerator of each task, such as successes, ``(tasks,)``.
-        counts: denominator of each task, such as episodes, ``(tasks,)``.
+        amounts: numerator of each task, such as successes, `(tasks,)`.
+        counts: denominator of each task, such as episodes, `(tasks,)`.
 
     Returns:
-        ``(a_i − R·c_i) / mean(c)`` with ``R = Σa / Σc``, ``(tasks,)``; they add up to 0.
+        `(a_i − R·c_i) / mean(c)` with `R = Σa / Σc`, `(tasks,)`; they add up to 0.
     """
     return (amounts - amounts.sum() / counts.sum() * counts) / counts.mean()
 
 
 def ratio_standard_error(amounts: NDArray, counts: NDArray) -> float | None:
-    """Return the standard error of ``R = Σa / Σc``, whose terms are sums over the episodes of a task.
+    """Return the standard error of `R = Σa / Σc`, whose terms are sums over the episodes of a task.
 
     The linearised estimator of a ratio with tasks as the sampled units (Cochran 1977, *Sampling Techniques*, 3rd ed.,
-    section 2.11): ``SE² = K / (K − 1) · Σ (a_i − R·c_i)² / (Σc)²`` for K tasks; the first factor corrects for few of
+    section 2.11): `SE² = K / (K − 1) · Σ (a_i − R·c_i)² / (Σc)²` for K tasks; the first factor corrects for few of
     them. With equally many episodes for every task it is the standard error of the mean of the task rates.
 
     Args:
-        amounts: numerator of each task, such as successes, ``(tasks,)``.
-        counts: denominator of each task, such as episodes, ``(tasks,)``.
+        amounts: numerator of each task, such as successes, `(tasks,)`.
+        counts: denominator of each task, such as episodes, `(tasks,)`.
 
     Returns:
         The standard error; None for a single task, which does not tell how tasks differ.

@@ -1,6 +1,6 @@
 """One episode as a conversation: the turn protocol shared by rollout, evaluation, play and demonstrations.
 
-``Episode`` stands between a text environment and whatever writes the responses. It knows nothing of tokens or
+`Episode` stands between a text environment and whatever writes the responses. It knows nothing of tokens or
 models: it hands out messages, takes decoded responses, keeps the budgets, and says why an episode ended. The
 rules it keeps (He et al. 2026, App. C; what the paper leaves open is decided here):
 
@@ -42,10 +42,10 @@ class Episode:
 
     Attributes:
         observation: Text of the current state.
-        info: What the environment reported with the last accepted action (of ``reset`` before the first).
+        info: What the environment reported with the last accepted action (of `reset` before the first).
         turn_rewards: Reward of every turn so far.
-        stop_reason: Why the episode ended; ``None`` while it runs or before ``reset``.
-        error: The environment's failure, if ``stop_reason`` is ``ENVIRONMENT_ERROR``.
+        stop_reason: Why the episode ended; `None` while it runs or before `reset`.
+        error: The environment's failure, if `stop_reason` is `ENVIRONMENT_ERROR`.
 
     Example:
         >>> from verl_actfocus.envs import registry
@@ -98,18 +98,18 @@ class Episode:
 
     @property
     def outcomes(self) -> dict[str, bool]:
-        """What the environment declares beyond success (``TextEnv.outcomes``), as of the last accepted action."""
+        """What the environment declares beyond success (`TextEnv.outcomes`), as of the last accepted action."""
         return {name: bool(self.info.get(name, False)) for name in self.env.outcomes}
 
     def reset(self, seed: int | None) -> list[Message]:
         """Begin a new episode.
 
         Args:
-            seed: Seed handed to the environment's ``reset``; the same seed gives the same task.
+            seed: Seed handed to the environment's `reset`; the same seed gives the same task.
 
         Returns:
-            The system message and the first user message; an empty list if the environment failed (``done``
-            is then true and ``error`` says how).
+            The system message and the first user message; an empty list if the environment failed (`done`
+            is then true and `error` says how).
         """
         self._start(seed)
         self._ready = True
@@ -159,10 +159,10 @@ class Episode:
         )
 
     def stop(self, reason: StopReason) -> None:
-        """End a running episode from outside, e.g. with ``CONTEXT_FULL`` when its next prompt does not fit.
+        """End a running episode from outside, e.g. with `CONTEXT_FULL` when its next prompt does not fit.
 
         Args:
-            reason: Recorded as ``stop_reason``.
+            reason: Recorded as `stop_reason`.
 
         Raises:
             RuntimeError: If the episode has ended or was never reset.

@@ -1,8 +1,8 @@
-"""The grammar of a response: ``<think> … </think> <answer> Right || Down </answer>``, or other tags, and nothing else.
+"""The grammar of a response: `<think> … </think> <answer> Right || Down </answer>`, or other tags, and nothing else.
 
 Strict on purpose. A response is either wholly well-formed or it is invalid and none of its actions run, so no
-format reward is ever paid for half an answer. The grammar has no nesting: after ``<think>`` only ``</think>``
-is looked for, after ``<answer>`` only ``</answer>``. An ``<answer>`` quoted inside the reasoning is therefore
+format reward is ever paid for half an answer. The grammar has no nesting: after `<think>` only `</think>`
+is looked for, after `<answer>` only `</answer>`. An `<answer>` quoted inside the reasoning is therefore
 still reasoning.
 """
 
@@ -22,7 +22,7 @@ class ParsedResponse:
         valid: Whether the whole response follows the grammar.
         reasoning: Text of the reasoning, stripped; as far as it goes if the response breaks off there.
         actions: Texts of the actions in order, stripped; empty if the response is invalid.
-        problem: What breaks the grammar, in words; ``None`` exactly if the response is valid.
+        problem: What breaks the grammar, in words; `None` exactly if the response is valid.
     """
 
     valid: bool
@@ -70,7 +70,7 @@ def write_response(answer: str, reasoning: str = "", *, gap: str = "", tags: Tag
     """Write a well-formed response, without the prefill.
 
     Args:
-        answer: What stands in the action span, such as ``"Right || Down"``.
+        answer: What stands in the action span, such as `"Right || Down"`.
         reasoning: What stands in the reasoning span.
         gap: White space between the two spans.
         tags: The tags.

@@ -22,7 +22,7 @@ class StopReason(StrEnum):
     RESPONSE_CUT = "response_cut"
     """A response reached the length limit."""
     CONTEXT_FULL = "context_full"
-    """The next prompt does not fit the model's context; set by the caller through ``Episode.stop``."""
+    """The next prompt does not fit the model's context; set by the caller through `Episode.stop`."""
     ENVIRONMENT_ERROR = "environment_error"
     """The environment raised, or returned something outside its interface."""
     PROMPT_TOO_LONG = "prompt_too_long"
@@ -45,13 +45,13 @@ _NOT_THE_MODELS = frozenset({StopReason.ENVIRONMENT_ERROR, StopReason.PROMPT_TOO
 
 @dataclass(frozen=True, kw_only=True)
 class EnvironmentFailure:
-    """What is needed to see an environment's failure again: same seed, same actions up to ``action``."""
+    """What is needed to see an environment's failure again: same seed, same actions up to `action`."""
 
     type: str
     message: str
     seed: int | None
     action: str | None
-    """The action that failed; ``None`` if ``reset`` did."""
+    """The action that failed; `None` if `reset` did."""
 
     def __str__(self) -> str:
         doing = "reset" if self.action is None else f"action {self.action!r}"
@@ -65,12 +65,12 @@ class TurnResult:
     Attributes:
         reward: Sum of the rewards of the executed actions, plus the format penalty if the turn is invalid.
         valid: The response was well-formed and the environment refused none of its actions that were tried.
-        problem: Why the turn is invalid, in words; ``None`` exactly if it is valid or the environment failed.
+        problem: Why the turn is invalid, in words; `None` exactly if it is valid or the environment failed.
         parsed: Actions that the response names; empty if it is outside the grammar or was cut off.
         actions: Executed actions in order, all of them accepted by the environment.
         effective_actions: Number of executed actions that changed the state.
-        stop_reason: Why the episode ended; ``None`` while it runs.
-        next_message: User message of the next turn; ``None`` exactly if the episode has ended.
+        stop_reason: Why the episode ended; `None` while it runs.
+        next_message: User message of the next turn; `None` exactly if the episode has ended.
     """
 
     reward: float

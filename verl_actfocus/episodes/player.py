@@ -1,8 +1,8 @@
 """One episode in tokens: a prompt goes out, an answer comes in, until the episode has ended.
 
 The player asks nobody and waits for nothing: whoever drives it sends `Player.prompt` to a model and hands the answer
-back, one episode at a time or many at once, waiting or in an event loop. veRL's agent loop, ``actfocus eval`` and
-``actfocus play`` drive the same object.
+back, one episode at a time or many at once, waiting or in an event loop. veRL's agent loop, `actfocus eval` and
+`actfocus play` drive the same object.
 """
 
 from __future__ import annotations

@@ -15,14 +15,14 @@ ACTION_SEPARATOR = "||"
 
 
 Message = dict[str, str]
-"""One chat message, ``{"role": …, "content": …}``, as ``apply_chat_template`` takes it."""
+"""One chat message, `{"role": …, "content": …}`, as `apply_chat_template` takes it."""
 
 
 def system_message(env: TextEnv) -> str:
-    """Return the system message of ``env``: its rules, symbols and actions.
+    """Return the system message of `env`: its rules, symbols and actions.
 
     Args:
-        env: Environment whose ``rules`` are shown.
+        env: Environment whose `rules` are shown.
 
     Returns:
         The text of the system message.
@@ -41,7 +41,7 @@ def format_instruction(limits: EpisodeLimits, tags: TagSettings = STANDARD_TAGS)
     """Return the lines that ask for the response format; constant within an environment.
 
     Args:
-        limits: Budgets of the episode; ``actions_per_turn`` and ``words`` are stated.
+        limits: Budgets of the episode; `actions_per_turn` and `words` are stated.
         tags: The tags that are asked for.
 
     Returns:
@@ -73,7 +73,7 @@ def user_message(
     Args:
         turn: Number of the turn, from 1.
         observation: Text of the state, as the environment returned it.
-        previous_reward: Reward of the turn before; ``None`` exactly on turn 1.
+        previous_reward: Reward of the turn before; `None` exactly on turn 1.
         actions_left: Environment actions that the episode may still execute.
         limits: Budgets of the episode.
         tags: The tags that are asked for.
@@ -82,7 +82,7 @@ def user_message(
         The text of the user message, without a line break at its end.
 
     Raises:
-        ValueError: If ``turn`` is below 1, or a reward is given on turn 1 or missing after it.
+        ValueError: If `turn` is below 1, or a reward is given on turn 1 or missing after it.
 
     Example:
         >>> limits = EpisodeLimits(turns=5, actions_per_turn=2, actions=10, words=120)

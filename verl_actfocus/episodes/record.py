@@ -1,6 +1,6 @@
 """What is kept of an episode, whoever played it, and what many of them come to.
 
-Training and its evaluations store an episode's counts with the trajectory (`EpisodeRecord.counts`), ``actfocus eval``
+Training and its evaluations store an episode's counts with the trajectory (`EpisodeRecord.counts`), `actfocus eval`
 whole records; both are summarised from the same numbers.
 """
 
@@ -92,7 +92,7 @@ class EpisodeRecord:
     def counts(self) -> dict[str, Any]:
         """Return the numbers of the episode as veRL stores them with a trajectory, one value a name.
 
-        Outcomes stand beside the others, with ``outcomes`` naming them.
+        Outcomes stand beside the others, with `outcomes` naming them.
         """
         outcomes = {name: float(value) for name, value in self.outcomes.items()}
         return {
@@ -126,9 +126,9 @@ def summarise(episodes: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         episodes: what `EpisodeRecord.counts` returned, at least one.
 
     Returns:
-        ``success``, ``valid_turn_rate`` (share of turns), ``effective_action_rate`` (share of executed actions),
-        ``turns``, ``response_length`` (sampled tokens of an episode) as means, the share of every stop reason as
-        ``stop/<reason>``, and every outcome that the environment declares under its name, the mean over the episodes
+        `success`, `valid_turn_rate` (share of turns), `effective_action_rate` (share of executed actions),
+        `turns`, `response_length` (sampled tokens of an episode) as means, the share of every stop reason as
+        `stop/<reason>`, and every outcome that the environment declares under its name, the mean over the episodes
         that have it.
     """
     total = {name: float(sum(episode[name] for episode in episodes)) for name in _NUMBERS}

@@ -1,6 +1,6 @@
 """The tags of a response: asked for by the prompt, read by the grammar, found by the tagger.
 
-A response is `<think> … </think> <answer> … </answer>` unless a run says otherwise under ``algorithm.actfocus.tags``.
+A response is `<think> … </think> <answer> … </answer>` unless a run says otherwise under `algorithm.actfocus.tags`.
 Whoever plays an episode is handed one `TagSettings`, so prompt, grammar and tagger cannot mean different tags.
 """
 

@@ -2,7 +2,7 @@
 
 Tokens are only ever appended: what the model sampled in turn *n* stands unchanged in the prompt of turn *n + 1* and in
 the training data, and nothing is encoded twice. Prompts are veRL's: built by its own continuous-token builder, or for
-the Qwen family without it (``tests/contract/test_encoding_matches_verl.py`` holds the two together).
+the Qwen family without it (`tests/contract/test_encoding_matches_verl.py` holds the two together).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 #: Ends a turn in ChatML.
 TURN_END = "<|im_end|>"
-#: Model types (``config.json``) whose prompts veRL builds as ChatML with a line break between turns
-#: (``verl/utils/tokenizer/continuous_token_wiring.py``).
+#: Model types (`config.json`) whose prompts veRL builds as ChatML with a line break between turns
+#: (`verl/utils/tokenizer/continuous_token_wiring.py`).
 CHATML_MODEL_TYPES = frozenset({"qwen2", "qwen3", "qwen3_moe"})
 # A message is rendered after a short stand-in conversation, for templates that put something before the first one.
 _STAND_IN: list[Message] = [{"role": "system", "content": "rules"}, {"role": "user", "content": "state"}]
@@ -43,14 +43,14 @@ class PromptBuilder(Protocol):
 
 
 class ChatML:
-    """Prompts of the Qwen family, equal to veRL's ``QwenContinuousTokenBuilder`` and built without veRL.
+    """Prompts of the Qwen family, equal to veRL's `QwenContinuousTokenBuilder` and built without veRL.
 
     Args:
-        tokenizer: Tokenizer with a ChatML template whose turns end in ``<|im_end|>`` and a line break.
+        tokenizer: Tokenizer with a ChatML template whose turns end in `<|im_end|>` and a line break.
         prefill: Text that every response continues.
 
     Raises:
-        ValueError: If the tokenizer has no ``<|im_end|>``, or a line break is not one token.
+        ValueError: If the tokenizer has no `<|im_end|>`, or a line break is not one token.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, prefill: str) -> None:
@@ -65,7 +65,7 @@ class ChatML:
         return self._render(messages, generation_prompt=True) + self._prefill_ids
 
     def following(self, ids: Sequence[int], messages: Sequence[Message], message: Message) -> list[int]:
-        """See `PromptBuilder`; the line break belongs to ``<|im_end|>`` and is left out after another end of turn."""
+        """See `PromptBuilder`; the line break belongs to `<|im_end|>` and is left out after another end of turn."""
         rendered = self._render([*_STAND_IN, message], generation_prompt=True)[len(self._stand_in_ids) :]
         line_break = [self._newline_id] if ids[-1] == self.turn_end_id else []
         return [*line_break, *rendered, *self._prefill_ids]
@@ -105,7 +105,7 @@ class VerlPrompts:
     """Prompts of any family, built by veRL itself.
 
     Args:
-        builder: veRL's ``ContinuousTokenBuilder`` of the model.
+        builder: veRL's `ContinuousTokenBuilder` of the model.
         tokenizer: Encodes the prefill.
         prefill: Text that every response continues.
     """
@@ -140,7 +140,7 @@ def prompt_builder(tokenizer: PreTrainedTokenizerBase, model_type: str | None, p
 
     Args:
         tokenizer: the model's tokenizer.
-        model_type: ``model_type`` of the model's ``config.json``, None if there is none.
+        model_type: `model_type` of the model's `config.json`, None if there is none.
         prefill: text that every response continues.
 
     Raises:
@@ -163,11 +163,11 @@ def prompt_builder(tokenizer: PreTrainedTokenizerBase, model_type: str | None, p
 class Lengths:
     """Most tokens of an episode, as veRL counts them."""
 
-    #: The first prompt (``data.max_prompt_length``).
+    #: The first prompt (`data.max_prompt_length`).
     prompt: int
-    #: Everything after it, responses and later messages (``data.max_response_length``).
+    #: Everything after it, responses and later messages (`data.max_response_length`).
     response: int
-    #: Both together (``rollout.max_model_len``); None sets no limit of its own.
+    #: Both together (`rollout.max_model_len`); None sets no limit of its own.
     total: int | None = None
 
     def __post_init__(self) -> None:
@@ -199,7 +199,7 @@ class EpisodeTokens:
         ids: Tokens so far; before a response, its prompt.
         prompt_length: Tokens of the first prompt. The lists below have one value for each token after it.
         mask: 1 on what the model sampled, 0 on what the environment said.
-        spans: `verl_actfocus.weighting.Span` of every token, ``NONE`` (0) on what the environment said.
+        spans: `verl_actfocus.weighting.Span` of every token, `NONE` (0) on what the environment said.
         log_probs: Log-probability of every sampled token, 0.0 elsewhere.
         turn_ends: Place of every response's last token in these lists.
     """

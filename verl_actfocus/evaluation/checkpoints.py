@@ -1,7 +1,7 @@
 """What a user may name as a model, and how a checkpoint of veRL becomes a model that transformers loads.
 
-veRL's FSDP checkpoints hold one file of weights for each rank and a folder ``huggingface`` with configuration and
-tokenizer (``verl/utils/checkpoint/fsdp_checkpoint_manager.py``). veRL's own merger puts the weights together; it
+veRL's FSDP checkpoints hold one file of weights for each rank and a folder `huggingface` with configuration and
+tokenizer (`verl/utils/checkpoint/fsdp_checkpoint_manager.py`). veRL's own merger puts the weights together; it
 writes them in bfloat16.
 """
 
@@ -24,7 +24,7 @@ from verl_actfocus.experiments.folder import write_json
 _NEWEST = "latest_checkpointed_iteration.txt"
 #: Describes the shards of an FSDP checkpoint.
 _FSDP = "fsdp_config.json"
-#: Folder beside ``actor`` that the merged model goes to, and the note in it that says what was merged.
+#: Folder beside `actor` that the merged model goes to, and the note in it that says what was merged.
 _MERGED = "actor_merged"
 _NOTE = "merged_from.json"
 #: Files of a model's folder that are not its tokenizer's.
@@ -39,7 +39,7 @@ class ModelSource:
     model: str
     #: Folder or hub name of the tokenizer.
     tokenizer: str
-    #: The ``actor`` folder whose shards have to be merged first; None if there is nothing to merge.
+    #: The `actor` folder whose shards have to be merged first; None if there is nothing to merge.
     shards: Path | None = None
 
     def fingerprint(self) -> dict[str, Any]:
@@ -60,8 +60,8 @@ def find_model(name: str) -> ModelSource:
     """Find the model that a user names.
 
     Args:
-        name: a Hugging Face model's folder, one that ``actfocus warmstart`` wrote, a veRL checkpoint
-            (``global_step_N`` or its ``actor``), the folder of a run or of its checkpoints (the newest step counts),
+        name: a Hugging Face model's folder, one that `actfocus warmstart` wrote, a veRL checkpoint
+            (`global_step_N` or its `actor`), the folder of a run or of its checkpoints (the newest step counts),
             or a name on the Hugging Face hub.
 
     Raises:
@@ -92,7 +92,7 @@ def find_model(name: str) -> ModelSource:
 def merge(source: ModelSource) -> ModelSource:
     """Merge the shards of a checkpoint, unless that was done before.
 
-    The model goes into a folder beside ``actor``, so that it can be evaluated again, served or trained on. Of several
+    The model goes into a folder beside `actor`, so that it can be evaluated again, served or trained on. Of several
     processes that ask for it at once, one merges and the others wait.
 
     Args:

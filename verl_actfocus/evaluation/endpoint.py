@@ -1,7 +1,7 @@
 """A model behind an OpenAI-compatible server such as vLLM's.
 
-Prompts go to ``/v1/completions`` as token ids: rendered by the model's own chat template here, prefill included, they
-are exactly those of training. A server that returns the sampled token ids (vLLM's ``return_token_ids``) keeps later
+Prompts go to `/v1/completions` as token ids: rendered by the model's own chat template here, prefill included, they
+are exactly those of training. A server that returns the sampled token ids (vLLM's `return_token_ids`) keeps later
 prompts exact too; with any other one the responses are encoded again.
 """
 

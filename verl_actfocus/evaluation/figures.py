@@ -26,7 +26,7 @@ class Figure:
     """One number of an evaluation.
 
     Attributes:
-        name: Its name in ``summary.json``.
+        name: Its name in `summary.json`.
         label: Its name for people.
         estimate: Value and interval.
         is_share: Whether the value is a share between 0 and 1.
@@ -46,16 +46,16 @@ class Figure:
 def pass_at_k(successes: NDArray[np.int64], episodes: NDArray[np.int64], k: int) -> NDArray[np.float64]:
     """Estimate for each task the probability that at least one of `k` episodes succeeds.
 
-    The unbiased estimator of Chen et al. 2021 (arXiv 2107.03374, Eq. 1): ``1 - C(n - c, k) / C(n, k)``, the share of
+    The unbiased estimator of Chen et al. 2021 (arXiv 2107.03374, Eq. 1): `1 - C(n - c, k) / C(n, k)`, the share of
     the choices of `k` among the `n` episodes of a task in which a success is.
 
     Args:
-        successes: successful episodes of each task, ``(tasks,)``.
+        successes: successful episodes of each task, `(tasks,)`.
         episodes: episodes of each task, at least `k`.
         k: how many tries.
 
     Returns:
-        One probability for each task, ``(tasks,)``.
+        One probability for each task, `(tasks,)`.
 
     Raises:
         ValueError: a task has fewer than `k` episodes.

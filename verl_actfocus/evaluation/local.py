@@ -28,7 +28,7 @@ class LocalModel:
     Args:
         source: where it lies, merged.
         identity: what tells its weights from others, see `ModelSource.fingerprint`.
-        device: ``cpu``, ``cuda`` or ``cuda:N``; None takes a GPU if there is one.
+        device: `cpu`, `cuda` or `cuda:N`; None takes a GPU if there is one.
         dtype: name in `DTYPES`; None takes float32 on a CPU and bfloat16 on a GPU, as rollouts in training do.
 
     Raises:

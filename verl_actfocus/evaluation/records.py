@@ -1,10 +1,10 @@
 """What an evaluation keeps on disk, and which folder may be continued.
 
 =======================  ==============================================================================================
-``settings.json``        model and settings, written first; a folder with other ones is refused
-``trajectories.jsonl``   every finished episode, one a line, written as it ends
-``failures.jsonl``       episodes of the last attempt that failed for a reason that is not the model's
-``summary.json``         settings, figures, versions, hardware; written last
+`settings.json`        model and settings, written first; a folder with other ones is refused
+`trajectories.jsonl`   every finished episode, one a line, written as it ends
+`failures.jsonl`       episodes of the last attempt that failed for a reason that is not the model's
+`summary.json`         settings, figures, versions, hardware; written last
 =======================  ==============================================================================================
 """
 

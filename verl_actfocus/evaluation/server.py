@@ -1,6 +1,6 @@
 """Requests to an OpenAI-compatible server: address and key, a deadline, further tries, and the form of its answers.
 
-httpx speaks HTTP and pydantic checks what comes back. The package ``openai`` would add little: its time limits lie
+httpx speaks HTTP and pydantic checks what comes back. The package `openai` would add little: its time limits lie
 between two bytes, so that a server that drips holds a request for ever, and it does not check the types of an answer.
 """
 
@@ -91,16 +91,16 @@ class Server:
     """A server at one address.
 
     Args:
-        endpoint: the address, with or without ``/v1``. A user and password in it are used and never shown; without
+        endpoint: the address, with or without `/v1`. A user and password in it are used and never shown; without
             them the key comes from `KEY_VARIABLE`.
         deadline: seconds for one request, all tries together.
-        pauses: seconds before each further try; a longer ``Retry-After`` of the server's is honoured.
+        pauses: seconds before each further try; a longer `Retry-After` of the server's is honoured.
 
     Raises:
         ValueError: that is no address, or the key is none.
 
     Attributes:
-        url: The address, ``/v1`` included, without user and password.
+        url: The address, `/v1` included, without user and password.
     """
 
     def __init__(self, endpoint: str, *, deadline: float = DEADLINE, pauses: Sequence[float] = PAUSES) -> None:

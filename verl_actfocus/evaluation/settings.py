@@ -112,7 +112,7 @@ def profile_settings(profile: str) -> EvaluationSettings:
     """Return the evaluation of a packaged training run.
 
     Args:
-        profile: name of a configuration group under ``+actfocus/run`` or ``+actfocus/recipe``.
+        profile: name of a configuration group under `+actfocus/run` or `+actfocus/recipe`.
 
     Raises:
         ValueError: there is no such profile.

@@ -17,7 +17,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Load a tokenizer as its own files describe it.
 
     `AutoTokenizer` goes by the model where both lie in one folder, as in a checkpoint of veRL's: a tokenizer of one's
-    own beside a ``qwen2`` configuration would become Qwen2's and split text in another way than in training.
+    own beside a `qwen2` configuration would become Qwen2's and split text in another way than in training.
 
     Args:
         name: folder or hub name.

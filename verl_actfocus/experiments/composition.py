@@ -47,7 +47,7 @@ class ComposedRun:
         return self.settings["trainer.total_training_steps"]
 
     def identity(self) -> dict[str, Any]:
-        """Return what the run is, as plain values for ``run.json``; the folder is not part of it."""
+        """Return what the run is, as plain values for `run.json`; the folder is not part of it."""
         given = self.run.conditions
         return {
             "profile": given.profile,
@@ -95,7 +95,7 @@ def compose_profile(profile: str) -> DictConfig:
     """Compose the configuration of a profile by itself.
 
     Args:
-        profile: a group under ``+actfocus/run`` or ``+actfocus/recipe``.
+        profile: a group under `+actfocus/run` or `+actfocus/recipe`.
 
     Raises:
         ValueError: there is no such profile; the message lists the names.
@@ -145,7 +145,7 @@ def compose_run(run: Run) -> ComposedRun:
 
 
 def _looked_up(config: DictConfig, settings: dict[str, Any]) -> dict[str, Any]:
-    """Put values in the place of ``${actfocus.…}``; packaged files are named independently of the installation."""
+    """Put values in the place of `${actfocus.…}`; packaged files are named independently of the installation."""
     package = str(files("verl_actfocus"))
     values: dict[str, Any] = {}
     for key, value in settings.items():

@@ -52,7 +52,7 @@ def execute(
         seconds_of_others: what a finished run of the same kind took, for the time left.
 
     Returns:
-        What ``done.json`` holds.
+        What `done.json` holds.
 
     Raises:
         ExperimentError: the folder belongs to other settings, another command is in it, or processes of one that was

@@ -1,15 +1,15 @@
 """What a run keeps on disk, and which folder may be continued.
 
 =======================  ==============================================================================================
-``run.json``             what the run is and its complete settings, written before the first attempt
-``metrics-<n>.jsonl``    veRL's metrics of attempt *n*, one line per step
-``attempt-<n>.json``     when attempt *n* began, how it ended, how long it took
-``log.txt``              console output of all attempts
-``evaluations/``         every evaluation episode, one file per evaluation (veRL)
-``trajectories/``        sampled training trajectories, token by token
-``checkpoints/``         the latest checkpoint (veRL)
-``done.json``            written last; a run with it is finished and never run again
-``.lock``                locked while a command trains here
+`run.json`             what the run is and its complete settings, written before the first attempt
+`metrics-<n>.jsonl`    veRL's metrics of attempt *n*, one line per step
+`attempt-<n>.json`     when attempt *n* began, how it ended, how long it took
+`log.txt`              console output of all attempts
+`evaluations/`         every evaluation episode, one file per evaluation (veRL)
+`trajectories/`        sampled training trajectories, token by token
+`checkpoints/`         the latest checkpoint (veRL)
+`done.json`            written last; a run with it is finished and never run again
+`.lock`                locked while a command trains here
 =======================  ==============================================================================================
 """
 
@@ -80,7 +80,7 @@ class RunFolder:
 
     @property
     def done(self) -> dict[str, Any] | None:
-        """What ``done.json`` says; None for a run that has not finished."""
+        """What `done.json` says; None for a run that has not finished."""
         return _read(self.path / "done.json", "delete the file, the same command then finishes the run again")
 
     @property

@@ -3,9 +3,9 @@
 Runs are named after what they are and not after the table that asked for them, so that tables share them: the ActFocus
 runs of the main comparison are a point of every sweep.
 
-A run is in ``<out>/<scale>/<conditions>/<weighting>-seed<n>``. Conditions are an environment, an algorithm, a model
+A run is in `<out>/<scale>/<conditions>/<weighting>-seed<n>`. Conditions are an environment, an algorithm, a model
 size, a number of steps where the table sets it, and settings that differ from the profile's; their runs are a
-comparison that ``actfocus report`` reads, and ``actfocus compare`` is a grid with one row.
+comparison that `actfocus report` reads, and `actfocus compare` is a grid with one row.
 """
 
 from __future__ import annotations

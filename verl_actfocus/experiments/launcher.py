@@ -27,7 +27,7 @@ class Planned:
 
     composed: ComposedRun
     folder: RunFolder
-    #: What ``done.json`` holds; None until the run is finished.
+    #: What `done.json` holds; None until the run is finished.
     record: dict[str, Any] | None
 
     @property

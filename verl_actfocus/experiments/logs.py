@@ -8,7 +8,7 @@ from pathlib import Path
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 #: What Ray puts before the lines of its workers, and behind repeated ones.
 _RAY = re.compile(r"^\((?:\w+ )?(?:pid=\d+|raylet)[^)]*\)\s?|\s*\[repeated \d+x across cluster\].*$")
-#: ``ValueError: …``, ``omegaconf.errors.ConfigKeyError: …``, ``ray.exceptions.RayTaskError(ValueError): …``.
+#: `ValueError: …`, `omegaconf.errors.ConfigKeyError: …`, `ray.exceptions.RayTaskError(ValueError): …`.
 _ERROR = re.compile(r"^(?:[\w.]+\.)?\w*(?:Error|Exception|Failure|Killed)(?:\(\w+\))?(?:: .*)?$")
 _HYDRA = re.compile(r"^(?:Could not (?:override|append)|In '.*': )")
 #: Ray's name for the error in a worker, which also follows under its own name.

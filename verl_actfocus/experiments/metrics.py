@@ -1,4 +1,4 @@
-"""Metrics that veRL's ``file`` logger writes, one JSON object per line, and the merge over the attempts of a run."""
+"""Metrics that veRL's `file` logger writes, one JSON object per line, and the merge over the attempts of a run."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class Display:
     """Writes progress: one line that changes on a terminal, plain lines elsewhere.
 
     Args:
-        prefix: what stands before every line, such as ``[1/4] grpo uniform seed 0``.
+        prefix: what stands before every line, such as `[1/4] grpo uniform seed 0`.
         stream: where to write; None for the standard output.
         clock: returns the time in seconds.
     """

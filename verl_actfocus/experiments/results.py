@@ -14,7 +14,7 @@ from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.metrics import Metrics, merge_attempts
 from verl_actfocus.experiments.weightings import WeightingChoice
 
-#: veRL's timers: ``timing_s/<phase>``, seconds.
+#: veRL's timers: `timing_s/<phase>`, seconds.
 _TIMING = "timing_s/"
 #: Every training step has it, and no evaluation.
 _STEP = "timing_s/step"
@@ -168,7 +168,7 @@ def read_outcomes(path: Path, name: str = "success") -> Outcomes:
     """Read the outcomes of an evaluation from the episodes that veRL wrote.
 
     Args:
-        path: a file of ``trainer.validation_data_dir``; ``seed`` names the task of an episode.
+        path: a file of `trainer.validation_data_dir`; `seed` names the task of an episode.
         name: key of the outcome in an episode.
 
     Raises:

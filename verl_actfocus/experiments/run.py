@@ -1,6 +1,6 @@
 """One training run: what is trained how, and the veRL command line that does it.
 
-A run is a stock ``python -m verl.trainer.main_ppo`` command: whoever wants to repeat it without this package's command
+A run is a stock `python -m verl.trainer.main_ppo` command: whoever wants to repeat it without this package's command
 line copies it from the report.
 """
 
@@ -52,9 +52,9 @@ class Conditions:
         ValueError: a value is unknown or out of range, or an override is taken; the message says what to do.
     """
 
-    #: Configuration group: of ``+actfocus/run`` for a CPU, of ``+actfocus/recipe`` for GPUs.
+    #: Configuration group: of `+actfocus/run` for a CPU, of `+actfocus/recipe` for GPUs.
     profile: str
-    #: ``grpo`` or ``ppo``.
+    #: `grpo` or `ppo`.
     algorithm: str
     #: Every run is a folder in this one.
     folder: Path
@@ -127,7 +127,7 @@ class Run:
 
     @property
     def title(self) -> str:
-        """Name for people, such as ``grpo-sokoban/actfocus-seed1``."""
+        """Name for people, such as `grpo-sokoban/actfocus-seed1`."""
         return f"{self.folder.parent.name}/{self.folder.name}"
 
     @property
@@ -196,7 +196,7 @@ class Run:
 
 
 def metrics_override(path: Path) -> str:
-    """Return the Hydra override that lets veRL's ``file`` logger write to a path.
+    """Return the Hydra override that lets veRL's `file` logger write to a path.
 
     It reaches the trainer through Ray, so also in a cluster that was started from another shell, where an environment
     variable of this process is unknown.

@@ -6,7 +6,7 @@ task. With several seeds the unit is the training run: intervals are Student's t
 
 One seed: a rate gets the interval of a beta-binomial model (`share`), a difference the one that follows from the two
 rates and their correlation over tasks (`difference`), any other ratio one from its clustered standard error (`ratio`).
-Simulations in ``tests/unit/experiments/test_coverage.py`` say how often they hold the true value. A bootstrap over
+Simulations in `tests/unit/experiments/test_coverage.py` say how often they hold the true value. A bootstrap over
 tasks holds it too rarely where few tasks differ from the rest, and has nothing to resample where none does.
 """
 
@@ -125,8 +125,8 @@ def share(successes: NDArray, trials: NDArray) -> Estimate:
     large (Franco et al. 2019, *J. Survey Statistics and Methodology* 7).
 
     Args:
-        successes: successful trials of each task, ``(tasks,)``; need not be whole.
-        trials: trials of each task, ``(tasks,)``; need not be whole.
+        successes: successful trials of each task, `(tasks,)`; need not be whole.
+        trials: trials of each task, `(tasks,)`; need not be whole.
 
     Returns:
         The share of all trials, and the interval; it reaches 0 if no trial succeeded and 1 if all did.
@@ -143,13 +143,13 @@ def share(successes: NDArray, trials: NDArray) -> Estimate:
 
 
 def _means(points: int) -> NDArray[np.float64]:
-    """Grid over the mean rate, even in arcsin √μ, which is to say in Jeffreys' prior; ``(points,)``."""
+    """Grid over the mean rate, even in arcsin √μ, which is to say in Jeffreys' prior; `(points,)`."""
     return np.sin((np.arange(points) + 0.5) / points * np.pi / 2) ** 2
 
 
 @lru_cache(maxsize=256)
 def _log_likelihood(successes: float, trials: float, points: int) -> NDArray[np.float64]:
-    """Beta-binomial log likelihood of one task on the grid, up to a constant, ``(points, correlations)``."""
+    """Beta-binomial log likelihood of one task on the grid, up to a constant, `(points, correlations)`."""
     both = 1 / _CORRELATIONS - 1
     alpha = _means(points)[:, None] * both
     return special.betaln(alpha + successes, both - alpha + trials - successes) - special.betaln(alpha, both - alpha)
@@ -159,8 +159,8 @@ def ratio(amounts: NDArray, counts: NDArray, *, bounded: bool = False) -> Estima
     """Estimate the ratio of two sums over tasks, such as response tokens over turns.
 
     Args:
-        amounts: numerator of each task, ``(tasks,)``.
-        counts: denominator of each task, positive, ``(tasks,)``.
+        amounts: numerator of each task, `(tasks,)`.
+        counts: denominator of each task, positive, `(tasks,)`.
         bounded: whether the ratio is a share, between 0 and 1. Its interval is made on the scale of log odds, which
             keeps it between 0 and 1 and lets it be as lopsided as such estimates are (Korn and Graubard 1998,
             *Survey Methodology* 24).
@@ -199,7 +199,7 @@ def _paired_over_tasks(second: Outcomes, first: Outcomes) -> Estimate:
 
     The method of variance estimates recovery (Zou and Donner 2008, *Statistics in Medicine* 27; for paired proportions
     Newcombe 1998, same journal 17): with the rates p, their intervals [l, u] and the correlation r of their errors,
-    ``L = p₂ − p₁ − √((p₂ − l₂)² − 2r(p₂ − l₂)(u₁ − p₁) + (u₁ − p₁)²)``, and the upper end likewise. r is the
+    `L = p₂ − p₁ − √((p₂ − l₂)² − 2r(p₂ − l₂)(u₁ − p₁) + (u₁ − p₁)²)`, and the upper end likewise. r is the
     correlation over tasks as if there were one task more, on which the two rates vary as much as they can and
     independently: otherwise two evaluations that happen to agree on every task would have no uncertainty.
     """

@@ -22,12 +22,12 @@ class Step:
     mini_batch: int
     #: GPUs of all nodes; on a CPU training processes, which veRL counts as such.
     gpus: int
-    #: ``cuda`` or ``cpu``.
+    #: `cuda` or `cpu`.
     device: str
 
     @classmethod
     def of(cls, config: DictConfig) -> Step:
-        """Count what a complete configuration with ``algorithm.actfocus`` asks for.
+        """Count what a complete configuration with `algorithm.actfocus` asks for.
 
         Raises:
             ValueError: a count is no positive integer, `keep_groups` is no number in (0, 1], or sizes do not fit; the

@@ -1,6 +1,6 @@
-"""What the declarative files of ``recipes/paper/`` say.
+"""What the declarative files of `recipes/paper/` say.
 
-``<table>.yaml`` names the rows of a table, its weightings and the paper's numbers; ``_scales.yaml`` beside it says
+`<table>.yaml` names the rows of a table, its weightings and the paper's numbers; `_scales.yaml` beside it says
 what a GPU run and a CPU miniature are. Training settings are not in these files: they are the packaged profiles that a
 scale names.
 """
@@ -40,9 +40,9 @@ class Weighting:
 
     #: Label in the table.
     label: str
-    #: Name and settings, as ``actfocus compare --weightings`` takes them.
+    #: Name and settings, as `actfocus compare --weightings` takes them.
     weighting: str = str(ACTFOCUS)
-    #: Settings under ``algorithm.actfocus`` that differ from the profile's.
+    #: Settings under `algorithm.actfocus` that differ from the profile's.
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -64,7 +64,7 @@ class Row:
 
     #: Name of an environment.
     env: str
-    #: ``grpo`` or ``ppo``; empty for the table's.
+    #: `grpo` or `ppo`; empty for the table's.
     algorithm: str = ""
     #: Which outcome of an episode counts: a key of the evaluation episodes.
     outcome: str = "success"
@@ -104,7 +104,7 @@ class Table:
 class Scale:
     """Where and how large the runs are."""
 
-    #: Profile of a run, with ``{env}`` and ``{algorithm}``.
+    #: Profile of a run, with `{env}` and `{algorithm}`.
     run: str
     #: What the scale is, in a sentence.
     summary: str
@@ -135,7 +135,7 @@ class Scale:
 
 
 def tables_folder() -> Path:
-    """Return the folder of the packaged checkout's tables, ``recipes/paper``."""
+    """Return the folder of the packaged checkout's tables, `recipes/paper`."""
     return Path(str(files("verl_actfocus"))).parent / "recipes" / "paper"
 
 
@@ -143,7 +143,7 @@ def find_table(name: str) -> Path:
     """Find the file of a table.
 
     Args:
-        name: a name such as ``table2``, or the path of a YAML file.
+        name: a name such as `table2`, or the path of a YAML file.
 
     Raises:
         ValueError: there is no such table; the message lists the names.

@@ -1,4 +1,4 @@
-"""Which weighting a run trains with, as it is written on a command line: ``uniform``, ``'actfocus alpha=0.3'``."""
+"""Which weighting a run trains with, as it is written on a command line: `uniform`, `'actfocus alpha=0.3'`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LONGEST = 100
 
 
 def packaged_weightings() -> list[str]:
-    """Return the names of the weightings that have a configuration group under ``+actfocus``."""
+    """Return the names of the weightings that have a configuration group under `+actfocus`."""
     names = {group: weighting for weighting, group in _GROUPS.items()}
     return sorted(names.get(group, group) for group in packaged_groups() if group != _CUSTOM)
 
@@ -46,7 +46,7 @@ class WeightingChoice:
 
     @classmethod
     def parse(cls, text: str) -> WeightingChoice:
-        """Read a name, followed by settings as ``<setting>=<value>``.
+        """Read a name, followed by settings as `<setting>=<value>`.
 
         Raises:
             ValueError: the text is of another form, or a setting is named twice.
@@ -65,12 +65,12 @@ class WeightingChoice:
 
     @property
     def label(self) -> str:
-        """Name for people, such as ``ActFocus alpha=0.3``."""
+        """Name for people, such as `ActFocus alpha=0.3`."""
         return str(WeightingChoice(_LABELS.get(self.name, self.name), self.settings))
 
     @property
     def slug(self) -> str:
-        """Name as a part of a file's name: of ``A-Z a-z 0-9 . _ = -`` only, different for different weightings."""
+        """Name as a part of a file's name: of `A-Z a-z 0-9 . _ = -` only, different for different weightings."""
         text = str(self)
         plain = re.sub(r"[^A-Za-z0-9._=-]", "_", text.replace(" ", "-"))
         if plain == text.replace(" ", "-") and len(plain) <= _LONGEST:

@@ -4,5 +4,5 @@
 - `sampling`: one token from its logits, and the seeds of responses.
 - `turn_ends`: which tokens end a turn, and whether a response ended or was cut off.
 
-The rollout server of the CPU path, ``actfocus eval`` and ``actfocus play`` all generate with it.
+The rollout server of the CPU path, `actfocus eval` and `actfocus play` all generate with it.
 """

@@ -31,7 +31,7 @@ class Generated:
     token_ids: list[int]
     #: Log-probability of each sampled token under the temperature-scaled distribution.
     log_probs: list[float]
-    #: ``completed`` (the end-of-turn token was sampled), ``length`` or ``aborted``.
+    #: `completed` (the end-of-turn token was sampled), `length` or `aborted`.
     stop_reason: str
 
 
@@ -58,7 +58,7 @@ class ContinuousBatch:
     """Runs many generation requests against one model, token by token.
 
     Args:
-        model: a causal language model of transformers with ``sdpa`` or ``eager`` attention, in evaluation mode.
+        model: a causal language model of transformers with `sdpa` or `eager` attention, in evaluation mode.
         slots: most sequences that run at the same time.
         max_model_len: most tokens, prompt and response together, of one sequence.
         turn_ends: tokens that end every response, see `verl_actfocus.generation.turn_ends`.
@@ -218,7 +218,7 @@ class ContinuousBatch:
     # ---- the model --------------------------------------------------------------------------------------------
 
     def _forward(self, slots: list[int]) -> torch.Tensor:
-        """Feed what each slot has not seen; return the logits ``(len(slots), V)`` after its last token."""
+        """Feed what each slot has not seen; return the logits `(len(slots), V)` after its last token."""
         rows = self._rows_to_run(slots)
         idle = _Sequence("", [0], SamplingParams(max_tokens=1), random.Random(0))
         sequences = [self._running.get(row, idle) for row in rows]

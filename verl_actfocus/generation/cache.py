@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 class SlotCache:
     """Keys and values of all slots, shaped for transformers' attention modules.
 
-    One tensor per layer, ``(slots, kv heads, positions, head dimension)``. `update` has the signature that the models
-    of transformers call (``transformers/cache_utils.py``, ``Cache.update``); where to write is set by `select` before
+    One tensor per layer, `(slots, kv heads, positions, head dimension)`. `update` has the signature that the models
+    of transformers call (`transformers/cache_utils.py`, `Cache.update`); where to write is set by `select` before
     each forward pass.
     """
 
@@ -29,7 +29,7 @@ class SlotCache:
         self._run: slice | None = None
 
     def select(self, rows: torch.Tensor, positions: torch.Tensor, length: int) -> None:
-        """Choose the slots ``(B,)``, the positions ``(B, Q)`` to write, and how many positions attention sees."""
+        """Choose the slots `(B,)`, the positions `(B, Q)` to write, and how many positions attention sees."""
         self._rows, self._positions, self._length = rows, positions, length
         first = int(rows[0])
         neighbours = rows.equal(torch.arange(first, first + len(rows), device=rows.device))
@@ -38,7 +38,7 @@ class SlotCache:
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write ``(B, heads, Q, D)`` states of one layer and return all positions of the chosen slots."""
+        """Write `(B, heads, Q, D)` states of one layer and return all positions of the chosen slots."""
         keys, values = self.keys[layer_idx], self.values[layer_idx]
         rows = self._rows.unsqueeze(1)
         keys[rows, :, self._positions] = key_states.transpose(1, 2)

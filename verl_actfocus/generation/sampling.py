@@ -28,7 +28,7 @@ class NonFiniteLogitsError(ValueError):
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How one response is sampled; names and defaults as in veRL's ``sampling_params``.
+    """How one response is sampled; names and defaults as in veRL's `sampling_params`.
 
     Raises:
         ValueError: a field is outside its range.
@@ -80,14 +80,14 @@ def response_seed(run: int, step: int | None, task: int, sample: int | None, tur
 def rows_without_text(rows: int, token_ids: Collection[int]) -> torch.Tensor | None:
     """Mark the rows of an embedding that belong to no token, as in Qwen2.5, whose embedding is padded.
 
-    veRL forbids vLLM what lies beyond ``len(tokenizer)`` (``vllm_rollout/utils.py``); here a gap is found too.
+    veRL forbids vLLM what lies beyond `len(tokenizer)` (`vllm_rollout/utils.py`); here a gap is found too.
 
     Args:
-        rows: rows of the embedding, ``V``.
+        rows: rows of the embedding, `V`.
         token_ids: all ids of the tokenizer.
 
     Returns:
-        Bool, ``(V,)``; None if every row has its token.
+        Bool, `(V,)`; None if every row has its token.
     """
     marked = torch.ones(rows, dtype=torch.bool)
     marked[[token for token in token_ids if token < rows]] = False
@@ -103,18 +103,18 @@ def sample_tokens(
     """Sample one token per row by inverting its cumulative distribution.
 
     Args:
-        logits: raw next-token logits, float32, ``(B, V)``. ``-inf`` forbids a token.
+        logits: raw next-token logits, float32, `(B, V)`. `-inf` forbids a token.
         params: sampling parameters of each row.
         uniforms: one draw from [0, 1) per row; ignored by greedy rows.
         without_text: entries that are never sampled, see `rows_without_text`.
 
     Returns:
-        Token ids and their log-probabilities under the temperature-scaled distribution over all ``V`` entries, *before*
+        Token ids and their log-probabilities under the temperature-scaled distribution over all `V` entries, *before*
         `without_text`, top-k and top-p: that is the distribution that the trainer evaluates (veRL scales logits by
-        ``rollout.temperature``). Greedy rows report the log-probability at temperature 1.
+        `rollout.temperature`). Greedy rows report the log-probability at temperature 1.
 
     Raises:
-        NonFiniteLogitsError: a row holds NaN or ``inf``, or forbids every token.
+        NonFiniteLogitsError: a row holds NaN or `inf`, or forbids every token.
     """
     device = logits.device
     _check_finite(logits)
@@ -151,7 +151,7 @@ def _check_finite(logits: torch.Tensor) -> None:
 
 
 def _truncate(probs: torch.Tensor, params: SamplingParams) -> torch.Tensor:
-    """Zero the probabilities ``(V,)`` outside top-k and the nucleus; at least one token always stays."""
+    """Zero the probabilities `(V,)` outside top-k and the nucleus; at least one token always stays."""
     ordered, order = probs.sort(descending=True)
     keep = ordered.cumsum(0) - ordered < params.top_p
     if params.top_k != -1:

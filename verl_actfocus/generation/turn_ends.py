@@ -14,8 +14,8 @@ _RESPONSE = "response"
 def turn_ends(tokenizer: PreTrainedTokenizerBase, generation_config: GenerationConfig | None) -> frozenset[int]:
     """Return the tokens that end a turn: those that end a sequence, and the one by which the template closes a turn.
 
-    A base model often has ``<|endoftext|>`` as its end of sequence while its chat template closes turns with
-    ``<|im_end|>``. Trained on that template it ends its turns so, and would run on into the other speaker's.
+    A base model often has `<|endoftext|>` as its end of sequence while its chat template closes turns with
+    `<|im_end|>`. Trained on that template it ends its turns so, and would run on into the other speaker's.
 
     Args:
         tokenizer: the model's tokenizer, with its chat template if it has one.
@@ -42,7 +42,7 @@ def template_turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """Return the token that the chat template writes after a response.
 
     Returns:
-        The first added token (``<|im_end|>``, ``<|eot_id|>``, ``</s>``, …) behind it, whitespace aside; None if there
+        The first added token (`<|im_end|>`, `<|eot_id|>`, `</s>`, …) behind it, whitespace aside; None if there
         is no template, it writes other text there, or it refuses a conversation of one question and one response.
     """
     if not tokenizer.chat_template:
@@ -81,13 +81,13 @@ def turn_ended(token_ids: Sequence[int], ends: Collection[int], max_tokens: int,
     """Say whether a response ended by itself; one that did not was cut off at the length limit.
 
     An end of turn as the last of exactly `max_tokens` tokens is an end. veRL's vLLM server calls a response that
-    reached the limit ``completed`` too, so the number of tokens decides where no end of turn stands.
+    reached the limit `completed` too, so the number of tokens decides where no end of turn stands.
 
     Args:
         token_ids: what was sampled, the end of turn included if the server returns it.
         ends: what `turn_ends` returns for the model.
         max_tokens: most tokens that were asked for.
-        reason: why generation stopped, as the server says: ``length`` is the limit, anything else says nothing.
+        reason: why generation stopped, as the server says: `length` is the limit, anything else says nothing.
     """
     if token_ids and token_ids[-1] in ends:
         return True

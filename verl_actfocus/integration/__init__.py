@@ -4,7 +4,7 @@ Outside of this folder only `verl_actfocus.episodes.tokens` imports it, for mode
 
 Read in this order:
 
-- `plugin`, loaded through the ``verl.plugins`` entry point, and `registration`: the way into veRL.
+- `plugin`, loaded through the `verl.plugins` entry point, and `registration`: the way into veRL.
 - `settings`: what a user can set, and what cannot work.
 - `trainer`: the V1 trainer with one step more, from spans and inputs to token weights (`verl_actfocus.weighting`,
   `response_tagger`). Its bases: `episode_trainer` counts and selects what was played (`exclusions`, `metrics`,

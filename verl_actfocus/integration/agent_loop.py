@@ -57,12 +57,12 @@ class EpisodeLoop(AgentLoopBase):
 
         Args:
             sampling_params: veRL's sampling parameters.
-            kwargs: the row of `verl_actfocus.integration.dataset.EnvironmentDataset` and veRL's ``session_id`` and
-                ``global_steps``.
+            kwargs: the row of `verl_actfocus.integration.dataset.EnvironmentDataset` and veRL's `session_id` and
+                `global_steps`.
 
         Returns:
             The trajectory, or an empty list if it ended for a reason that is not the model's. veRL leaves an empty list
-            out of the batch and the trainer counts it (``rollout/excluded_trajectories``).
+            out of the batch and the trainer counts it (`rollout/excluded_trajectories`).
         """
         row = kwargs["environment"]
         player = self._player(row)

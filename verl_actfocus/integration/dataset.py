@@ -1,9 +1,9 @@
 """Episodes as veRL data: a dataset whose rows are seeds of an environment, without any file.
 
-veRL takes prompts from a dataset and gives each row to ``rollout.n`` agent loops. Here a row names an environment and
+veRL takes prompts from a dataset and gives each row to `rollout.n` agent loops. Here a row names an environment and
 a seed; the agent loop resets the environment with it, so a group shares its initial state. Selected by
-``data.custom_cls`` (packaged in the environment configurations); ``data.train_files`` and ``data.val_files`` hold the
-words ``train`` and ``val`` instead of paths.
+`data.custom_cls` (packaged in the environment configurations); `data.train_files` and `data.val_files` hold the
+words `train` and `val` instead of paths.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class EnvironmentDataset(Dataset):
     """Rows that name an environment and a seed, in the form of veRL's RLHF dataset.
 
     Args:
-        data_files: ``train`` or ``val`` (or a list holding that one word).
+        data_files: `train` or `val` (or a list holding that one word).
         tokenizer: unused; part of veRL's signature.
         processor: unused; part of veRL's signature.
-        config: veRL's ``data`` section.
+        config: veRL's `data` section.
         max_samples: use only the first so many rows; -1 uses all.
 
     Raises:

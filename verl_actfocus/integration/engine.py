@@ -1,7 +1,7 @@
 """What ActFocus needs of a training engine: inputs of the weighting out of a forward pass, weights into the normaliser.
 
 veRL's FSDP engine returns a dictionary of per-token outputs from every forward pass and writes each of them back to
-TransferQueue (``verl/workers/engine/fsdp/transformer_impl.py``, ``prepare_model_outputs``). `WeightingInputs` adds
+TransferQueue (`verl/workers/engine/fsdp/transformer_impl.py`, `prepare_model_outputs`). `WeightingInputs` adds
 functions of the *raw* logits to it (`verl_actfocus.integration.inputs`), only when the batch asks for them.
 `WeightedUpdate` sums the token weights of the global mini-batch before it is split, as veRL does with the token count,
 unless the batch asks for another normaliser.
@@ -33,8 +33,8 @@ class WeightingInputs(FSDPEngineWithLMHead):
     ) -> dict[str, Tensor]:
         """Extend veRL's per-token outputs by the inputs named under `fields.INPUTS`.
 
-        Each is a jagged tensor over prompt and response like ``log_probs``: position ``t`` holds the value of the
-        logits that predict token ``t + 1``.
+        Each is a jagged tensor over prompt and response like `log_probs`: position `t` holds the value of the
+        logits that predict token `t + 1`.
         """
         wanted = tu.get_non_tensor_data(data=micro_batch, key=fields.INPUTS, default="")
         inputs = {}
@@ -62,7 +62,7 @@ class WeightingInputs(FSDPEngineWithLMHead):
 
 
 def unpad_logits(logits: Tensor, offsets: Tensor) -> Tensor:
-    """Drop the right padding of ``(B, T, V)`` logits: ``(total tokens, V)`` in the order of the jagged batch."""
+    """Drop the right padding of `(B, T, V)` logits: `(total tokens, V)` in the order of the jagged batch."""
     lengths = offsets.diff()
     valid = torch.arange(logits.shape[1], device=logits.device) < lengths.unsqueeze(1)
     return logits[valid]
@@ -99,7 +99,7 @@ class WeightedUpdate(FSDPEngine):
         """Step the optimizer, except when no token of the mini-batch has weight.
 
         The policy gradient is then exactly zero, but momentum and the regularisers would still move the model: an
-        update that nothing asked for. The skip is counted by the loss (``actfocus/skipped_updates``).
+        update that nothing asked for. The skip is counted by the loss (`actfocus/skipped_updates`).
         """
         if self._without_weight:
             self.optimizer.zero_grad()

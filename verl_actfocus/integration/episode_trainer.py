@@ -1,14 +1,14 @@
 """veRL's synchronous trainer for batches of episodes: what was played is counted, before anything is trained on.
 
-`EpisodeTrainer` overrides four places of ``verl/trainer/ppo/v1/trainer_base.py``:
+`EpisodeTrainer` overrides four places of `verl/trainer/ppo/v1/trainer_base.py`:
 
 =======================  ===============================================================================================
 step                     what is added
 =======================  ===============================================================================================
-``_init_dataloader``     the data last for all the steps that are asked for
-``_balance_batch``       excluded trajectories and outcomes are counted, groups selected
-``_val_metrics_update``  the same counts of an evaluation, and the run's best one
-``_save_checkpoint``     the best evaluation goes into the checkpoint (``_load_checkpoint``: comes out of it)
+`_init_dataloader`     the data last for all the steps that are asked for
+`_balance_batch`       excluded trajectories and outcomes are counted, groups selected
+`_val_metrics_update`  the same counts of an evaluation, and the run's best one
+`_save_checkpoint`     the best evaluation goes into the checkpoint (`_load_checkpoint`: comes out of it)
 =======================  ===============================================================================================
 """
 
@@ -100,7 +100,7 @@ class EpisodeTrainer(PortableSyncTrainer):
         """Count the episodes that ended for a reason that is not the model's: the rollout has left them out.
 
         Args:
-            prefix: ``rollout`` or ``val``, of the metrics.
+            prefix: `rollout` or `val`, of the metrics.
             expected: episodes started.
             present: episodes with data.
             metrics: receives `exclusions.exclusion_metrics`.

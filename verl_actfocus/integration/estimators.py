@@ -1,8 +1,8 @@
-"""The advantage estimators ``actfocus_grpo`` and ``actfocus_gae``: veRL's own advantages, untouched.
+"""The advantage estimators `actfocus_grpo` and `actfocus_gae`: veRL's own advantages, untouched.
 
 Weighting changes how an advantage is *distributed* over tokens and happens in the loss (He et al. 2026, Eq. 6), so
 there is nothing to change here. The names are the switch: `ActFocusTrainer` recognises them and adds the weights. Run
-by any other trainer they would silently be the stock estimators, so without ``algorithm.actfocus.weighting`` they
+by any other trainer they would silently be the stock estimators, so without `algorithm.actfocus.weighting` they
 refuse.
 """
 
@@ -26,16 +26,16 @@ def actfocus_grpo(
     """Group-normalised outcome advantages of GRPO.
 
     Args:
-        token_level_rewards: ``(B, T)``.
-        response_mask: ``(B, T)``.
-        index: ``(B,)`` group of each response.
-        config: veRL's ``algorithm`` section with ``actfocus.weighting`` in it; None computes the plain estimator.
+        token_level_rewards: `(B, T)`.
+        response_mask: `(B, T)`.
+        index: `(B,)` group of each response.
+        config: veRL's `algorithm` section with `actfocus.weighting` in it; None computes the plain estimator.
 
     Returns:
-        Advantages and returns, ``(B, T)`` each.
+        Advantages and returns, `(B, T)` each.
 
     Raises:
-        ValueError: the configuration asks for this name but has no ``actfocus.weighting``.
+        ValueError: the configuration asks for this name but has no `actfocus.weighting`.
     """
     _require_weighting(config, "actfocus_grpo")
     normalise = True if config is None else config.get("norm_adv_by_std_in_grpo", True)
@@ -52,16 +52,16 @@ def actfocus_gae(
     """Generalised advantage estimation of PPO.
 
     Args:
-        token_level_rewards: ``(B, T)``.
-        response_mask: ``(B, T)``.
-        values: ``(B, T)`` of the critic.
-        config: veRL's ``algorithm`` section with ``actfocus.weighting`` in it; None uses γ = λ = 1.
+        token_level_rewards: `(B, T)`.
+        response_mask: `(B, T)`.
+        values: `(B, T)` of the critic.
+        config: veRL's `algorithm` section with `actfocus.weighting` in it; None uses γ = λ = 1.
 
     Returns:
-        Advantages and returns, ``(B, T)`` each.
+        Advantages and returns, `(B, T)` each.
 
     Raises:
-        ValueError: no values were passed (a trainer that does not know this name), or no ``actfocus.weighting``.
+        ValueError: no values were passed (a trainer that does not know this name), or no `actfocus.weighting`.
     """
     _require_weighting(config, "actfocus_gae")
     if values is None:

@@ -40,11 +40,11 @@ def exclusion_metrics(prefix: str, expected: int, present: int, reasons: Counter
     """Return the count of excluded trajectories and the share of each reason among all that were started.
 
     Args:
-        prefix: ``rollout`` or ``val``.
+        prefix: `rollout` or `val`.
         expected: trajectories started.
         present: trajectories with data.
         reasons: what `collect` returned. Sessions that crashed outside the episode have no record; they make up the
-            rest of the count, as ``crashed``.
+            rest of the count, as `crashed`.
     """
     excluded = expected - present
     known = {reason.value: reasons[reason.value] for reason in StopReason if reason.excluded_from_training}

@@ -19,5 +19,5 @@ NORMALIZE_MICRO_BATCHES = "actfocus_normalize_micro_batches"
 MICRO_BATCHES = "actfocus_micro_batches"
 #: Batch flag: comma-separated inputs (`verl_actfocus.integration.inputs.ENGINE_INPUTS`) that a forward pass shall add.
 INPUTS = "actfocus_inputs"
-#: Prefix under which the engine stores an input, over prompt and response like veRL's ``log_probs``.
+#: Prefix under which the engine stores an input, over prompt and response like veRL's `log_probs`.
 INPUT_PREFIX = "actfocus_input_"

@@ -46,9 +46,9 @@ class EngineInput:
 
     #: Whose forward pass.
     model: Model
-    #: ``(N, V)`` raw logits and ``(N,)`` tokens that they predict → ``(N,)`` float32.
+    #: `(N, V)` raw logits and `(N,)` tokens that they predict → `(N,)` float32.
     function: Callable[[Tensor, Tensor], Tensor]
-    #: Field that holds it when veRL does not run the old policy (``rollout_correction.bypass_mode``), at the rollout's
+    #: Field that holds it when veRL does not run the old policy (`rollout_correction.bypass_mode`), at the rollout's
     #: temperature; None where there is none.
     bypass_field: str | None = None
 

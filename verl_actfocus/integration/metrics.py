@@ -1,6 +1,6 @@
 """Metrics of rollouts and evaluations: what became of the episodes.
 
-The agent loop leaves the counts of every trajectory (`EpisodeRecord.counts`) in ``extra_fields.reward_extra_info``,
+The agent loop leaves the counts of every trajectory (`EpisodeRecord.counts`) in `extra_fields.reward_extra_info`,
 veRL's place for it. Training and evaluation summarise the same counts.
 """
 
@@ -21,14 +21,14 @@ _STATE_FILE = "actfocus.json"
 
 
 def rollout_metrics(extra_fields: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Summarise the episodes of a training batch as ``rollout/…``; empty if another agent loop produced it."""
+    """Summarise the episodes of a training batch as `rollout/…`; empty if another agent loop produced it."""
     records = [extra.get("reward_extra_info") or {} for extra in extra_fields]
     records = [record for record in records if "stop_reason" in record]
     return {f"rollout/{name}": value for name, value in summarise(records).items()} if records else {}
 
 
 def validation_metrics(infos: dict[str, list[Any]]) -> dict[str, float]:
-    """Summarise an evaluation as ``val/…``; empty if another agent loop produced it.
+    """Summarise an evaluation as `val/…`; empty if another agent loop produced it.
 
     Args:
         infos: name → one value per episode, as veRL's validation collects them.
@@ -55,7 +55,7 @@ class SuccessTracker:
         self.peak_step = 0
 
     def update(self, step: int, success: float) -> dict[str, float]:
-        """Record an evaluation and return ``val/success_final`` (this one), ``val/success_peak`` and its step."""
+        """Record an evaluation and return `val/success_final` (this one), `val/success_peak` and its step."""
         if self.peak is None or success > self.peak:
             self.peak, self.peak_step = success, step
         return {

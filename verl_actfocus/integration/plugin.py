@@ -1,6 +1,6 @@
 """veRL's way in: loading this module registers the package.
 
-veRL loads it in every process through the entry point ``verl.plugins`` (``verl/__init__.py``); importing it *is*
+veRL loads it in every process through the entry point `verl.plugins` (`verl/__init__.py`); importing it *is*
 registering. Nothing registered here changes a run that does not ask for it by name: names are added, and the one
 engine that takes a stock engine's place adds outputs only when a batch asks for them.
 

@@ -1,8 +1,8 @@
 """The weighted policy loss inside veRL's actor loss.
 
-veRL's actor loss (``verl/workers/utils/losses.py``, ``ppo_loss``) adds the entropy and KL terms to a registered
+veRL's actor loss (`verl/workers/utils/losses.py`, `ppo_loss`) adds the entropy and KL terms to a registered
 policy loss, but hands that one a fixed list of fields. `actfocus_ppo_loss` is set as the actor's loss function: it
-puts the token weights aside, calls ``ppo_loss``, and the registered policy loss ``actfocus`` picks them up.
+puts the token weights aside, calls `ppo_loss`, and the registered policy loss `actfocus` picks them up.
 Regularisers, metrics and everything else stay veRL's own code and unweighted.
 """
 
@@ -25,12 +25,12 @@ from verl.workers.utils.losses import ppo_loss
 from verl_actfocus.integration import fields
 from verl_actfocus.weighting import weighted_policy_loss
 
-#: Value of ``actor.policy_loss.loss_mode``.
+#: Value of `actor.policy_loss.loss_mode`.
 LOSS_NAME = "actfocus"
 #: Metric of the actor: 1 for a mini-batch without any weight, whose update is skipped; veRL averages it over the step.
 SKIPPED_METRIC = "actfocus/skipped_update_share"
 
-#: ``loss_agg_mode`` → why it has no weighted mean. The others are honoured.
+#: `loss_agg_mode` → why it has no weighted mean. The others are honoured.
 REFUSED_AGG_MODES = {
     mode: (
         "it is a sum, not a mean: it has no normaliser that the weights could take the place of, so the size of the "
@@ -42,7 +42,7 @@ REFUSED_AGG_MODES = {
 
 @dataclass(frozen=True)
 class _MicroBatchWeights:
-    """Weights ``(B, T)`` of one micro-batch, and what the loss is divided by (0: nothing has weight)."""
+    """Weights `(B, T)` of one micro-batch, and what the loss is divided by (0: nothing has weight)."""
 
     weights: Tensor
     normalizer: float
@@ -67,7 +67,7 @@ def _weights_of(data: TensorDict) -> Iterator[_MicroBatchWeights]:
 
 
 def _normalizer(weights: Tensor, data: TensorDict) -> float:
-    """What the weighted sum of a micro-batch is divided by, see ``algorithm.actfocus.normalize_over``."""
+    """What the weighted sum of a micro-batch is divided by, see `algorithm.actfocus.normalize_over`."""
     if fields.MICRO_BATCHES in data:
         # The weighted mean of every micro-batch by itself, averaged over micro-batches.
         return weights.double().sum().item() * data[fields.MICRO_BATCHES]
@@ -79,17 +79,17 @@ def _normalizer(weights: Tensor, data: TensorDict) -> float:
 def actfocus_ppo_loss(
     config: ActorConfig, model_output: dict[str, Tensor], data: TensorDict, dp_group: Any = None
 ) -> tuple[Tensor, dict[str, Any]]:
-    """veRL's ``ppo_loss`` with the token weights of the micro-batch in reach of the policy loss.
+    """veRL's `ppo_loss` with the token weights of the micro-batch in reach of the policy loss.
 
     Args:
-        config: actor configuration with ``policy_loss.loss_mode=actfocus``.
-        model_output: per-token outputs of the forward pass (``log_probs``, ``entropy``).
+        config: actor configuration with `policy_loss.loss_mode=actfocus`.
+        model_output: per-token outputs of the forward pass (`log_probs`, `entropy`).
         data: micro-batch with the field `fields.WEIGHTS` and the entry `fields.WEIGHT_SUM`, which the loss is divided
             by unless there is an entry `fields.FIXED_NORMALIZER` or `fields.MICRO_BATCHES`.
         dp_group: data-parallel process group, unused as in veRL.
 
     Returns:
-        Scalar loss for ``backward`` and metrics.
+        Scalar loss for `backward` and metrics.
 
     Raises:
         RuntimeError: the batch carries no weights.
@@ -112,24 +112,24 @@ def policy_loss(
 ) -> tuple[Tensor, dict[str, Any]]:
     """Weighted clipped policy loss, with veRL's signature of a policy loss (He et al. 2026, Eq. 6).
 
-    The clipping, the dual clip and the rollout importance weights are those of veRL's ``compute_policy_loss_vanilla``.
+    The clipping, the dual clip and the rollout importance weights are those of veRL's `compute_policy_loss_vanilla`.
 
     Args:
-        old_log_prob: ``(B, T)`` log-probabilities under the policy before the update.
-        log_prob: ``(B, T)`` log-probabilities under the policy in training.
-        advantages: ``(B, T)``.
-        response_mask: ``(B, T)`` bool.
-        loss_agg_mode: ``token-mean`` (Σ over the global mini-batch) or ``seq-mean-token-mean`` (the weighted mean of
+        old_log_prob: `(B, T)` log-probabilities under the policy before the update.
+        log_prob: `(B, T)` log-probabilities under the policy in training.
+        advantages: `(B, T)`.
+        response_mask: `(B, T)` bool.
+        loss_agg_mode: `token-mean` (Σ over the global mini-batch) or `seq-mean-token-mean` (the weighted mean of
             each response, averaged over responses).
-        config: actor configuration; clip ranges and ``global_batch_info`` are read.
-        rollout_is_weights: ``(B, T)`` importance weights between rollout and training policy, multiplied in.
+        config: actor configuration; clip ranges and `global_batch_info` are read.
+        rollout_is_weights: `(B, T)` importance weights between rollout and training policy, multiplied in.
 
     Returns:
         Scalar loss and metrics.
 
     Raises:
         RuntimeError: called outside `actfocus_ppo_loss`, so without token weights.
-        ValueError: ``loss_agg_mode`` has no weighted mean.
+        ValueError: `loss_agg_mode` has no weighted mean.
     """
     current = _current.get()
     if config is None or current is None:

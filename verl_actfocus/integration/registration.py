@@ -30,7 +30,7 @@ GPU_VENDORS = ["nvidia", "amd"]
 
 
 class _ConfigSearchPath(SearchPathPlugin):
-    """Lets Hydra find ``+actfocus=…`` in this package."""
+    """Lets Hydra find `+actfocus=…` in this package."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         search_path.append(provider="verl_actfocus", path="pkg://verl_actfocus.config")

@@ -36,12 +36,12 @@ class ResponseTagger:
         """Tag one response.
 
         Args:
-            prompt_ids: ``(P,)`` token ids of the prompt.
-            response_ids: ``(T,)`` token ids.
-            response_mask: ``(T,)``, 1 on tokens of the model.
+            prompt_ids: `(P,)` token ids of the prompt.
+            response_ids: `(T,)` token ids.
+            response_mask: `(T,)`, 1 on tokens of the model.
 
         Returns:
-            ``(T,)`` int64 of `Span`; tokens that are not the model's are `Span.NONE`.
+            `(T,)` int64 of `Span`; tokens that are not the model's are `Span.NONE`.
         """
         spans = torch.zeros_like(response_ids, dtype=torch.long)
         ids, mask = response_ids.tolist(), response_mask.tolist()

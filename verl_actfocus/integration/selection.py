@@ -41,10 +41,10 @@ def select_groups(batch: KVBatchMeta, share: float, metrics: dict[str, Any]) -> 
     """Drop the groups with the least reward spread from a training batch and from TransferQueue.
 
     Args:
-        batch: keys of the form ``{group}_{session}_{index}``.
+        batch: keys of the form `{group}_{session}_{index}`.
         share: share of the groups to keep.
-        metrics: receives ``selection/kept_share``, ``selection/groups_without_spread`` (share of all groups),
-            ``selection/spread_all`` and ``selection/spread_kept`` (mean spread of all and of the kept groups).
+        metrics: receives `selection/kept_share`, `selection/groups_without_spread` (share of all groups),
+            `selection/spread_all` and `selection/spread_kept` (mean spread of all and of the kept groups).
 
     Returns:
         The batch of the kept groups.

@@ -1,6 +1,6 @@
 """The settings of ActFocus as a veRL user writes them, checked before anything is built.
 
-They live under ``algorithm.actfocus``. The group of a weighting (``verl_actfocus/config/actfocus/*.yaml``) holds its
+They live under `algorithm.actfocus`. The group of a weighting (`verl_actfocus/config/actfocus/*.yaml`) holds its
 name and settings and nothing else of this section; the rest has its defaults here.
 `ActFocusSettings.from_config` validates them alone, `check_compatible` against the rest of a veRL configuration.
 """
@@ -22,9 +22,9 @@ from verl_actfocus.weighting.settings import settings_from
 CONFIG_PATH = "algorithm.actfocus"
 #: Estimator name → the veRL estimator whose advantages it leaves untouched.
 BASE_ESTIMATORS = {"actfocus_grpo": "grpo", "actfocus_gae": "gae"}
-#: What ``Σ w`` of Eq. 6 runs over, which the paper leaves open.
+#: What `Σ w` of Eq. 6 runs over, which the paper leaves open.
 NORMALIZATIONS = ("mini_batch", "batch", "micro_batch")
-#: Value of ``trainer.v1.trainer_mode``.
+#: Value of `trainer.v1.trainer_mode`.
 TRAINER_MODE = "actfocus"
 
 
@@ -46,7 +46,7 @@ class TrajectorySettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ActFocusSettings:
-    """What ``algorithm.actfocus`` holds.
+    """What `algorithm.actfocus` holds.
 
     Raises:
         ValueError: a value is outside its range; the message names the setting, the value and the range.
@@ -79,7 +79,7 @@ class ActFocusSettings:
 
     @classmethod
     def from_config(cls, config: DictConfig) -> ActFocusSettings:
-        """Read ``algorithm.actfocus`` of a veRL configuration.
+        """Read `algorithm.actfocus` of a veRL configuration.
 
         Raises:
             ValueError: the section or its weighting is missing, a setting is unknown, or a value has the wrong type or

@@ -1,6 +1,6 @@
 """veRL's synchronous trainer, also on a CPU.
 
-The base of `verl_actfocus.integration.episode_trainer.EpisodeTrainer`, and under the trainer mode ``sync_cpu`` stock
+The base of `verl_actfocus.integration.episode_trainer.EpisodeTrainer`, and under the trainer mode `sync_cpu` stock
 veRL for machines without an accelerator: the baseline of comparisons, and what a stock command needs to run there.
 """
 

@@ -1,6 +1,6 @@
-"""The trainer mode ``actfocus``: veRL's synchronous V1 trainer with token weights between advantage and update.
+"""The trainer mode `actfocus`: veRL's synchronous V1 trainer with token weights between advantage and update.
 
-`ActFocusTrainer` overrides the steps of ``verl/trainer/ppo/v1/trainer_base.py`` where something has to be added and
+`ActFocusTrainer` overrides the steps of `verl/trainer/ppo/v1/trainer_base.py` where something has to be added and
 calls veRL's own code for the rest. The weighting says which inputs it needs; which there are, and from which pass, is
 the business of `verl_actfocus.integration.inputs`. What concerns episodes rather than weights is its base
 `EpisodeTrainer`'s.
@@ -8,12 +8,12 @@ the business of `verl_actfocus.integration.inputs`. What concerns episodes rathe
 =========================  =============================================================================================
 step                       what is added
 =========================  =============================================================================================
-``_init_resource_pool_mgr``  the reference model, if the weighting needs it
-``_balance_batch``         spans are tagged where the rollout did not
-``_compute_old_log_prob``  what the weighting needs of the policy before the update
-``_compute_ref_log_prob``  what it needs of the reference model
-``_compute_advantage``     the base advantages, then the token weights
-``_update_actor``          what the loss is divided by, unless it is the weights of the mini-batch
+`_init_resource_pool_mgr`  the reference model, if the weighting needs it
+`_balance_batch`         spans are tagged where the rollout did not
+`_compute_old_log_prob`  what the weighting needs of the policy before the update
+`_compute_ref_log_prob`  what it needs of the reference model
+`_compute_advantage`     the base advantages, then the token weights
+`_update_actor`          what the loss is divided by, unless it is the weights of the mini-batch
 =========================  =============================================================================================
 """
 
@@ -67,7 +67,7 @@ class ActFocusTrainer(EpisodeTrainer):
     """Synchronous PPO or GRPO with token weights (`verl_actfocus.weighting`).
 
     Args:
-        config: a complete veRL configuration with ``algorithm.actfocus``.
+        config: a complete veRL configuration with `algorithm.actfocus`.
 
     Raises:
         ValueError: a setting is out of range or cannot be honoured; the message names it and the remedy.

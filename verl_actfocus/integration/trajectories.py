@@ -31,7 +31,7 @@ _FIELDS = [
 
 
 class TrajectoryLog:
-    """Appends sampled trajectories to ``<folder>/<step>.jsonl``.
+    """Appends sampled trajectories to `<folder>/<step>.jsonl`.
 
     Args:
         settings: folder, interval and number; without a folder nothing is written.
@@ -58,8 +58,8 @@ class TrajectoryLog:
             step: training step.
             batch: the training batch, in the row order of `weights`.
             tokenizer: decodes single tokens.
-            weights: ``(B, T)`` token weights.
-            signal: ``(B, T)`` signal, or None where it plays no part.
+            weights: `(B, T)` token weights.
+            signal: `(B, T)` signal, or None where it plays no part.
         """
         if self._settings.folder is None:
             return

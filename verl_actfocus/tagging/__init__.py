@@ -3,12 +3,12 @@
 The spans of He et al. 2026 are defined on text, the weights on tokens, and a tokenizer cuts text where it
 likes: in the middle of a tag, or of a character. Three steps, one file each:
 
-``pieces``
+`pieces`
     The exact bytes that each token of a vocabulary stands for.
-``grammar``
+`grammar`
     Where spans begin and end, byte by byte.
-``tagger``
-    The two put together: :class:`SpanTagger`, for whole responses.
+`tagger`
+    The two put together: `SpanTagger`, for whole responses.
 """
 
 from verl_actfocus.tagging.grammar import SpanGrammar

@@ -39,7 +39,7 @@ class SpanGrammar:
             text: All bytes of it; they need not be whole characters.
 
         Returns:
-            One span per byte; tags are ``NONE``.
+            One span per byte; tags are `NONE`.
         """
         found: list[Span] = []
         inside: Span | None = None

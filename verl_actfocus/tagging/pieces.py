@@ -2,7 +2,7 @@
 
 Decoding a response again at every step would cost the square of its length, and decoding token by token is
 wrong: byte-level tokenizers cut characters in two, WordPiece puts spaces between words, SentencePiece writes
-a space as ``▁``. So a token is decoded once, between two neighbours, and its bytes are remembered.
+a space as `▁`. So a token is decoded once, between two neighbours, and its bytes are remembered.
 """
 
 import re
@@ -42,11 +42,11 @@ _BYTE_ALPHABET = _byte_alphabet()
 class TokenPieces:
     """The bytes of every token of a vocabulary, looked up by id.
 
-    The text is that of ``decode(ids, skip_special_tokens=True)``, with one difference: a response continues
+    The text is that of `decode(ids, skip_special_tokens=True)`, with one difference: a response continues
     its prompt, so its first token keeps the leading space that decoders strip from the beginning of a text.
 
     Args:
-        tokenizer: The tokenizer, as the ``tokenizers`` library has it.
+        tokenizer: The tokenizer, as the `tokenizers` library has it.
         special_ids: Tokens without text: those of the chat template, end of sequence, padding.
 
     Example:
@@ -138,7 +138,7 @@ def _byte_level_bytes(token: str) -> bytes | None:
 
 
 def _byte_fallback_bytes(token: str) -> bytes | None:
-    """Byte of a token such as ``<0xE2>``; None for any other token."""
+    """Byte of a token such as `<0xE2>`; None for any other token."""
     match = _BYTE_FALLBACK.fullmatch(token)
     return bytes.fromhex(match[1]) if match else None
 

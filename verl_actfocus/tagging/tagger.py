@@ -20,20 +20,20 @@ AnyTokenizer: TypeAlias = "Tokenizer | PreTrainedTokenizerFast"
 class SpanTagger:
     """Says of every token of a response whether it is reasoning, action, or neither (He et al. 2026, §3).
 
-    A token is ``ACTION`` when at least one character of an action span's content, or a part of one, is among
-    its bytes; else ``REASONING`` likewise; else ``NONE``. So a token that merges content with a tag counts as
+    A token is `ACTION` when at least one character of an action span's content, or a part of one, is among
+    its bytes; else `REASONING` likewise; else `NONE`. So a token that merges content with a tag counts as
     content, and so does whitespace inside a span. For the grammar of tags see
-    :mod:`verl_actfocus.tagging.grammar`.
+    `verl_actfocus.tagging.grammar`.
 
     Special tokens (end of sequence, chat template, padding, unknown) and ids beyond the vocabulary have no text: they
-    are ``NONE``, inside a span too, and the text goes on behind them. A tag that is itself a token of the vocabulary,
+    are `NONE`, inside a span too, and the text goes on behind them. A tag that is itself a token of the vocabulary,
     special or not, is a tag.
 
     Args:
-        tokenizer: A fast tokenizer of Hugging Face transformers, or a tokenizer of the ``tokenizers``
+        tokenizer: A fast tokenizer of Hugging Face transformers, or a tokenizer of the `tokenizers`
             library.
-        action: Opening and closing tag of the action, for example ``("<tool_call>", "</tool_call>")``; or
-            ``"rest"``: everything that is neither reasoning nor a tag is action.
+        action: Opening and closing tag of the action, for example `("<tool_call>", "</tool_call>")`; or
+            `"rest"`: everything that is neither reasoning nor a tag is action.
         reasoning: Opening and closing tag of the reasoning.
         prefill: Text at the end of the prompt that belongs to the response's grammar, such as an opening tag
             the chat template writes. It is read before the response and has no tokens. Empty or None: there
@@ -122,7 +122,7 @@ class SpanTagger:
 
 
 def _backend(tokenizer: AnyTokenizer) -> Tokenizer:
-    """The tokenizer as the ``tokenizers`` library has it."""
+    """The tokenizer as the `tokenizers` library has it."""
     if isinstance(tokenizer, Tokenizer):
         return tokenizer
     # Here, because it takes seconds and whoever has such a tokenizer has imported it already.

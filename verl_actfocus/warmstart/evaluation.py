@@ -35,7 +35,7 @@ class Evaluation:
         temperature: Sampling temperature; 0 is greedy.
         episodes: Number of episodes.
         success: Share of episodes solved.
-        success_error: Standard error of ``success`` over the episodes.
+        success_error: Standard error of `success` over the episodes.
         well_formed: Share of turns whose response kept to the format.
         valid: Share of turns that were well-formed and whose actions the environment accepted.
         turns: Mean turns per episode.
@@ -59,10 +59,10 @@ class Evaluation:
 def evaluate(
     folder: Path, task: Miniature, *, episodes: int = EPISODES, temperatures: Sequence[float] = TEMPERATURES
 ) -> list[Evaluation]:
-    """Play the first ``episodes`` seeds of a task at each temperature.
+    """Play the first `episodes` seeds of a task at each temperature.
 
     Args:
-        folder: What ``actfocus warmstart`` wrote: ``model/`` and ``tokenizer/``.
+        folder: What `actfocus warmstart` wrote: `model/` and `tokenizer/`.
         task: The task; its demonstrations come from other seeds, and from other goals where it says so.
         episodes: Number of episodes; seeds 0, 1, … are used.
         temperatures: Sampling temperatures.
@@ -71,7 +71,7 @@ def evaluate(
         One record per temperature, in order.
 
     Raises:
-        ValueError: If ``episodes`` is not between 1 and the first seed of the demonstrations, or there is no model.
+        ValueError: If `episodes` is not between 1 and the first seed of the demonstrations, or there is no model.
         RuntimeError: If an environment failed: its episode says nothing about the model.
     """
     if not 1 <= episodes <= FIRST_TRAINING_SEED:

@@ -3,7 +3,7 @@
 Rollouts of a tiny model are bound by the number of tokens, so three layers keep it low. Sentences that the prompts
 repeat word for word are found in sample conversations and become one added token each; words, coordinates and
 numbers are learnt by byte-level BPE; and every symbol of a grid stays one token, so that a model can look at single
-cells. The tags of the response format are ordinary added tokens: they survive ``skip_special_tokens=True``, and a
+cells. The tags of the response format are ordinary added tokens: they survive `skip_special_tokens=True`, and a
 span never begins or ends inside a token.
 """
 
@@ -82,11 +82,11 @@ def build_tokenizer(conversations: Sequence[Sequence[Message]], *, bpe_size: int
             and fixed phrases come on top.
 
     Returns:
-        A fast tokenizer with a ChatML template, ``<|im_end|>`` as end of sequence and ``<|endoftext|>`` as padding.
+        A fast tokenizer with a ChatML template, `<|im_end|>` as end of sequence and `<|endoftext|>` as padding.
         Encoding followed by decoding returns any text unchanged.
 
     Raises:
-        ValueError: If ``bpe_size`` leaves no room for a single merge, or there are no conversations.
+        ValueError: If `bpe_size` leaves no room for a single merge, or there are no conversations.
     """
     special_tokens = [PAD_TOKEN, TURN_START, TURN_END]
     if bpe_size <= 256 + len(special_tokens):

@@ -55,7 +55,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 def batches(task: Miniature, encoder: ChatML, settings: TrainingSettings, *, start: int = 0) -> Iterator[Batch]:
-    """Yield the batches of a run from iteration ``start`` on.
+    """Yield the batches of a run from iteration `start` on.
 
     Args:
         task: The task whose expert plays.
@@ -65,7 +65,7 @@ def batches(task: Miniature, encoder: ChatML, settings: TrainingSettings, *, sta
 
     Yields:
         Token ids and labels, both of shape (episodes_per_batch, longest episode of the batch), int64; labels are
-        ``IGNORED`` outside of the responses.
+        `IGNORED` outside of the responses.
     """
     env = task.make_env()
     size = settings.episodes_per_batch

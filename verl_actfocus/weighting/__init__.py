@@ -1,17 +1,17 @@
 """Token weights in pure torch, one file per scheme, and the loss that they go into.
 
-``base``
+`base`
     What a weighting is: `Weighting`, the `TokenBatch` that it reads, the registry, `weighting_from` a configuration.
-``actfocus``, ``uniform``, ``entropy_top``, ``turn_balanced``
-    The schemes, each with its equation and its source. ``actfocus`` is He et al. 2026 (Eq. 5, 16-18).
-``spans``
+`actfocus`, `uniform`, `entropy_top`, `turn_balanced`
+    The schemes, each with its equation and its source. `actfocus` is He et al. 2026 (Eq. 5, 16-18).
+`spans`
     What part of a response a token belongs to: reasoning, action, or neither.
-``signals``
+`signals`
     One number per token that says how unsure the model is: token energy (Eq. 4) and its alternatives (Eq.
     20-22).
-``loss``
+`loss`
     The clipped policy loss, normalised by the weights instead of by the token count (Eq. 6).
-``shares``
+`shares`
     Where tokens, weight and gradient lie, whatever the scheme.
 
 Tensor names end in their dimensions: B sequences, T response positions, V vocabulary entries.

@@ -16,7 +16,7 @@ def check_number(
     high: float = math.inf,
     low_inclusive: bool = True,
 ) -> None:
-    """Raise ValueError unless ``value`` is a finite number from ``low`` to ``high``."""
+    """Raise ValueError unless `value` is a finite number from `low` to `high`."""
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     if is_number and math.isfinite(value) and low <= value <= high and (low_inclusive or value > low):
         return
@@ -26,7 +26,7 @@ def check_number(
 
 
 def check_same_shape(reference_name: str, reference: Tensor, others: Mapping[str, Tensor | None]) -> None:
-    """Raise ValueError unless every tensor that is not None has the shape of ``reference``."""
+    """Raise ValueError unless every tensor that is not None has the shape of `reference`."""
     for name, tensor in others.items():
         if tensor is not None and tensor.shape != reference.shape:
             raise ValueError(
@@ -35,13 +35,13 @@ def check_same_shape(reference_name: str, reference: Tensor, others: Mapping[str
 
 
 def check_batch(name: str, tensor: Tensor) -> None:
-    """Raise ValueError unless ``tensor`` has two dimensions, sequences and response positions."""
+    """Raise ValueError unless `tensor` has two dimensions, sequences and response positions."""
     if tensor.dim() != 2:
         raise ValueError(f"{name} must have shape (sequences, positions), got {tuple(tensor.shape)}")
 
 
 def check_floating(name: str, tensor: Tensor) -> None:
-    """Raise ValueError unless ``tensor`` holds floating-point numbers."""
+    """Raise ValueError unless `tensor` holds floating-point numbers."""
     if not tensor.is_floating_point():
         raise ValueError(f"{name} must be a floating-point tensor, got {tensor.dtype}")
 

@@ -1,8 +1,8 @@
 """ActFocus: little weight for reasoning, more for action, most for the action tokens with the highest signal.
 
-He et al. 2026, Eq. 5 and 16-18: ``w = alpha`` on reasoning tokens, ``w = 1 + beta * sigmoid((E - mean) /
-std)`` on action tokens, with the mean and the standard deviation of ``E`` over all action tokens of the
-batch. Energies are the signal of the paper; any signal of :mod:`verl_actfocus.weighting.signals` takes the same
+He et al. 2026, Eq. 5 and 16-18: `w = alpha` on reasoning tokens, `w = 1 + beta * sigmoid((E - mean) /
+std)` on action tokens, with the mean and the standard deviation of `E`` over all action tokens of the
+batch. Energies are the signal of the paper; any signal of `verl_actfocus.weighting.signals` takes the same
 way.
 """
 
@@ -44,7 +44,7 @@ class ActFocus(Weighting):
     beta: float = DEFAULT_BETA
     """Largest addition to the weight of an action token, at least 0; with 0 no signal is needed."""
     signal: str = "energy"
-    """What spreads the weight over the action tokens: a name of :data:`SIGNALS` (Eq. 4, 20-22)."""
+    """What spreads the weight over the action tokens: a name of `SIGNALS` (Eq. 4, 20-22)."""
     eps: float = DEFAULT_EPS
     """Added to the variance of the signal, positive."""
     other: float | None = None
@@ -79,11 +79,11 @@ class ActFocus(Weighting):
         )
 
     def token_signal(self, batch: TokenBatch) -> Tensor | None:
-        """Return the signal of every token; None with ``beta=0``, where it plays no part."""
+        """Return the signal of every token; None with `beta=0`, where it plays no part."""
         return compute_signal(self.signal, tensors=batch.inputs) if self.beta > 0 else None
 
     def metrics(self, batch: TokenBatch, weights: Tensor) -> dict[str, float]:
-        """Return ``signal_mean`` and ``signal_std`` over the action tokens, where a signal plays a part."""
+        """Return `signal_mean` and `signal_std` over the action tokens, where a signal plays a part."""
         signal = self.token_signal(batch)
         if signal is None:
             return {}
@@ -98,7 +98,7 @@ class SignalStatistics:
     mean: float
     """Mean; NaN when there is no action token."""
     std: float
-    """``sqrt(population variance + eps)``; NaN when there is no action token."""
+    """`sqrt(population variance + eps)`; NaN when there is no action token."""
     count: int
     """Number of action tokens."""
 
@@ -110,7 +110,7 @@ def signal_statistics(
     """Mean and standard deviation of a signal over all action tokens of a batch (He et al. 2026, Eq. 16).
 
     Args:
-        spans: :class:`Span` values, shape (B, T), integer.
+        spans: `Span` values, shape (B, T), integer.
         signal: Signal per token, shape (B, T), floating point. Read on action tokens only, and summed in
             float64.
         response_mask: 1 on response tokens, 0 on padding and on tokens the policy did not write, shape (B,
@@ -121,7 +121,7 @@ def signal_statistics(
         The statistics. Without an action token the count is 0 and mean and standard deviation are NaN.
 
     Raises:
-        ValueError: If shapes, dtypes, span values or ``eps`` are wrong, or the signal of an action token is
+        ValueError: If shapes, dtypes, span values or `eps` are wrong, or the signal of an action token is
             not finite.
 
     Example:
@@ -149,21 +149,21 @@ def token_weights(
 ) -> Tensor:
     """Weight of every token of a batch (He et al. 2026, Eq. 5 and 16-18).
 
-    Uniform weights, the stock policy loss, are ``alpha=1, beta=0``.
+    Uniform weights, the stock policy loss, are `alpha=1, beta=0`.
 
     Args:
-        spans: :class:`Span` values, shape (B, T), integer.
+        spans: `Span` values, shape (B, T), integer.
         signal: Signal per token, shape (B, T), floating point. Read on action tokens only, and only when
-            ``beta > 0``; it may be None when ``beta == 0``.
+            `beta > 0`; it may be None when `beta == 0`.
         alpha: Weight of reasoning tokens, from 0 to 1.
-        beta: Largest extra weight of an action token, at least 0: action weights lie between 1 and ``1 +
-            beta``.
-        eps: Added to the population variance of the signal, inside the root. Not used with ``statistics``.
+        beta: Largest extra weight of an action token, at least 0: action weights lie between 1 and `1 +
+            beta`.
+        eps: Added to the population variance of the signal, inside the root. Not used with `statistics`.
         other: Weight of response tokens in neither span (tags, chat-template tokens), at least 0. None:
-            ``alpha``. The paper leaves it open.
+            `alpha`. The paper leaves it open.
         response_mask: 1 on response tokens, 0 on padding and on tokens the policy did not write, shape (B,
             T). Where it is 0 the weight is 0 and the token enters no statistic, whatever its span. None:
-            every position is a response token, so padding (span ``NONE``) has weight ``other`` and is left
+            every position is a response token, so padding (span `NONE`) has weight `other` and is left
             for the loss to mask.
         statistics: Mean and standard deviation to use instead of those of this batch, when it is a part of a
             larger one.

@@ -1,7 +1,7 @@
 """What a weighting is: a class with settings that turns a training batch into one weight per token.
 
 A scheme is one file: a frozen dataclass below `Weighting` whose fields are its settings, and
-``@register_weighting`` above it. A configuration chooses it by name, in ``algorithm.actfocus.weighting``.
+`@register_weighting` above it. A configuration chooses it by name, in `algorithm.actfocus.weighting`.
 """
 
 from abc import ABC, abstractmethod
@@ -30,7 +30,7 @@ class TokenBatch:
     """
 
     spans: Tensor
-    """:class:`~verl_actfocus.weighting.Span` of every token, integer."""
+    """`verl_actfocus.weighting.Span` of every token, integer."""
     response_mask: Tensor
     """Tokens that are trained on; the rest is padding, or what the environment said. Bool once constructed."""
     turns: Tensor
@@ -125,7 +125,7 @@ class Weighting(ABC):
     def needs(self) -> tuple[str, ...]:
         """What the weights are computed from, by name.
 
-        Of what every batch has: ``turns``, ``advantages``, and ``spans``, which also says that a batch without any
+        Of what every batch has: `turns`, `advantages`, and `spans`, which also says that a batch without any
         action token is a mistake. Everything else becomes part of `TokenBatch.inputs` because it is named here
         (`verl_actfocus.integration.inputs` lists what there is).
         """
@@ -140,7 +140,7 @@ class Weighting(ABC):
         return None
 
     def metrics(self, batch: TokenBatch, weights: Tensor) -> dict[str, float]:
-        """Return metrics of the scheme's own, logged as ``actfocus/<name>``."""
+        """Return metrics of the scheme's own, logged as `actfocus/<name>`."""
         return {}
 
 
@@ -153,7 +153,7 @@ WEIGHTINGS: dict[str, type[Weighting]] = {}
 def register_weighting(cls: _W) -> _W:
     """Make a weighting known to configurations under its name (class decorator).
 
-    Outside this package, name the module in ``VERL_USE_EXTERNAL_MODULES`` so that every process of a run imports it.
+    Outside this package, name the module in `VERL_USE_EXTERNAL_MODULES` so that every process of a run imports it.
 
     Raises:
         ValueError: If another class has the name.
@@ -168,10 +168,10 @@ def register_weighting(cls: _W) -> _W:
 
 
 def weighting_from(section: Any) -> Weighting:
-    """Build the weighting that ``algorithm.actfocus.weighting`` describes.
+    """Build the weighting that `algorithm.actfocus.weighting` describes.
 
     Args:
-        section: ``name`` and the settings of that scheme, interpolations resolved.
+        section: `name` and the settings of that scheme, interpolations resolved.
 
     Raises:
         ValueError: If the section is missing or no mapping, the name or a setting is unknown, or a value has the

@@ -14,14 +14,14 @@ from verl_actfocus.weighting.base import TokenBatch, Weighting, register_weighti
 @register_weighting
 @dataclass(frozen=True, kw_only=True)
 class EntropyTop(Weighting):
-    """``w_t = 1`` on the response tokens of highest policy entropy, 0 on all others (arXiv 2506.01939).
+    """`w_t = 1` on the response tokens of highest policy entropy, 0 on all others (arXiv 2506.01939).
 
-    ``H_t = -Σ_v p_v log p_v`` under the policy before the update. Of the N response tokens of the training batch,
-    all trajectories together, exactly ``ceil(share · N)`` are chosen; between equal entropies the earlier row of the
+    `H_t = -Σ_v p_v log p_v` under the policy before the update. Of the N response tokens of the training batch,
+    all trajectories together, exactly `ceil(share · N)` are chosen; between equal entropies the earlier row of the
     batch decides, then the earlier token.
 
-    The source takes ``H_t`` at the temperature of sampling; here it is at temperature 1 like every input of a
-    weighting. At ``rollout.temperature=1``, veRL's default, that is the same.
+    The source takes `H_t` at the temperature of sampling; here it is at temperature 1 like every input of a
+    weighting. At `rollout.temperature=1`, veRL's default, that is the same.
     """
 
     name = "entropy_top"
@@ -59,6 +59,6 @@ class EntropyTop(Weighting):
         return batch.input("old_entropy")
 
     def metrics(self, batch: TokenBatch, weights: Tensor) -> dict[str, float]:
-        """Return ``entropy_threshold``, the lowest entropy that is trained on; nothing for an empty batch."""
+        """Return `entropy_threshold`, the lowest entropy that is trained on; nothing for an empty batch."""
         chosen = self.token_signal(batch)[weights > 0]
         return {"entropy_threshold": chosen.min().item()} if chosen.numel() else {}

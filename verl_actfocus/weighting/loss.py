@@ -1,8 +1,8 @@
 """The clipped policy loss with a weight per token, normalised by their sum (He et al. 2026, Eq. 6).
 
 Apart from the weights, and from a batch without any (a loss of 0 here, 0/0 there), it is veRL's stock loss
-operation by operation (``compute_policy_loss_vanilla`` in ``verl/trainer/ppo/core_algos.py``, aggregation
-``token-mean``), so that weights of 1 give its value and gradient bit for bit: what differs between a Uniform
+operation by operation (`compute_policy_loss_vanilla` in `verl/trainer/ppo/core_algos.py`, aggregation
+`token-mean`), so that weights of 1 give its value and gradient bit for bit: what differs between a Uniform
 and an ActFocus run is the weights and nothing else.
 """
 
@@ -30,7 +30,7 @@ class PolicyLossMetrics(NamedTuple):
     clip_fraction: float
     """Share of tokens where the clipped ratio decides the loss."""
     approx_kl: float
-    """Mean of ``old_log_prob - log_prob``, an estimate of KL(old policy, new policy)."""
+    """Mean of `old_log_prob - log_prob`, an estimate of KL(old policy, new policy)."""
     clip_fraction_lower: float
     """Share of tokens where the dual clip decides the loss; 0 without a dual clip."""
 
@@ -56,7 +56,7 @@ def weighted_policy_loss(
     normalizer: Tensor | float | None = None,
     importance_weights: Tensor | None = None,
 ) -> PolicyLoss:
-    """Weighted clipped policy loss ``-(sum w min(r A, clip(r) A)) / sum w`` (He et al. 2026, Eq. 6).
+    """Weighted clipped policy loss `-(sum w min(r A, clip(r) A)) / sum w` (He et al. 2026, Eq. 6).
 
     Args:
         log_prob: Log-probability of each token under the policy being trained, shape (B, T), with gradient.
@@ -64,11 +64,11 @@ def weighted_policy_loss(
         advantages: Advantages, shape (B, T).
         response_mask: 1 on response tokens, 0 elsewhere, shape (B, T). What stands at 0 is never read.
         weights: Token weights, finite and at least 0, shape (B, T); see
-            :func:`~verl_actfocus.weighting.token_weights`.
-        clip_low: The ratio is clipped from below at ``1 - clip_low``.
-        clip_high: The ratio is clipped from above at ``1 + clip_high``.
+            `verl_actfocus.weighting.token_weights`.
+        clip_low: The ratio is clipped from below at `1 - clip_low`.
+        clip_high: The ratio is clipped from above at `1 + clip_high`.
         clip_c: Dual clip (Ye et al. 2020): the loss of a token of negative advantage is at most
-            ``clip_c * -A``. Greater than 1; None for no dual clip.
+            `clip_c * -A`. Greater than 1; None for no dual clip.
         normalizer: What the sum is divided by: the sum of the weights over the response tokens of the *whole*
             mini-batch, every rank and micro-batch. None: that sum over this batch. Data-parallel averaging is
             the caller's: multiply by the number of ranks where the framework averages gradients.
@@ -156,12 +156,12 @@ def _divisor(weights_BT: Tensor, response_BT: Tensor, normalizer: Tensor | float
 
 
 def _masked_sum(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """Sum over the mask, ignoring what stands outside it (veRL, ``masked_sum``)."""
+    """Sum over the mask, ignoring what stands outside it (veRL, `masked_sum`)."""
     return (torch.where(mask_BT.bool(), values_BT, 0.0) * mask_BT).sum()
 
 
 def _masked_mean(values_BT: Tensor, mask_BT: Tensor) -> float:
-    """Mean over the mask; 0 for an empty one (veRL, ``masked_mean``)."""
+    """Mean over the mask; 0 for an empty one (veRL, `masked_mean`)."""
     return (_masked_sum(values_BT, mask_BT) / (mask_BT.sum() + 1e-8)).item()
 
 

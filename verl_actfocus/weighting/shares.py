@@ -16,9 +16,9 @@ def share_metrics(batch: TokenBatch, weights: Tensor) -> dict[str, float]:
         weights: Its weights, shape (B, T), 0 outside the response mask.
 
     Returns:
-        For each span ``token_share/<span>``: share of the response tokens; ``weight_share/<span>``: share of ``Σ w``;
-        ``gradient_share/<span>``: share of ``Σ w·|Â|``, what the first gradient step is spent on;
-        ``mean_weight/<span>``: mean weight of a token of the span; and the number of ``action_tokens``. Shares of
+        For each span `token_share/<span>`: share of the response tokens; `weight_share/<span>`: share of `Σ w`;
+        `gradient_share/<span>`: share of `Σ w·|Â|`, what the first gradient step is spent on;
+        `mean_weight/<span>`: mean weight of a token of the span; and the number of `action_tokens`. Shares of
         nothing are 0.
     """
     mask = batch.response_mask

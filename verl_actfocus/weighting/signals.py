@@ -1,17 +1,17 @@
 """Signals: one number per token from which the weight of an action token is computed.
 
 He et al. 2026 weight by the *energy* of the frozen reference model's logits (Eq. 4) and compare it with three
-alternatives (Eq. 20-22). Each is one function in this file and one name in :data:`SIGNALS`; the function's
+alternatives (Eq. 20-22). Each is one function in this file and one name in `SIGNALS`; the function's
 parameters say which per-token tensors a trainer has to provide:
 
 ================  ================================================================================
-``ref_energy``    :func:`token_energy` of the reference model's logits
-``ref_entropy``   :func:`token_entropy` of the reference model's logits
-``old_log_prob``  log-probability of the token under the policy that generated it, temperature 1
-``ref_log_prob``  log-probability of the token under the reference model, temperature 1
+`ref_energy`    `token_energy` of the reference model's logits
+`ref_entropy`   `token_entropy` of the reference model's logits
+`old_log_prob`  log-probability of the token under the policy that generated it, temperature 1
+`ref_log_prob`  log-probability of the token under the reference model, temperature 1
 ================  ================================================================================
 
-All have shape (B, T); position ``t`` belongs to token ``t``, that is to the logits that *predict* it.
+All have shape (B, T); position `t` belongs to token `t`, that is to the logits that *predict* it.
 """
 
 import inspect
@@ -26,24 +26,24 @@ from verl_actfocus.weighting._checks import check_floating, check_same_shape
 
 @torch.no_grad()
 def token_energy(logits: Tensor, chunk_size: int | None = None) -> Tensor:
-    """Energy of next-token logits, ``E = -logsumexp(logits)`` (He et al. 2026, Eq. 4).
+    """Energy of next-token logits, `E = -logsumexp(logits)` (He et al. 2026, Eq. 4).
 
     Give the raw logits (temperature 1): energy, unlike entropy, changes when a constant is added to all of
     them.
 
     Args:
-        logits: Raw logits, shape (..., V), any floating dtype. Entries of ``-inf`` are tokens of probability
+        logits: Raw logits, shape (..., V), any floating dtype. Entries of `-inf` are tokens of probability
             zero.
-        chunk_size: Number of positions handled at a time. Bounds the working memory to ``chunk_size * V``
+        chunk_size: Number of positions handled at a time. Bounds the working memory to `chunk_size * V`
             float32 numbers; None handles all positions at once. Up to rounding, the result does not depend on
             it.
 
     Returns:
-        Energies, shape (...), float32, without gradient. A position whose logits are all ``-inf`` has energy
-        ``+inf``.
+        Energies, shape (...), float32, without gradient. A position whose logits are all `-inf` has energy
+        `+inf`.
 
     Raises:
-        ValueError: If ``logits`` is not floating point or has no vocabulary entry, or ``chunk_size`` is not
+        ValueError: If `logits` is not floating point or has no vocabulary entry, or `chunk_size` is not
             positive.
 
     Example:
@@ -55,19 +55,19 @@ def token_energy(logits: Tensor, chunk_size: int | None = None) -> Tensor:
 
 @torch.no_grad()
 def token_entropy(logits: Tensor, chunk_size: int | None = None) -> Tensor:
-    """Entropy of the next-token distribution in nats, ``-sum_v p_v log p_v`` (He et al. 2026, Eq. 20).
+    """Entropy of the next-token distribution in nats, `-sum_v p_v log p_v` (He et al. 2026, Eq. 20).
 
     Args:
-        logits: Raw logits, shape (..., V), any floating dtype. Entries of ``-inf`` are tokens of probability
+        logits: Raw logits, shape (..., V), any floating dtype. Entries of `-inf` are tokens of probability
             zero.
-        chunk_size: As in :func:`token_energy`.
+        chunk_size: As in `token_energy`.
 
     Returns:
-        Entropies, shape (...), float32, without gradient. A position whose logits are all ``-inf`` has no
+        Entropies, shape (...), float32, without gradient. A position whose logits are all `-inf` has no
         distribution, and entropy NaN.
 
     Raises:
-        ValueError: As :func:`token_energy`.
+        ValueError: As `token_energy`.
 
     Example:
         >>> token_entropy(torch.zeros(1, 4))  # log 4
@@ -95,7 +95,7 @@ def _per_position(logits: Tensor, chunk_size: int | None, function: Callable[[Te
 
 
 def _positions(logits: Tensor, start: int, stop: int) -> Tensor:
-    """Rows ``start`` to ``stop`` of the logits flattened to (positions, V), copying only these rows."""
+    """Rows `start` to `stop` of the logits flattened to (positions, V), copying only these rows."""
     if logits.is_contiguous():
         return logits.view(-1, logits.shape[-1])[start:stop]
     # `reshape` of a slice such as logits[:, :-1] would copy all of it.
@@ -149,7 +149,7 @@ def compute_signal(name: str, *, tensors: Mapping[str, Tensor]) -> Tensor:
     """Compute a signal by name.
 
     Args:
-        name: A key of :data:`SIGNALS`.
+        name: A key of `SIGNALS`.
         tensors: Per-token tensors by name, each of shape (B, T); those that the signal does not need are not
             read.
 

@@ -11,10 +11,10 @@ from verl_actfocus.weighting.base import TokenBatch, Weighting, register_weighti
 @register_weighting
 @dataclass(frozen=True, kw_only=True)
 class TurnBalanced(Weighting):
-    """``w_t = n / (K · n_k)`` on each of the ``n_k`` response tokens of turn ``k``.
+    """`w_t = n / (K · n_k)` on each of the `n_k` response tokens of turn `k`.
 
-    ``n`` is the number of response tokens of the trajectory, ``K`` of its turns that have any. Each turn weighs
-    ``n / K``. A trajectory weighs ``n`` in total, as it does in the stock loss: trajectories compare to each other as
+    `n` is the number of response tokens of the trajectory, `K` of its turns that have any. Each turn weighs
+    `n / K`. A trajectory weighs `n` in total, as it does in the stock loss: trajectories compare to each other as
     before, and a trajectory of one turn has weights of 1. This project's own, as a baseline between uniform weights
     and weights by span.
     """

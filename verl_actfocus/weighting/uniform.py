@@ -10,7 +10,7 @@ from verl_actfocus.weighting.base import TokenBatch, Weighting, register_weighti
 @register_weighting
 @dataclass(frozen=True, kw_only=True)
 class Uniform(Weighting):
-    """``w_t = 1`` on every response token: value and gradient of veRL's stock loss, bit for bit.
+    """`w_t = 1` on every response token: value and gradient of veRL's stock loss, bit for bit.
 
     The baseline of He et al. 2026, there written as α = 1, β = 0.
     """

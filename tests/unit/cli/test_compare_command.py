@@ -1,4 +1,4 @@
-"""``actfocus compare`` and ``actfocus train`` turn their arguments into runs, and end as shells expect."""
+"""`actfocus compare` and `actfocus train` turn their arguments into runs, and end as shells expect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``actfocus doctor`` finds what is wrong and says what to do about it."""
+"""`actfocus doctor` finds what is wrong and says what to do about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``actfocus reproduce`` turns its arguments into a grid, and ends as shells expect."""
+"""`actfocus reproduce` turns its arguments into a grid, and ends as shells expect."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ LIMITS = EpisodeLimits(turns=3, actions_per_turn=2, actions=4, words=50)
 
 
 class ScriptedEnv(TextEnv):
-    """Takes ``go <reward>``; ``win``, ``lose``, ``expire`` end it; ``raise``, ``nan``, ``silent`` break it."""
+    """Takes `go <reward>`; `win`, `lose`, `expire` end it; `raise`, `nan`, `silent` break it."""
 
     rules = "Say go."
 
@@ -54,7 +54,7 @@ class ScriptedEnv(TextEnv):
 
 
 class BuyingEnv(ScriptedEnv):
-    """Declares an outcome, which ``lose`` brings about and ``win`` forgets to report."""
+    """Declares an outcome, which `lose` brings about and `win` forgets to report."""
 
     outcomes = ("bought",)
 

@@ -87,13 +87,13 @@ class FakeServer:
     Attributes:
         requests: Bodies of the completion requests, in order, without those of one token.
         probes: Bodies of the completion requests whose prompt is one token.
-        keys: ``Authorization`` header of every request.
+        keys: `Authorization` header of every request.
         script: For each completion request one HTTP status to fail with, or 200; then 200 for ever.
         headers: Further headers of failures.
         models: The list of models, if it is another than the usual one.
         change: Makes the answer to a request out of the usual one: a value, or bytes as they are.
         probed: Whether `script`, `change` and `hang` hold for probes too.
-        hang: ``silent``: no answer; ``dripping``: a byte of one now and then; only of requests that it is true of.
+        hang: `silent`: no answer; `dripping`: a byte of one now and then; only of requests that it is true of.
         token_ids: Whether the sampled token ids are returned, as vLLM does when it is asked to.
         context: Most tokens of a prompt and its response.
     """

@@ -224,7 +224,7 @@ def test_the_server_is_told_what_ends_a_turn(server: FakeServer, play: Play) -> 
 def test_a_response_of_exactly_the_limit_that_ends_its_turn_is_whole(
     server: FakeServer, play: Play, settings: EvaluationSettings, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """Some servers say ``length`` when limit and end of turn fall together."""
+    """Some servers say `length` when limit and end of turn fall together."""
     filler = tokenizer.encode("I go right.", add_special_tokens=False)
     closing = tokenizer.encode("</think><answer>Right</answer>", add_special_tokens=False)
     limit = settings.limits.response_tokens

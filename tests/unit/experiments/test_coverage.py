@@ -25,7 +25,7 @@ Rates = NDArray[np.float64]
 
 
 def evaluations(rng: np.random.Generator, rates: Rates, episodes: int) -> list[Outcomes]:
-    """One evaluation for each row of task rates, ``(samples, tasks)``."""
+    """One evaluation for each row of task rates, `(samples, tasks)`."""
     tasks = np.arange(rates.shape[1])
     return [Outcomes(tasks, solved, np.full(len(tasks), episodes)) for solved in rng.binomial(episodes, rates)]
 

@@ -1,6 +1,6 @@
-"""``actfocus_grpo`` and ``actfocus_gae`` are veRL's own advantages, and refuse where nothing would weigh them.
+"""`actfocus_grpo` and `actfocus_gae` are veRL's own advantages, and refuse where nothing would weigh them.
 
-The functions are what a trainer runs that does not know the names, ``compute_advantage`` is how veRL calls them;
+The functions are what a trainer runs that does not know the names, `compute_advantage` is how veRL calls them;
 `ActFocusTrainer` puts the stock name in their place.
 """
 

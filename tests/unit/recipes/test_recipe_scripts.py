@@ -1,4 +1,4 @@
-"""The scripts turn environment variables into one call of ``actfocus train`` and hold no settings of their own."""
+"""The scripts turn environment variables into one call of `actfocus train` and hold no settings of their own."""
 
 from __future__ import annotations
 

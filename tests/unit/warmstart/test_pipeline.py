@@ -1,4 +1,4 @@
-"""``actfocus warmstart`` from its arguments to the folder it writes."""
+"""`actfocus warmstart` from its arguments to the folder it writes."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ INF = float("inf")
 
 
 class LargestCopy(TorchDispatchMode):
-    """Records the size of the largest tensor that any operation allocates, views of ``source`` apart."""
+    """Records the size of the largest tensor that any operation allocates, views of `source` apart."""
 
     def __init__(self, source):
         super().__init__()

@@ -3,5 +3,5 @@
 - `summary`: from runs to the numbers and sentences of a report.
 - `plots`: learning curves.
 - `trajectories`: sampled trajectories as coloured tokens.
-- `report`: writes ``report.md`` and the self-contained ``report.html``.
+- `report`: writes `report.md` and the self-contained `report.html`.
 """

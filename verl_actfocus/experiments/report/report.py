@@ -1,4 +1,4 @@
-"""Writes the report of a comparison: ``report.md``, ``learning_curves.png`` and the self-contained ``report.html``."""
+"""Writes the report of a comparison: `report.md`, `learning_curves.png` and the self-contained `report.html`."""
 
 from __future__ import annotations
 

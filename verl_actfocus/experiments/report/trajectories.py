@@ -111,7 +111,7 @@ class WeightScale:
     largest: float
 
     def colour(self, weight: float) -> str:
-        """Return the background of a token, as ``#rrggbb``; weight 0 is white."""
+        """Return the background of a token, as `#rrggbb`; weight 0 is white."""
         if weight <= 0:
             return "#ffffff"
         return to_hex(_COLOURS(_DARKEST * min(1.0, weight / self.largest)))

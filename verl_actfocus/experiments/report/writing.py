@@ -33,9 +33,9 @@ def write_table(request: Request, finished: Mapping[Path, RunResult], folder: Pa
     Args:
         request: the table, its scale and the runs.
         finished: folder → run, of those that are finished.
-        folder: where the files go. Of every table ``<table>-<scale>.md``, ``.tex``, ``.csv`` (a row for each number)
-            and ``-runs.csv`` (every evaluation of every run); of a table of success ``-steps.csv``, too (the difference
-            to the baseline at every evaluation), and ``.png`` once a run has finished (the learning curves).
+        folder: where the files go. Of every table `<table>-<scale>.md`, `.tex`, `.csv` (a row for each number)
+            and `-runs.csv` (every evaluation of every run); of a table of success `-steps.csv`, too (the difference
+            to the baseline at every evaluation), and `.png` once a run has finished (the learning curves).
 
     Returns:
         The files written.

@@ -2,10 +2,10 @@
 
 - `platform`: the CPU as a device of veRL's.
 - `engines`: veRL's FSDP engines without their assumptions about accelerators.
-- `rollout`: the rollout backend ``hf_cpu`` around `verl_actfocus.generation`.
+- `rollout`: the rollout backend `hf_cpu` around `verl_actfocus.generation`.
 
-Selected by ``VERL_PLATFORM=cpu`` and the configuration group ``+actfocus/device=cpu``.
+Selected by `VERL_PLATFORM=cpu` and the configuration group `+actfocus/device=cpu`.
 """
 
-#: Value of ``actor_rollout_ref.rollout.name`` that selects the rollout backend.
+#: Value of `actor_rollout_ref.rollout.name` that selects the rollout backend.
 BACKEND_NAME = "hf_cpu"

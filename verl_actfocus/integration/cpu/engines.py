@@ -1,6 +1,6 @@
 """veRL's FSDP engines on a CPU: the same engines, without their assumptions about accelerators.
 
-What differs from ``verl/workers/engine/fsdp/transformer_impl.py`` is named at each override; sharding, gradient
+What differs from `verl/workers/engine/fsdp/transformer_impl.py` is named at each override; sharding, gradient
 accumulation, checkpoints and the optimizer are veRL's.
 """
 
@@ -97,14 +97,14 @@ def _copy_from_rank_zero(module: torch.nn.Module) -> None:
 class VectorisedOutputs(FSDPEngineWithLMHead):
     """veRL's log-probabilities and entropy, computed for all tokens at once.
 
-    Without flash attention veRL takes the logsumexp of one token after the other (``verl/utils/torch_functional.py``,
-    ``logprobs_from_logits_v2``), which for a small vocabulary costs several times the model itself.
+    Without flash attention veRL takes the logsumexp of one token after the other (`verl/utils/torch_functional.py`,
+    `logprobs_from_logits_v2`), which for a small vocabulary costs several times the model itself.
     """
 
     def prepare_model_outputs(
         self, output: Any, output_args: dict[str, Any], micro_batch: TensorDict, logits_processor_func: Any
     ) -> dict[str, Tensor]:
-        """Compute ``log_probs`` and, where asked for, ``entropy``; anything rarer is left to veRL."""
+        """Compute `log_probs` and, where asked for, `entropy`; anything rarer is left to veRL."""
         flags = ("use_fused_kernels", "calculate_sum_pi_squared", "distillation_use_topk", "distillation_only")
         if any(tu.get_non_tensor_data(data=micro_batch, key=flag, default=False) for flag in flags):
             return super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
@@ -138,7 +138,7 @@ class CPUValueEngine(OnCPU, FSDPEngineWithValueHead):
     """Critic on a CPU."""
 
     def _build_module(self) -> PreTrainedModel:
-        """Load the value model; veRL hard-codes flash attention here (``verl/utils/model.py``)."""
+        """Load the value model; veRL hard-codes flash attention here (`verl/utils/model.py`)."""
         config = self.model_config.hf_config
         config.num_labels = 1
         config.classifier_dropout = 0.0

@@ -1,8 +1,8 @@
 """The CPU as a veRL platform: what veRL asks of a device, answered without an accelerator.
 
-veRL 0.9.1 ships platforms for CUDA, ROCm and Ascend only and falls back to ``nvidia`` on a machine without
-one (``verl/plugin/platform/platform_manager.py``). `CPUPlatform` is registered under ``cpu`` and is selected by
-``VERL_PLATFORM=cpu``; it never takes part in auto-detection, so a GPU machine is unaffected.
+veRL 0.9.1 ships platforms for CUDA, ROCm and Ascend only and falls back to `nvidia` on a machine without
+one (`verl/plugin/platform/platform_manager.py`). `CPUPlatform` is registered under `cpu` and is selected by
+`VERL_PLATFORM=cpu`; it never takes part in auto-detection, so a GPU machine is unaffected.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ import torch
 from verl.plugin.platform.platform_base import PlatformBase
 from verl.plugin.platform.platform_manager import PlatformRegistry
 
-#: Name of the platform; also the value of ``VERL_PLATFORM`` that selects it.
+#: Name of the platform; also the value of `VERL_PLATFORM` that selects it.
 PLATFORM_NAME = "cpu"
 
 
 def _peak_resident_bytes() -> int:
-    """Peak resident set size of this process in bytes (``ru_maxrss`` is in KiB on Linux)."""
+    """Peak resident set size of this process in bytes (`ru_maxrss` is in KiB on Linux)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _device_module() -> ModuleType:
-    """Build the namespace that stands for ``torch.cuda``: the functions that veRL's common code calls.
+    """Build the namespace that stands for `torch.cuda`: the functions that veRL's common code calls.
 
-    "Memory allocated" is the peak resident memory of the process, so ``perf/max_memory_allocated_gb`` stays a
+    "Memory allocated" is the peak resident memory of the process, so `perf/max_memory_allocated_gb` stays a
     measured figure on a CPU.
     """
     module = ModuleType("verl_actfocus_cpu_device")
@@ -60,7 +60,7 @@ def _device_module() -> ModuleType:
 
 
 def _memory_info() -> tuple[int, int]:
-    """Return ``(free, total)`` physical memory in bytes, as ``torch.cuda.mem_get_info`` does for a GPU."""
+    """Return `(free, total)` physical memory in bytes, as `torch.cuda.mem_get_info` does for a GPU."""
     page = os.sysconf("SC_PAGE_SIZE")
     return os.sysconf("SC_AVPHYS_PAGES") * page, os.sysconf("SC_PHYS_PAGES") * page
 
@@ -69,8 +69,8 @@ def _memory_info() -> tuple[int, int]:
 class CPUPlatform(PlatformBase):
     """`verl.plugin.platform.PlatformBase` for a machine without an accelerator.
 
-    Ray schedules veRL's workers on a *logical* accelerator: `ray_resource_name` is ``GPU`` because veRL's resource
-    pools count only accelerators, and the CPU configuration starts Ray with ``num_gpus`` set to the number of ranks.
+    Ray schedules veRL's workers on a *logical* accelerator: `ray_resource_name` is `GPU` because veRL's resource
+    pools count only accelerators, and the CPU configuration starts Ray with `num_gpus` set to the number of ranks.
     """
 
     def __init__(self) -> None:

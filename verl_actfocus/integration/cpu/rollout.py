@@ -1,6 +1,6 @@
-"""The rollout backend ``hf_cpu``: a server process that generates with `ContinuousBatch`, in veRL's terms.
+"""The rollout backend `hf_cpu`: a server process that generates with `ContinuousBatch`, in veRL's terms.
 
-Three parts, the same three that veRL's vLLM backend has (``verl/workers/rollout/vllm_rollout``):
+Three parts, the same three that veRL's vLLM backend has (`verl/workers/rollout/vllm_rollout`):
 
 - `HFServer`: a Ray actor with its own copy of the model; token ids in, token ids out.
 - `HFReplica`: launches the servers of one replica (`verl.workers.rollout.replica.RolloutReplica`).
@@ -36,7 +36,7 @@ def _server_name(replica_rank: int, suffix: str = "") -> str:
 
 
 def _torch_dtype(name: str) -> torch.dtype:
-    """Resolve ``rollout.dtype``; a CPU computes these two natively."""
+    """Resolve `rollout.dtype`; a CPU computes these two natively."""
     dtypes = {"float32": torch.float32, "fp32": torch.float32, "bfloat16": torch.bfloat16, "bf16": torch.bfloat16}
     if name not in dtypes:
         raise ValueError(f"rollout.dtype={name!r} is not supported by {BACKEND_NAME}; use one of {sorted(dtypes)}")
@@ -46,12 +46,12 @@ def _torch_dtype(name: str) -> torch.dtype:
 class HFServer:
     """Generates with a Hugging Face model; methods are those that veRL calls on a rollout server.
 
-    The model runs in one background thread; ``generate`` coroutines wait for their response. Generation before the
+    The model runs in one background thread; `generate` coroutines wait for their response. Generation before the
     first weights have arrived is an error: the server is built from the configuration, without reading weights.
 
     Args:
-        config: ``actor_rollout_ref.rollout``.
-        model_config: ``actor_rollout_ref.model``.
+        config: `actor_rollout_ref.rollout`.
+        model_config: `actor_rollout_ref.model`.
         replica_rank: index of the replica, which also offsets the sampling seed.
     """
 
@@ -89,7 +89,7 @@ class HFServer:
         video_data: list[Any] | None = None,
         **kwargs: Any,
     ) -> TokenOutput:
-        """Generate one response (``verl/workers/rollout/llm_server.py``, ``LLMServerClient.generate``).
+        """Generate one response (`verl/workers/rollout/llm_server.py`, `LLMServerClient.generate`).
 
         Raises:
             ValueError: images or videos were given, or the prompt leaves no room for a token.
@@ -170,7 +170,7 @@ class HFServer:
         """Nothing to restore: the slots stay allocated."""
 
     async def abort_all_requests(self, reject_request: bool = False) -> None:
-        """End every running request with what it has generated so far, stop reason ``aborted``."""
+        """End every running request with what it has generated so far, stop reason `aborted`."""
         with self._lock:
             self._resolve(self._batch.abort())
 

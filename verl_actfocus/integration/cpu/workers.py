@@ -13,8 +13,8 @@ from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
 class CPUTrainingWorker(TrainingWorker):
     """Actor, reference or critic of one rank.
 
-    veRL would join a process group with backend ``cpu:gloo,cpu:gloo``, which torch refuses
-    (``verl/utils/distributed.py``); joining a plain gloo group first makes that call a no-op.
+    veRL would join a process group with backend `cpu:gloo,cpu:gloo`, which torch refuses
+    (`verl/utils/distributed.py`); joining a plain gloo group first makes that call a no-op.
     """
 
     def __init__(self, config: TrainingWorkerConfig) -> None:
