@@ -51,8 +51,8 @@ setup(
         "tabulate>=0.9",
         "psutil",
         # Two bounds for pip, which otherwise takes the newest and then looks for the way out in hundreds of releases of
-        # datasets, accelerate and peft, without an end in 15 minutes: what veRL's tensordict admits, through pyvers, and
-        # the last release of what Ray needs that admits it too.
+        # datasets, accelerate and peft, with no end in 15 minutes: what veRL's tensordict admits, through pyvers,
+        # and the last release of what Ray needs that admits it too.
         "packaging>=25,<26",
         "virtualenv<21.14.6",
         "hydra-core>=1.3",
