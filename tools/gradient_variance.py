@@ -172,7 +172,8 @@ def main() -> None:
     everything = moments["Uniform"].variance
     print(f"{'gradient of':<36} {'variance':>9} {'signal':>8} {'variance / signal':>18}")
     for name, found in moments.items():
-        ratio = f"{found.variance / found.signal:.0f}" if found.signal > 0 else "not told from 0"
+        # A signal of less than a thousandth of a per cent of the variance is rounding of its own estimate.
+        ratio = f"{found.variance / found.signal:.0f}" if found.signal > 1e-5 * everything else "not told from 0"
         print(f"{name:<36} {found.variance / everything:>9.1%} {found.signal / everything:>8.2%} {ratio:>18}")
 
 
