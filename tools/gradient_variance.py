@@ -42,30 +42,29 @@ class Trajectory:
     reward: float
 
 
-@dataclass
-class Moments:
-    """First and second moment of the groups' gradients."""
+@dataclass(frozen=True)
+class Estimate:
+    """What the gradients of independent groups say about their mean and their scatter."""
 
-    total: Tensor
-    """Sum of the gradients, shape (parameters,)."""
-    count: int = 0
-    squares: float = 0.0
+    variance: float
+    """Trace of the covariance of one group's gradient, unbiased."""
+    signal: float
+    """Squared length of the expected gradient, unbiased, and so maybe below zero."""
+    error: float
+    """Standard error of the signal, by the jackknife over groups."""
 
-    def add(self, gradient: Tensor) -> None:
-        """Take the gradient of one more group, shape (parameters,)."""
-        self.count += 1
-        self.total += gradient
-        self.squares += gradient.square().sum().item()
-
-    @property
-    def variance(self) -> float:
-        """Trace of the covariance of a group's gradient, unbiased."""
-        return (self.squares - self.total.square().sum().item() / self.count) / (self.count - 1)
-
-    @property
-    def signal(self) -> float:
-        """Squared length of the expected gradient, unbiased (and so maybe below zero)."""
-        return self.total.square().sum().item() / self.count**2 - self.variance / self.count
+    @classmethod
+    def of(cls, gradients: Sequence[Tensor]) -> Estimate:
+        """Estimate from the gradient of every group, each of shape (parameters,)."""
+        stacked = torch.stack(list(gradients))
+        products = (stacked @ stacked.T).double()
+        count = len(gradients)
+        rows = products.sum(dim=1) - products.diag()
+        signal = rows.sum().item() / (count * (count - 1))
+        # Without one group, the mean over the pairs of the others.
+        without = (rows.sum() - 2 * rows) / ((count - 1) * (count - 2))
+        error = ((count - 1) / count * (without - without.mean()).square().sum()).sqrt().item()
+        return cls(products.diag().mean().item() - signal, signal, error)
 
 
 def play(model: LocalModel, profile: str, groups: int, size: int) -> list[list[Trajectory]]:
@@ -153,14 +152,13 @@ def main() -> None:
         "Uniform": mask.float(),
         "ActFocus": focused,
     }
-    size = sum(parameter.numel() for parameter in policy.model.parameters())
-    moments = {name: Moments(torch.zeros(size)) for name in factors}
+    found: dict[str, list[Tensor]] = {name: [] for name in factors}
     start = 0
     for group in groups:
         longest = max(len(one.mask) for one in group)
         rows = [factor[start : start + len(group), :longest] for factor in factors.values()]
         for name, gradient in zip(factors, gradients(policy.model, group, rows), strict=True):
-            moments[name].add(gradient)
+            found[name].append(gradient)
         start += len(group)
 
     tokens, weight = mask.sum().item(), focused.sum().item()
@@ -169,12 +167,13 @@ def main() -> None:
             f"{name}: {part.sum().item() / tokens:.1%} of the tokens, {focused[part].sum().item() / weight:.1%} of "
             "ActFocus's weight"
         )
-    everything = moments["Uniform"].variance
-    print(f"{'gradient of':<36} {'variance':>9} {'signal':>8} {'variance / signal':>18}")
-    for name, found in moments.items():
-        # A signal of less than a thousandth of a per cent of the variance is rounding of its own estimate.
-        ratio = f"{found.variance / found.signal:.0f}" if found.signal > 1e-5 * everything else "not told from 0"
-        print(f"{name:<36} {found.variance / everything:>9.1%} {found.signal / everything:>8.2%} {ratio:>18}")
+    estimates = {name: Estimate.of(gradients) for name, gradients in found.items()}
+    everything = estimates["Uniform"].variance
+    print(f"{'gradient of':<36} {'variance':>9} {'signal ± error':>17} {'groups until noise equals signal':>33}")
+    for name, one in estimates.items():
+        signal = f"{one.signal / everything:.2%} ± {one.error / everything:.2%}"
+        groups = f"{one.variance / one.signal:.0f}" if one.signal > 2 * one.error else "signal not told from 0"
+        print(f"{name:<36} {one.variance / everything:>9.1%} {signal:>17} {groups:>33}")
 
 
 if __name__ == "__main__":
