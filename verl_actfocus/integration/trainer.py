@@ -240,10 +240,11 @@ class ActFocusTrainer(EpisodeTrainer):
         padded = data.to_padded_tensor()
         tokens = TokenBatch(
             spans=padded[fields.SPANS],
-            response_mask=padded["response_mask"],
-            # Rollout correction may have taken tokens out of the response mask, which would split a turn.
+            # All that the model wrote: what rollout correction rejects leaves `response_mask`, and so the loss, but
+            # stock veRL divides the loss by the tokens of `loss_mask`, and the weights take their place.
+            response_mask=padded["loss_mask"],
             turns=turn_indices(padded["loss_mask"]),
-            advantages=padded["advantages"],
+            advantages=torch.where(padded["response_mask"].bool(), padded["advantages"], 0.0),
             inputs={name: padded[field] for name, field in stored.items()},
         )
         return tokens, nested_mask
