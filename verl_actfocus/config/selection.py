@@ -1,4 +1,4 @@
-"""How many prompt groups `algorithm.actfocus.keep_groups` keeps: counted alike by trainer and launcher.
+"""What a prompt group must be, and how many `algorithm.actfocus.keep_groups` keeps: alike for trainer and launcher.
 
 Free of veRL, so that a run is checked without importing it.
 """
@@ -24,3 +24,29 @@ def groups_kept(groups: int, share: float) -> int:
         (3, 7)
     """
     return math.ceil(Fraction(str(share)) * groups)
+
+
+def check_group_size(size: int, *, estimator: str, share: float) -> None:
+    """Check that a prompt group has something to compare where it is compared.
+
+    Args:
+        size: trajectories per prompt.
+        estimator: advantage estimator.
+        share: share of the groups to keep.
+
+    Raises:
+        ValueError: groups of one, though advantages or the selection of groups come from how rewards differ in a group.
+    """
+    if size > 1:
+        return
+    remedy = "set actor_rollout_ref.rollout.n to 2 or more (the paper: 16, 8 for WebShop)"
+    if estimator == "actfocus_grpo":
+        raise ValueError(
+            f"actor_rollout_ref.rollout.n={size}: {estimator} compares the trajectories of a prompt with each other, "
+            f"and with one alone every advantage is 0; {remedy}, or algorithm.adv_estimator=actfocus_gae"
+        )
+    if share < 1:
+        raise ValueError(
+            f"actor_rollout_ref.rollout.n={size}: algorithm.actfocus.keep_groups={share} keeps the groups whose "
+            f"rewards differ most, and one trajectory alone does not differ; {remedy}, or keep_groups=1.0"
+        )

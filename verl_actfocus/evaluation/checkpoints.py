@@ -69,6 +69,8 @@ def find_model(name: str) -> ModelSource:
     """
     folder = Path(name).expanduser()
     if not folder.exists():
+        if folder.name.startswith("global_step_") and folder.parent.is_dir():
+            return _checkpoint(folder)  # says which steps there are
         if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
             raise ValueError(f"{name}: there is no such folder")
         return ModelSource(name, name)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from verl_actfocus.experiments import machine, processes
+from verl_actfocus.experiments import machine, processes, temporary
 from verl_actfocus.experiments.composition import ComposedRun
 from verl_actfocus.experiments.errors import ExperimentError, RunFailedError
 from verl_actfocus.experiments.folder import RunFolder
@@ -107,6 +107,8 @@ class _Watch:
 
 def _attempt(composed: ComposedRun, folder: RunFolder, watch: _Watch) -> None:
     run = composed.run
+    # On GPUs the session of Ray may be that of others, and compiled kernels in the temporary folder serve the next run.
+    place = temporary.claim(folder.path) if run.conditions.on_cpu else None
     environment = {
         # A shell that was set up for the CPU path names its platform.
         **{name: value for name, value in os.environ.items() if name != PLATFORM_VARIABLE},
@@ -114,6 +116,7 @@ def _attempt(composed: ComposedRun, folder: RunFolder, watch: _Watch) -> None:
         **_RAY_ENVIRONMENT,
         **(_OWN_RAY if run.conditions.on_cpu else {}),
         **_QUIET,
+        **({} if place is None else {"TMPDIR": str(place)}),
         processes.MARK: str(run.folder),
     }
     started, began = time.monotonic(), _now()
@@ -133,11 +136,14 @@ def _attempt(composed: ComposedRun, folder: RunFolder, watch: _Watch) -> None:
                 time.sleep(POLL_SECONDS)
             watch.look(tail)
         finally:
+            failed = bool(process.poll())
             try:
                 if process.poll() is None:
                     watch.say_that_it_ends()
             finally:
                 processes.stop(process, run.folder)
+                if place is not None:
+                    temporary.release(place, folder.ray_logs, keep_logs=failed)
             folder.end_attempt(attempt, round(time.monotonic() - started, 3), process.returncode)
     _check_result(composed, folder, process.returncode, offset)
 

@@ -8,6 +8,7 @@
 `evaluations/`         every evaluation episode, one file per evaluation (veRL)
 `trajectories/`        sampled training trajectories, token by token
 `checkpoints/`         the latest checkpoint (veRL)
+`ray/`                 Ray's own logs of the latest attempt on a CPU, if it failed
 `done.json`            written last; a run with it is finished and never run again
 `.lock`                locked while a command trains here
 =======================  ==============================================================================================
@@ -58,6 +59,11 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """Folder of veRL's checkpoints."""
         return self.path / "checkpoints"
+
+    @property
+    def ray_logs(self) -> Path:
+        """Folder of Ray's own logs, of an attempt that failed."""
+        return self.path / "ray"
 
     def metrics(self, attempt: int) -> Path:
         """File of the metrics of an attempt."""

@@ -8,7 +8,7 @@ Read in this order:
 - `settings`: what a user can set, and what cannot work.
 - `trainer`: the V1 trainer with one step more, from spans and inputs to token weights (`verl_actfocus.weighting`,
   `response_tagger`). Its bases: `episode_trainer` counts and selects what was played (`exclusions`, `metrics`,
-  `selection`), `sync_trainer` is veRL's.
+  `selection`), `sync_trainer` is veRL's. `groups` says which prompt groups have nothing to compare.
 - `inputs`, `engine`, `policy_loss`: what a weighting may read, how it leaves the model, how weights reach the loss.
 - `agent_loop`, `dataset`: episodes of an environment as veRL rollouts.
 - `cpu`: platform, engines and rollout backend that make the same run work without an accelerator.

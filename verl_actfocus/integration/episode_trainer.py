@@ -8,12 +8,14 @@ step                     what is added
 `_init_dataloader`     the data last for all the steps that are asked for
 `_balance_batch`       excluded trajectories and outcomes are counted, groups selected
 `_val_metrics_update`  the same counts of an evaluation, and the run's best one
-`_save_checkpoint`     the best evaluation goes into the checkpoint (`_load_checkpoint`: comes out of it)
+`_save_checkpoint`     the best evaluation goes into the checkpoint (`_load_checkpoint`: comes out of it); folders of
+                         checkpoints whose models veRL has deleted are deleted too
 =======================  ===============================================================================================
 """
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,14 @@ from omegaconf import DictConfig
 from transfer_queue import KVBatchMeta
 
 from verl_actfocus.integration import exclusions
-from verl_actfocus.integration.metrics import SuccessTracker, rollout_metrics, validation_metrics
+from verl_actfocus.integration.metrics import STATE_FILE, SuccessTracker, rollout_metrics, validation_metrics
 from verl_actfocus.integration.selection import select_groups
 from verl_actfocus.integration.sync_trainer import PortableSyncTrainer
 
 #: Largest share of a batch that may end for a reason that is not the model's; beyond it the run stops.
 MAX_EXCLUDED_SHARE = 0.1
+#: What a checkpoint holds beside the models: the position in the data (veRL's) and the best evaluation.
+_BESIDE_MODELS = {"data.pt", STATE_FILE}
 
 
 class EpisodeTrainer(PortableSyncTrainer):
@@ -124,6 +128,14 @@ class EpisodeTrainer(PortableSyncTrainer):
         # Before veRL's tracker file names the checkpoint as complete.
         self._success.save(self._checkpoint_folder())
         super()._save_checkpoint()
+        self._delete_emptied_checkpoints()
+
+    def _delete_emptied_checkpoints(self) -> None:
+        """Delete what veRL leaves of older checkpoints (`trainer.max_actor_ckpt_to_keep`): nothing resumes from it."""
+        newest = self._checkpoint_folder()
+        for folder in newest.parent.glob("global_step_*"):
+            if folder != newest and {item.name for item in folder.iterdir()} <= _BESIDE_MODELS:
+                shutil.rmtree(folder, ignore_errors=True)  # a folder too many is no reason to end a training
 
     def _load_checkpoint(self) -> None:
         super()._load_checkpoint()

@@ -1,19 +1,24 @@
-"""The advantage estimators `actfocus_grpo` and `actfocus_gae`: veRL's own advantages, untouched.
+"""The advantage estimators `actfocus_grpo` and `actfocus_gae`: veRL's own advantages.
 
 Weighting changes how an advantage is *distributed* over tokens and happens in the loss (He et al. 2026, Eq. 6), so
-there is nothing to change here. The names are the switch: `ActFocusTrainer` recognises them and adds the weights. Run
-by any other trainer they would silently be the stock estimators, so without `algorithm.actfocus.weighting` they
+there is nothing to change here, but for groups that GRPO has nothing to compare in: their advantage is 0
+(`verl_actfocus.integration.groups`). The names are the switch: `ActFocusTrainer` recognises them and adds the
+weights. Run by any other trainer they would silently be without, so without `algorithm.actfocus.weighting` they
 refuse.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
+import torch
 from omegaconf import DictConfig
 from torch import Tensor
 from verl.trainer.ppo.core_algos import compute_gae_advantage_return, compute_grpo_outcome_advantage
+
+from verl_actfocus.integration.groups import groups_without_spread
 
 
 def actfocus_grpo(
@@ -23,7 +28,7 @@ def actfocus_grpo(
     config: DictConfig | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Group-normalised outcome advantages of GRPO.
+    """Group-normalised outcome advantages of GRPO; 0 in a group whose returns do not differ, or that has one response.
 
     Args:
         token_level_rewards: `(B, T)`.
@@ -39,7 +44,16 @@ def actfocus_grpo(
     """
     _require_weighting(config, "actfocus_grpo")
     normalise = True if config is None else config.get("norm_adv_by_std_in_grpo", True)
-    return compute_grpo_outcome_advantage(token_level_rewards, response_mask, index, norm_adv_by_std_in_grpo=normalise)
+    advantages, _ = compute_grpo_outcome_advantage(
+        token_level_rewards, response_mask, index, norm_adv_by_std_in_grpo=normalise
+    )
+    returns = defaultdict(list)
+    for group, value in zip(index, token_level_rewards.double().sum(dim=-1).tolist(), strict=True):
+        returns[group].append(value)
+    level = groups_without_spread(returns)
+    rows = torch.tensor([group in level for group in index], device=advantages.device)
+    advantages = torch.where(rows.unsqueeze(-1), 0.0, advantages)
+    return advantages, advantages
 
 
 def actfocus_gae(

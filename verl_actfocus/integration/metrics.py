@@ -17,7 +17,7 @@ from verl_actfocus.episodes.clusters import Outcomes
 from verl_actfocus.episodes.record import COUNTS, outcome_names, summarise
 
 #: File in a checkpoint folder that holds what `SuccessTracker` knows.
-_STATE_FILE = "actfocus.json"
+STATE_FILE = "actfocus.json"
 
 
 def rollout_metrics(extra_fields: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -67,8 +67,8 @@ class SuccessTracker:
     def save(self, folder: Path) -> None:
         """Write the state into a checkpoint folder, whole or not at all: the checkpoint may be complete already."""
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / _STATE_FILE
-        temporary = path.with_name(f"{_STATE_FILE}.tmp")
+        path = folder / STATE_FILE
+        temporary = path.with_name(f"{STATE_FILE}.tmp")
         temporary.write_text(json.dumps({"peak": self.peak, "peak_step": self.peak_step}))
         temporary.replace(path)
 
@@ -78,7 +78,7 @@ class SuccessTracker:
         Raises:
             ValueError: the file cannot be read; the message says what deleting it would cost.
         """
-        path = folder / _STATE_FILE
+        path = folder / STATE_FILE
         if not path.exists():
             return
         try:

@@ -142,7 +142,9 @@ def policy_loss(
     info = config.global_batch_info
     weights, normalizer = current.weights, current.normalizer
     if loss_agg_mode == "seq-mean-token-mean":
-        # Each response is normalised by its own weights; a response without any contributes nothing.
+        # Each response is normalised by its own weights; a response without any contributes nothing. As in veRL, what
+        # rollout correction has rejected counts in no mean over a response.
+        weights = torch.where(response_mask, weights, 0.0)
         sums = weights.sum(dim=1, keepdim=True)
         weights = torch.where(sums > 0, weights / sums, 0.0)
         normalizer = float(info["global_batch_size"])

@@ -6,7 +6,6 @@ with the largest reward spread for Sokoban and Sudoku (He et al. 2026, App. C, "
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import transfer_queue as tq
 from transfer_queue import KVBatchMeta
 
 from verl_actfocus.config.selection import groups_kept
+from verl_actfocus.integration.groups import group_of, group_returns, spread
 
 
 def groups_to_keep(rewards: dict[str, list[float]], share: float) -> list[str]:
@@ -28,13 +28,9 @@ def groups_to_keep(rewards: dict[str, list[float]], share: float) -> list[str]:
         no group has any spread.
     """
     count = groups_kept(len(rewards), share)
-    spreads = _spreads(rewards)
+    spreads = {group: spread(values) for group, values in rewards.items()}
     kept = set(sorted(rewards, key=lambda group: -spreads[group])[:count])
     return [group for group in rewards if group in kept]
-
-
-def _spreads(rewards: dict[str, list[float]]) -> dict[str, float]:
-    return {group: float(np.std(values)) for group, values in rewards.items()}
 
 
 def select_groups(batch: KVBatchMeta, share: float, metrics: dict[str, Any]) -> KVBatchMeta:
@@ -44,25 +40,25 @@ def select_groups(batch: KVBatchMeta, share: float, metrics: dict[str, Any]) -> 
         batch: keys of the form `{group}_{session}_{index}`.
         share: share of the groups to keep.
         metrics: receives `selection/kept_share`, `selection/groups_without_spread` (share of all groups),
-            `selection/spread_all` and `selection/spread_kept` (mean spread of all and of the kept groups).
+            `selection/groups_of_one` (number of groups of which a single trajectory is left), `selection/spread_all`
+            and `selection/spread_kept` (mean spread of all and of the kept groups).
 
     Returns:
         The batch of the kept groups.
     """
     data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["rm_scores"])
-    rewards: dict[str, list[float]] = defaultdict(list)
-    for key, scores in zip(batch.keys, data["rm_scores"], strict=True):
-        rewards[key.rsplit("_", 2)[0]].append(float(scores.sum()))
+    rewards = group_returns(batch.keys, (scores.double().sum().item() for scores in data["rm_scores"]))
     kept = groups_to_keep(rewards, share)
-    spreads = _spreads(rewards)
+    spreads = {group: spread(values) for group, values in rewards.items()}
     metrics["selection/kept_share"] = len(kept) / len(rewards)
     metrics["selection/groups_without_spread"] = float(np.mean([spread == 0 for spread in spreads.values()]))
+    metrics["selection/groups_of_one"] = float(sum(len(values) == 1 for values in rewards.values()))
     metrics["selection/spread_all"] = float(np.mean(list(spreads.values())))
     metrics["selection/spread_kept"] = float(np.mean([spreads[group] for group in kept]))
     if len(kept) == len(rewards):
         return batch
     chosen = set(kept)
-    stays = [key.rsplit("_", 2)[0] in chosen for key in batch.keys]
+    stays = [group_of(key) in chosen for key in batch.keys]
     dropped = [key for key, stay in zip(batch.keys, stays, strict=True) if not stay]
     tq.kv_clear(keys=dropped, partition_id=batch.partition_id)
     return KVBatchMeta(

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from verl_actfocus.config.selection import check_group_size
 from verl_actfocus.episodes import TagSettings
 from verl_actfocus.integration.inputs import ENGINE_INPUTS, Model, engine_inputs, unknown_inputs
 from verl_actfocus.integration.policy_loss import LOSS_NAME, REFUSED_AGG_MODES
@@ -123,6 +124,7 @@ def check_compatible(config: DictConfig, settings: ActFocusSettings) -> None:
             f"algorithm.adv_estimator={algorithm.adv_estimator} does not go with +actfocus: "
             f"use one of {sorted(BASE_ESTIMATORS)} (+actfocus=uniform is the baseline)"
         )
+    check_group_size(config.actor_rollout_ref.rollout.n, estimator=algorithm.adv_estimator, share=settings.keep_groups)
     if actor.policy_loss.loss_mode != LOSS_NAME:
         raise ValueError(
             f"actor_rollout_ref.actor.policy_loss.loss_mode={actor.policy_loss.loss_mode} would ignore the token "

@@ -12,7 +12,7 @@ step                       what is added
 `_balance_batch`         spans are tagged where the rollout did not
 `_compute_old_log_prob`  what the weighting needs of the policy before the update
 `_compute_ref_log_prob`  what it needs of the reference model
-`_compute_advantage`     the base advantages, then the token weights
+`_compute_advantage`     the base advantages, 0 in groups that GRPO has nothing to compare in, then the token weights
 `_update_actor`          what the loss is divided by, unless it is the weights of the mini-batch
 =========================  =============================================================================================
 """
@@ -36,6 +36,7 @@ from verl.workers.utils.padding import response_from_nested, response_to_nested
 
 from verl_actfocus.integration import fields, registration
 from verl_actfocus.integration.episode_trainer import EpisodeTrainer
+from verl_actfocus.integration.groups import group_of, group_returns, groups_without_spread
 from verl_actfocus.integration.inputs import ENGINE_INPUTS, ROLLOUT_INPUTS, Model, engine_inputs, rollout_inputs
 from verl_actfocus.integration.policy_loss import SKIPPED_METRIC, actfocus_ppo_loss
 from verl_actfocus.integration.response_tagger import ResponseTagger
@@ -188,7 +189,25 @@ class ActFocusTrainer(EpisodeTrainer):
             batch = super()._compute_advantage(batch, metrics)
         finally:
             algorithm.adv_estimator = name
+        if BASE_ESTIMATORS[name] == "grpo":
+            self._clear_groups_without_spread(batch)
         return self._weight_tokens(batch, metrics)
+
+    def _clear_groups_without_spread(self, batch: KVBatchMeta) -> None:
+        """Set the advantages of groups to 0 whose returns do not differ, see `verl_actfocus.integration.groups`."""
+        rewards = "token_level_rewards" if self.config.algorithm.use_kl_in_reward else "rm_scores"
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=[rewards, "advantages"])
+        returns = (row.double().sum().item() for row in data[rewards].unbind())
+        level = groups_without_spread(group_returns(batch.keys, returns))
+        zeros = {
+            key: torch.zeros_like(row)
+            for key, row in zip(batch.keys, data["advantages"].unbind(), strict=True)
+            if group_of(key) in level
+        }
+        if zeros:
+            rows = KVBatchMeta(keys=list(zeros), tags=[{}] * len(zeros), partition_id=batch.partition_id)
+            values = torch.nested.as_nested_tensor(list(zeros.values()), layout=torch.jagged)
+            self._put(rows, {"advantages": values, "returns": values})
 
     def _weight_tokens(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         weighting = self.settings.weighting
@@ -221,10 +240,11 @@ class ActFocusTrainer(EpisodeTrainer):
         padded = data.to_padded_tensor()
         tokens = TokenBatch(
             spans=padded[fields.SPANS],
-            response_mask=padded["response_mask"],
-            # Rollout correction may have taken tokens out of the response mask, which would split a turn.
+            # All that the model wrote: what rollout correction rejects leaves `response_mask`, and so the loss, but
+            # stock veRL divides the loss by the tokens of `loss_mask`, and the weights take their place.
+            response_mask=padded["loss_mask"],
             turns=turn_indices(padded["loss_mask"]),
-            advantages=padded["advantages"],
+            advantages=torch.where(padded["response_mask"].bool(), padded["advantages"], 0.0),
             inputs={name: padded[field] for name, field in stored.items()},
         )
         return tokens, nested_mask

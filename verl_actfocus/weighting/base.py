@@ -32,11 +32,11 @@ class TokenBatch:
     spans: Tensor
     """`verl_actfocus.weighting.Span` of every token, integer."""
     response_mask: Tensor
-    """Tokens that are trained on; the rest is padding, or what the environment said. Bool once constructed."""
+    """Tokens that the model wrote; the rest is padding, or what the environment said. Bool once constructed."""
     turns: Tensor
     """Index of the model's turn that a token belongs to, from 0, integer; -1 outside the model's turns."""
     advantages: Tensor
-    """Advantages of the algorithm, floating point."""
+    """Advantages of the algorithm, floating point; 0 on tokens that rollout correction keeps out of the loss."""
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
     """Further tensors by name: those that the scheme `needs`."""
 

@@ -114,6 +114,8 @@ def test_what_cannot_be_evaluated_is_refused_with_what_to_name_instead(checkpoin
     actor = checkpoint / "checkpoints/global_step_20/actor"
     with pytest.raises(ValueError, match=r"global_step_10 holds no actor: .*global_step_20 in .* has one"):
         find_model(str(checkpoint / "checkpoints/global_step_10"))
+    with pytest.raises(ValueError, match=r"global_step_5 holds no actor: .*global_step_20 in .* has one"):
+        find_model(str(checkpoint / "checkpoints/global_step_5"))
     with pytest.raises(ValueError, match="there is no such folder"):
         find_model(str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match=r"holds no model: neither .*config\.json"):

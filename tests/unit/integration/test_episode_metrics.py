@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from transfer_queue import KVBatchMeta
 
 from verl_actfocus.episodes.record import EpisodeRecord, summarise
+from verl_actfocus.integration import selection
 from verl_actfocus.integration.dataset import EnvironmentDataset, EnvironmentSettings
 from verl_actfocus.integration.exclusions import exclusion_metrics
+from verl_actfocus.integration.groups import spread
 from verl_actfocus.integration.metrics import (
     SuccessTracker,
     rollout_metrics,
@@ -45,6 +50,29 @@ def test_a_share_keeps_as_many_groups_as_it_says_in_decimals():
 def test_selection_without_any_spread_keeps_the_share_all_the_same():
     assert groups_to_keep({"a": [1, 1], "b": [0, 0], "c": [2, 2]}, 0.6) == ["a", "b"]
     assert groups_to_keep({"a": [1]}, 0.25) == ["a"]
+
+
+def test_rounding_is_no_spread_and_a_single_trajectory_has_none():
+    # Mathematically 0; numpy's standard deviation of seven times 10.3 is 1.8e-15.
+    rounded = {"a": [10.3] * 7, "b": [0.1 + 0.2 - 0.3, 0.0], "c": [10.8], "d": [10.8, float(np.float32(10.8))]}
+    assert np.std(rounded["a"]) > 0
+    assert {name: spread(values) for name, values in rounded.items()} == dict.fromkeys(rounded, 0.0)
+    assert groups_to_keep({**rounded, "e": [1e-3, 0.0], "f": [1000.0, 1000.1]}, 0.3) == ["e", "f"]
+
+
+def test_groups_without_spread_and_those_of_one_are_counted_before_the_selection(monkeypatch):
+    rewards = {"a_0_0": 10.8, "b_0_0": 1.0, "b_1_0": 0.0, **{f"c_{session}_0": 10.3 for session in range(7)}}
+    rows = SimpleNamespace(
+        kv_batch_get=lambda keys, **_: {"rm_scores": [torch.tensor([0.0, rewards[key]]) for key in keys]},
+        kv_clear=lambda keys, **_: None,
+    )
+    monkeypatch.setattr(selection, "tq", rows)
+    batch = KVBatchMeta(keys=list(rewards), tags=[{} for _ in rewards], partition_id="train")
+    metrics = {}
+    assert selection.select_groups(batch, 0.3, metrics).keys == ["b_0_0", "b_1_0"]
+    assert metrics["selection/groups_without_spread"] == pytest.approx(2 / 3)
+    assert metrics["selection/groups_of_one"] == 1
+    assert (metrics["selection/spread_all"], metrics["selection/spread_kept"]) == (pytest.approx(0.5 / 3), 0.5)
 
 
 def counts(outcomes=None, **changes):

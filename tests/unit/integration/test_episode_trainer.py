@@ -1,11 +1,14 @@
-"""The trainer of episodes refuses what would end before it is asked to."""
+"""The trainer of episodes refuses what would end before it is asked to, and keeps checkpoints that can be resumed."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
 from verl_actfocus.integration.episode_trainer import EpisodeTrainer
+from verl_actfocus.integration.metrics import SuccessTracker
 from verl_actfocus.integration.sync_trainer import PortableSyncTrainer
 
 
@@ -29,3 +32,27 @@ def test_epochs_that_end_before_the_last_step_are_refused(monkeypatch: pytest.Mo
 def test_epochs_that_last_for_all_steps_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer(monkeypatch, steps=4, epochs=2)._init_dataloader()
     trainer(monkeypatch, steps=3, epochs=2)._init_dataloader()
+
+
+def test_of_older_checkpoints_only_those_with_a_model_stay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """veRL keeps the newest model and leaves the folders of the others, with the position in the data."""
+
+    def save(self: PortableSyncTrainer) -> None:
+        for actor in tmp_path.glob("global_step_*/actor"):
+            actor.rmdir()
+        (tmp_path / f"global_step_{self.global_steps}/actor").mkdir(parents=True)
+        (tmp_path / f"global_step_{self.global_steps}/data.pt").touch()
+
+    monkeypatch.setattr(PortableSyncTrainer, "_save_checkpoint", save)
+    made = EpisodeTrainer.__new__(EpisodeTrainer)
+    made.config = OmegaConf.create({"trainer": {"default_local_dir": str(tmp_path)}})
+    made._success = SuccessTracker()
+    for own in ("global_step_1/critic", "global_step_2/actor", "global_step_3/notes", "merged"):
+        (tmp_path / own).mkdir(parents=True)
+    for step in (2, 4, 6):
+        made.global_steps = step
+        made._save_checkpoint()
+        assert (tmp_path / f"global_step_{step}/actor").is_dir()
+    # Critic and what others have put there are not veRL's leftovers.
+    left = sorted(folder.name for folder in tmp_path.iterdir())
+    assert left == ["global_step_1", "global_step_3", "global_step_6", "merged"]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from verl import DataProto
-from verl.trainer.ppo.core_algos import compute_gae_advantage_return
+from verl.trainer.ppo.core_algos import compute_gae_advantage_return, compute_grpo_outcome_advantage
 from verl.trainer.ppo.ray_trainer import compute_advantage
 
 from verl_actfocus.integration.estimators import actfocus_gae, actfocus_grpo
@@ -46,6 +46,17 @@ def test_actfocus_grpo_is_verls_grpo(seed, normalise):
     for name in ("advantages", "returns"):
         assert torch.equal(found["actfocus_grpo"][name], found["grpo"][name])
     assert found["grpo"]["advantages"].std() > 0.1
+
+
+@pytest.mark.parametrize("value", [10.8, 10.7])
+def test_returns_that_do_not_differ_have_advantage_zero_whatever_float32_makes_of_their_mean(value):
+    rewards, mask = torch.tensor([[0.0, value]] * 17 + [[0.0, 1.0], [0.0, 0.0]]), torch.ones(19, 2)
+    groups = np.array(["level"] * 16 + ["single"] + ["differ"] * 2, dtype=object)
+    stock, _ = compute_grpo_outcome_advantage(rewards, mask, groups)
+    assert stock[0].abs().min() > 0.4 and torch.allclose(stock[16], rewards[16, 1])
+    advantages, returns = actfocus_grpo(rewards, mask, groups)
+    assert advantages[:17].eq(0).all() and returns[:17].eq(0).all()
+    assert advantages[17:].equal(stock[17:])
 
 
 @pytest.mark.parametrize("seed", range(3))

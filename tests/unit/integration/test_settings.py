@@ -16,6 +16,7 @@ BASE = [
     "algorithm.adv_estimator=actfocus_grpo",
     "+actfocus=default",
     "actor_rollout_ref.rollout.name=vllm",
+    "actor_rollout_ref.rollout.n=8",
     "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=1",
 ]
 
@@ -121,12 +122,22 @@ def test_a_missing_weighting_names_the_group_to_add(config, section):
         ("actor_rollout_ref.actor.loss_agg_mode", "seq-mean-token-sum", "sum, not a mean"),
         ("actor_rollout_ref.actor.loss_agg_mode", "seq-mean-token-sum-norm", "sum, not a mean"),
         ("actor_rollout_ref.actor.strategy", "megatron", "fsdp"),
+        ("actor_rollout_ref.rollout.n", 1, r"rollout\.n=1: actfocus_grpo compares .* set .*rollout\.n to 2 or more"),
         ("actor_rollout_ref.model.use_fused_kernels", True, "hides the logits"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_with_the_reason(config, path, value, message):
     OmegaConf.update(config, path, value)
     with pytest.raises(ValueError, match=message):
+        check(config)
+
+
+def test_ppo_trains_on_groups_of_one_but_cannot_choose_among_them(config):
+    config.algorithm.adv_estimator = "actfocus_gae"
+    config.actor_rollout_ref.rollout.n = 1
+    check(config)
+    OmegaConf.update(config, "algorithm.actfocus.keep_groups", 0.25, force_add=True)
+    with pytest.raises(ValueError, match=r"rollout\.n=1: .*keep_groups=0\.25 keeps the groups whose rewards differ"):
         check(config)
 
 

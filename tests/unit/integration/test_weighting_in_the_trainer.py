@@ -107,11 +107,14 @@ def test_in_bypass_mode_the_rollouts_log_probabilities_are_the_old_policys(build
     assert metrics["actfocus/signal_mean"] == pytest.approx(2)
 
 
-def test_tokens_that_rollout_correction_rejects_do_not_split_a_turn(build):
+def test_tokens_that_rollout_correction_rejects_are_weighed_and_do_not_split_a_turn(build):
     columns = stored([[R] * 5], [[1, 0, 1, 0, 1]]) | {"loss_mask": [[1, 1, 1, 0, 1]]}
     built, queue = build(TurnBalanced(), **columns)
-    built._weight_tokens(handle(1), {})
-    assert queue.columns[fields.WEIGHTS][0].tolist() == [0.75, 0, 0.75, 0, 1.5]
+    metrics = {}
+    built._weight_tokens(handle(1), metrics)
+    # Two turns of 3 and 1 tokens share the weight of 4 equally.
+    assert queue.columns[fields.WEIGHTS][0].tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3, 0, 2])
+    assert metrics["actfocus/gradient_share/reasoning"] == 1
 
 
 def test_a_pass_is_asked_for_what_the_weighting_needs_of_its_model_and_for_nothing_after_it(build):

@@ -14,7 +14,7 @@ import torch, verl
 from hydra import compose, initialize_config_module
 from verl_actfocus.integration.settings import ActFocusSettings, check_compatible
 from verl_actfocus.weighting import TokenBatch, compute_weights, turn_indices
-overrides = ["algorithm.adv_estimator=actfocus_grpo", "+actfocus=custom"]
+overrides = ["algorithm.adv_estimator=actfocus_grpo", "+actfocus=custom", "actor_rollout_ref.rollout.n=8"]
 overrides += ["algorithm.actfocus.weighting.name=penalised_turns", "+algorithm.actfocus.weighting.factor=3"]
 with initialize_config_module("verl.trainer.config", version_base=None):
     config = compose("ppo_trainer", overrides=overrides)
