@@ -150,16 +150,14 @@ def _prompts(name: str, prefill: str) -> tuple[PromptBuilder, int]:
 
     from verl_actfocus.episodes.tokens import prompt_builder
     from verl_actfocus.evaluation.tokenizers import load_tokenizer
+    from verl_actfocus.generation.turn_ends import closing_token, turn_ends
 
     tokenizer = load_tokenizer(name)
     try:
         model_type = AutoConfig.from_pretrained(name).model_type
     except (OSError, ValueError):
         model_type = "qwen2"
-    end = tokenizer.eos_token_id
-    if not isinstance(end, int):
-        raise ValueError(f"--tokenizer {name}: it has no single eos_token, which ends a turn")
-    return prompt_builder(tokenizer, model_type, prefill), end
+    return prompt_builder(tokenizer, model_type, prefill), closing_token(tokenizer, turn_ends(tokenizer, None))
 
 
 def _show(name: str, what: str, tokens: Sequence[int]) -> None:

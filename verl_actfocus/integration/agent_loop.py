@@ -15,6 +15,8 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedTokenizerBase
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
+from verl.utils.fs import copy_to_local
+from verl.utils.model import get_generation_config
 from verl.utils.profiler import simple_timer
 from verl.workers.rollout.replica import TokenOutput
 
@@ -23,6 +25,7 @@ from verl_actfocus.episodes import Episode, TagSettings
 from verl_actfocus.episodes.player import Player
 from verl_actfocus.episodes.tokens import Lengths, VerlPrompts
 from verl_actfocus.generation.sampling import response_seed
+from verl_actfocus.generation.turn_ends import turn_ended, turn_ends
 from verl_actfocus.integration import exclusions, fields
 from verl_actfocus.integration.cpu import BACKEND_NAME
 from verl_actfocus.integration.dataset import AGENT_NAME
@@ -65,7 +68,7 @@ class EpisodeLoop(AgentLoopBase):
             out of the batch and the trainer counts it (`rollout/excluded_trajectories`).
         """
         row = kwargs["environment"]
-        player = self._player(row)
+        player, ends = self._player(row), self._turn_ends
         metrics: dict[str, Any] = {}
         steps: list[int] = []
         try:
@@ -73,14 +76,15 @@ class EpisodeLoop(AgentLoopBase):
             while not player.done:
                 max_tokens = player.max_tokens
                 with simple_timer("generate_sequences", metrics):
-                    output = await self._generate(player, max_tokens, sampling_params, kwargs)
+                    params = {**sampling_params, "max_tokens": max_tokens, "stop_token_ids": sorted(ends)}
+                    output = await self._generate(player, params, kwargs)
                 if output.stop_reason in ("aborted", "abort") or not output.token_ids:
                     player.abort(f"the rollout server returned {len(output.token_ids)} tokens ({output.stop_reason})")
                     continue
                 step = output.extra_fields.get("global_steps")
                 steps += [] if step is None else [step]
-                cut_off = _cut_off(output, max_tokens, self._tokenizer.eos_token_id)
-                player.answer(output.token_ids, cut_off=cut_off, log_probs=output.log_probs)
+                ended = turn_ended(output.token_ids, ends, max_tokens, output.stop_reason)
+                player.answer(output.token_ids, cut_off=not ended, log_probs=output.log_probs)
         finally:
             player.episode.env.close()
         reason = player.episode.stop_reason
@@ -98,6 +102,11 @@ class EpisodeLoop(AgentLoopBase):
         # veRL annotates the factory class (AutoTokenizer) where it passes what the factory makes.
         return cast(PreTrainedTokenizerBase, self.tokenizer)
 
+    @property
+    def _turn_ends(self) -> frozenset[int]:
+        model = self.config.actor_rollout_ref.model
+        return _ends(self._tokenizer, model.get("hf_config_path") or model.path)
+
     def _player(self, row: dict[str, Any]) -> Player:
         """Return the player of a row's episode, with the tags and lengths of the configuration."""
         tags = ActFocusSettings.tags_from_config(self.config)
@@ -110,10 +119,7 @@ class EpisodeLoop(AgentLoopBase):
         prompts = VerlPrompts(self.continuous_token_builder, self._tokenizer, tags.prefill)
         return Player(episode, prompts, _tagger(self._tokenizer, tags), lengths)
 
-    async def _generate(
-        self, player: Player, max_tokens: int, sampling_params: dict[str, Any], row: dict[str, Any]
-    ) -> TokenOutput:
-        params = {**sampling_params, "max_tokens": max_tokens}
+    async def _generate(self, player: Player, params: dict[str, Any], row: dict[str, Any]) -> TokenOutput:
         if self.rollout_config.name == BACKEND_NAME:
             # The same run samples the same tokens whatever the order of requests.
             params["seed"] = response_seed(
@@ -125,17 +131,6 @@ class EpisodeLoop(AgentLoopBase):
             )
         request = f"{row.get('uid')}-{row.get('session_id')}"
         return await self.server_manager.generate(request_id=request, prompt_ids=player.prompt, sampling_params=params)
-
-
-def _cut_off(output: TokenOutput, max_tokens: int, end: Any) -> bool:
-    """Whether a response reached the length limit; vLLM's server under veRL does not say so.
-
-    Args:
-        output: the response.
-        max_tokens: its most tokens.
-        end: token that ends a turn.
-    """
-    return output.stop_reason == "length" or (len(output.token_ids) >= max_tokens and output.token_ids[-1] != end)
 
 
 def _output(player: Player, seconds: float, steps: list[int]) -> EpisodeOutput:
@@ -173,3 +168,9 @@ def _output(player: Player, seconds: float, steps: list[int]) -> EpisodeOutput:
 def _tagger(tokenizer: PreTrainedTokenizerBase, tags: TagSettings) -> SpanTagger:
     """One tagger per tokenizer and tag style: veRL builds an agent loop for every trajectory."""
     return SpanTagger(tokenizer, **asdict(tags))
+
+
+@lru_cache(maxsize=4)
+def _ends(tokenizer: PreTrainedTokenizerBase, model: str) -> frozenset[int]:
+    """What ends a turn of the model in that place, by the generation settings that veRL's servers take from it."""
+    return turn_ends(tokenizer, get_generation_config(copy_to_local(model)))
