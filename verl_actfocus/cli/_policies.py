@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from verl_actfocus.envs.base import EpisodeLimits, TextEnv
+from verl_actfocus.envs.base import ACTION_SEPARATOR, EpisodeLimits, TextEnv
 from verl_actfocus.episodes import Episode, write_response
-from verl_actfocus.episodes.prompts import ACTION_SEPARATOR
 
 if TYPE_CHECKING:
     from verl_actfocus.episodes.player import Player
