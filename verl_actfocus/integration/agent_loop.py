@@ -1,8 +1,8 @@
 """Episodes as a veRL agent loop: token-in, token-out, append-only.
 
 One `EpisodeLoop` plays one episode: it carries the prompts of a `verl_actfocus.episodes.player.Player` to veRL's
-rollout server and the responses back. Prompts are rendered by veRL's continuous-token builder. Every response is tagged
-when it arrives, before the next prompt is made; every token of the environment is `Span.NONE`.
+rollout server and the responses back. Prompts are those of evaluation (`verl_actfocus.integration.prompts`). Every
+response is tagged when it arrives, before the next prompt is made; every token of the environment is `Span.NONE`.
 """
 
 from __future__ import annotations
@@ -15,20 +15,19 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedTokenizerBase
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
-from verl.utils.fs import copy_to_local
-from verl.utils.model import get_generation_config
 from verl.utils.profiler import simple_timer
 from verl.workers.rollout.replica import TokenOutput
 
 from verl_actfocus.envs import EpisodeLimits, make
 from verl_actfocus.episodes import Episode, TagSettings
 from verl_actfocus.episodes.player import Player
-from verl_actfocus.episodes.tokens import Lengths, VerlPrompts
+from verl_actfocus.episodes.tokens import Lengths
 from verl_actfocus.generation.sampling import response_seed
-from verl_actfocus.generation.turn_ends import turn_ended, turn_ends
+from verl_actfocus.generation.turn_ends import turn_ended
 from verl_actfocus.integration import exclusions, fields
 from verl_actfocus.integration.cpu import BACKEND_NAME
 from verl_actfocus.integration.dataset import AGENT_NAME
+from verl_actfocus.integration.prompts import ends_of_turn, episode_prompts
 from verl_actfocus.integration.settings import ActFocusSettings
 from verl_actfocus.tagging import SpanTagger
 
@@ -68,7 +67,7 @@ class EpisodeLoop(AgentLoopBase):
             out of the batch and the trainer counts it (`rollout/excluded_trajectories`).
         """
         row = kwargs["environment"]
-        player, ends = self._player(row), self._turn_ends
+        player, ends = self._player(row), ends_of_turn(self.config, self._tokenizer)
         metrics: dict[str, Any] = {}
         steps: list[int] = []
         try:
@@ -102,11 +101,6 @@ class EpisodeLoop(AgentLoopBase):
         # veRL annotates the factory class (AutoTokenizer) where it passes what the factory makes.
         return cast(PreTrainedTokenizerBase, self.tokenizer)
 
-    @property
-    def _turn_ends(self) -> frozenset[int]:
-        model = self.config.actor_rollout_ref.model
-        return _ends(self._tokenizer, model.get("hf_config_path") or model.path)
-
     def _player(self, row: dict[str, Any]) -> Player:
         """Return the player of a row's episode, with the tags and lengths of the configuration."""
         tags = ActFocusSettings.tags_from_config(self.config)
@@ -115,8 +109,8 @@ class EpisodeLoop(AgentLoopBase):
         episode = Episode(env, limits, format_penalty=row["format_penalty"], tags=tags)
         rollout = self.rollout_config
         lengths = Lengths(prompt=rollout.prompt_length, response=rollout.response_length, total=rollout.max_model_len)
-        # The builder itself: AgentLoopBase.ct_build_initial_tokens would silently cut a long prompt on the left.
-        prompts = VerlPrompts(self.continuous_token_builder, self._tokenizer, tags.prefill)
+        # Not AgentLoopBase.ct_build_initial_tokens, which would silently cut a long prompt on the left.
+        prompts = episode_prompts(self.config, self._tokenizer, self.processor)
         return Player(episode, prompts, _tagger(self._tokenizer, tags), lengths)
 
     async def _generate(self, player: Player, params: dict[str, Any], row: dict[str, Any]) -> TokenOutput:
@@ -168,9 +162,3 @@ def _output(player: Player, seconds: float, steps: list[int]) -> EpisodeOutput:
 def _tagger(tokenizer: PreTrainedTokenizerBase, tags: TagSettings) -> SpanTagger:
     """One tagger per tokenizer and tag style: veRL builds an agent loop for every trajectory."""
     return SpanTagger(tokenizer, **asdict(tags))
-
-
-@lru_cache(maxsize=4)
-def _ends(tokenizer: PreTrainedTokenizerBase, model: str) -> frozenset[int]:
-    """What ends a turn of the model in that place, by the generation settings that veRL's servers take from it."""
-    return turn_ends(tokenizer, get_generation_config(copy_to_local(model)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ from verl.workers.rollout.replica import TokenOutput
 from verl_actfocus import models
 from verl_actfocus.episodes import TagSettings
 from verl_actfocus.episodes.record import EpisodeRecord
-from verl_actfocus.episodes.tokens import Lengths, PromptBuilder, prompt_builder
+from verl_actfocus.episodes.templates import prompt_builder
+from verl_actfocus.episodes.tokens import Lengths, PromptBuilder
 from verl_actfocus.evaluation.policy import Answer
 from verl_actfocus.evaluation.records import EvaluationFolder
 from verl_actfocus.evaluation.runner import run
 from verl_actfocus.evaluation.settings import EvaluationSettings, profile_settings
 from verl_actfocus.generation.sampling import SamplingParams
+from verl_actfocus.generation.turn_ends import closing_token, turn_ends
 from verl_actfocus.integration.dataset import EnvironmentDataset
 
 from ...episode_loops import play_episode
@@ -63,8 +65,9 @@ class Scripted:
         # veRL's vLLM server calls both ends so.
         return TokenOutput(token_ids=list(answer.ids), log_probs=[0.0] * len(answer.ids), stop_reason="completed")
 
-    def prompts(self, prefill: str) -> PromptBuilder:
-        return prompt_builder(self.tokenizer, "qwen2", prefill)
+    def prompts(self, tags: TagSettings, template: Mapping[str, Any]) -> PromptBuilder:
+        end = closing_token(self.tokenizer, turn_ends(self.tokenizer, None))
+        return prompt_builder(self.tokenizer, "qwen2", tags, end, template)
 
     def begin(self, lengths: Lengths, at_once: int) -> None: ...
 
@@ -95,7 +98,7 @@ def trained(server: Scripted, settings: EvaluationSettings) -> dict[str, Any]:
     config = OmegaConf.create(
         {
             "actor_rollout_ref": {"rollout": rollout, "model": {"path": str(server.model)}},
-            "data": {"environment": environment},
+            "data": {"environment": environment, "apply_chat_template_kwargs": dict(settings.template)},
             "algorithm": {"actfocus": {"tags": tags}},
         }
     )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from transformers import PreTrainedTokenizerBase
 
 from verl_actfocus import models
 from verl_actfocus.episodes import STANDARD_TAGS
 from verl_actfocus.evaluation.tokenizers import load_tokenizer
 from verl_actfocus.integration import fields
+from verl_actfocus.integration.episode_trainer import EpisodeTrainer
+from verl_actfocus.integration.sync_trainer import PortableSyncTrainer
 from verl_actfocus.weighting import Span
 
 from .scripted import Scripted, evaluated, settings_with, trained
@@ -93,3 +97,52 @@ def test_a_sampled_id_beyond_the_vocabulary_is_no_text_and_the_turn_is_judged_by
     assert {turn.text for turn in record.turns} == {VALID} and all(turn.valid for turn in record.turns)
     spans = dict(zip(stored["responses"].tolist(), stored[fields.SPANS].tolist(), strict=True))
     assert spans[beyond] == Span.NONE
+
+
+#: As Gemma's: no system role, roles that alternate, other names, a line break behind the end of turn; and an argument.
+TEMPLATE = (
+    "{{ greeting }}\n{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}"
+    "<|im_start|>{{ 'model' if m.role == 'assistant' else m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>model\n{% endif %}"
+)
+
+
+def test_a_template_without_system_role_and_its_arguments_give_training_and_evaluation_the_same_prompts(
+    tmp_path: Path,
+) -> None:
+    tokenizer = changed_tokenizer(tmp_path / "tokenizer")
+    tokenizer.chat_template = TEMPLATE
+    settings = dataclasses.replace(settings_with(STANDARD_TAGS), template={"greeting": "Hello."})
+    (tmp_path / "out").mkdir()
+    policy, server = Scripted(tokenizer, [VALID] * 3), Scripted(tokenizer, [VALID] * 3)
+    record = evaluated(policy, settings, tmp_path / "out")
+    trained(server, settings)
+    assert policy.asked == server.asked and len(server.asked) == len(record.turns) > 1
+    # What the template makes of the whole conversation; `record.messages` holds the prefill in every response.
+    system, first, *rest = record.messages[: 2 * len(server.asked)]
+    merged = [{"role": "user", "content": f"{system['content']}\n\n{first['content']}"}, *rest]
+    whole = tokenizer.apply_chat_template(merged, tokenize=False, add_generation_prompt=True, greeting="Hello.")
+    assert tokenizer.decode(server.asked[-1][0]) == f"{whole}<think>"
+
+
+def test_a_training_run_refuses_a_template_that_cannot_be_played_with_before_anything_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = changed_tokenizer(tmp_path / "tokenizer")
+    tokenizer.chat_template = TEMPLATE.replace("{{ greeting }}", "{{ messages | length }}")
+    trainer = object.__new__(EpisodeTrainer)
+    trainer.config = OmegaConf.create(
+        {
+            "actor_rollout_ref": {"model": {"path": str(models.folder("frozenlake") / "model")}},
+            "data": {"environment": {"name": "frozenlake"}},
+            "algorithm": {},
+        }
+    )
+    monkeypatch.setattr(PortableSyncTrainer, "_init_tokenizer", lambda self: vars(self).update(loaded))
+    loaded = {"tokenizer": tokenizer, "processor": None}
+    with pytest.raises(ValueError, match="cannot be played with: a prompt that is built turn by turn reads"):
+        trainer._init_tokenizer()
+    tokenizer.chat_template = TEMPLATE
+    trainer.config.data.apply_chat_template_kwargs = {"greeting": "Hello."}
+    trainer._init_tokenizer()
