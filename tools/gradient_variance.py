@@ -71,7 +71,8 @@ def play(model: LocalModel, profile: str, groups: int, size: int) -> list[list[T
     """Play `groups` tasks, `size` episodes each, at temperature 1; leave out groups that do not differ in return."""
     settings = profile_settings(profile)
     lengths = settings.lengths.within(model.context)
-    prompts, tagger = model.prompts(settings.tags.prefill), SpanTagger(model.tokenizer, **asdict(settings.tags))
+    prompts = model.prompts(settings.tags, settings.template)
+    tagger = SpanTagger(model.tokenizer, **asdict(settings.tags))
     model.begin(lengths, at_once=size)
     played = []
     for task in range(FIRST_SEED, FIRST_SEED + groups):

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "verl_actfocus"
 ROW = re.compile(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", re.MULTILINE)
 #: Imports of veRL outside of `integration`: prompts of model families that only veRL knows.
-VERL_ELSEWHERE = {"episodes/tokens.py"}
+VERL_ELSEWHERE = {"episodes/templates.py"}
 
 
 def modules(path: Path) -> set[str]:

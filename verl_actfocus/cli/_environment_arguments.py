@@ -74,6 +74,19 @@ def given_tags(args: argparse.Namespace, tags: TagSettings = STANDARD_TAGS) -> T
     return changed
 
 
+def add_template_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds `--template KEY=VALUE`, which may be given several times."""
+    parser.add_argument(
+        "--template",
+        type=parse_option,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="argument of the model's chat template, such as enable_thinking=False, as in a training run's "
+        "data.apply_chat_template_kwargs; may be repeated",
+    )
+
+
 def parse_tags(text: str) -> Any:
     """Reads a pair of tags, or a word.
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 import copy
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from verl_actfocus.envs.base import EpisodeLimits, TextEnv
+from verl_actfocus.envs.base import ACTION_SEPARATOR, EpisodeLimits, TextEnv
 from verl_actfocus.episodes import Episode, write_response
-from verl_actfocus.episodes.prompts import ACTION_SEPARATOR
 
 if TYPE_CHECKING:
     from verl_actfocus.episodes.player import Player
@@ -133,12 +132,13 @@ class LocalModel:
         temperature: Of the sampling; 0 takes the most likely token.
         seed: Seeds the sampling.
         most_tokens: Most tokens of an episode, where the model's context does not end before.
+        template: Arguments of the chat template.
 
     Raises:
         ValueError: There is no model, or one that cannot be played with.
     """
 
-    def __init__(self, path: str, temperature: float, seed: int, most_tokens: int) -> None:
+    def __init__(self, path: str, temperature: float, seed: int, most_tokens: int, template: Mapping[str, Any]) -> None:
         from verl_actfocus.episodes.tokens import Lengths
         from verl_actfocus.evaluation import local
         from verl_actfocus.evaluation.checkpoints import find_model, merge
@@ -150,14 +150,14 @@ class LocalModel:
         most = min(most_tokens, self._policy.context or most_tokens)
         self._lengths = Lengths(prompt=most, response=most, total=most)
         self._policy.begin(self._lengths, at_once=1)
-        self._temperature, self._seed = temperature, seed
+        self._temperature, self._seed, self._template = temperature, seed, template
 
     def player(self, episode: Episode) -> Player:
         """Returns the player of an episode that the model answers for."""
         from verl_actfocus.episodes.player import Player
         from verl_actfocus.tagging import SpanTagger
 
-        prompts = self._policy.prompts(episode.tags.prefill)
+        prompts = self._policy.prompts(episode.tags, self._template)
         return Player(episode, prompts, SpanTagger(self._policy.tokenizer, **asdict(episode.tags)), self._lengths)
 
     def respond(self, player: Player) -> TurnRecord:

@@ -16,6 +16,7 @@ from verl_actfocus.cli._environment_arguments import (
     add_limit_arguments,
     add_option_argument,
     add_tag_arguments,
+    add_template_argument,
     given_limits,
     given_tags,
     make_environment,
@@ -82,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sampling.add_argument("--temperature", type=float, help="0 takes the most likely token (default 0.5, the paper's)")
     sampling.add_argument("--seed", type=int, help="seed of the sampling (default 0); the tasks do not depend on it")
     add_tag_arguments(parser)
+    add_template_argument(parser)
     running = parser.add_argument_group("running")
     running.add_argument("--batch-size", type=positive, default=64, metavar="N", help="episodes at a time (default 64)")
     running.add_argument("--out", type=Path, metavar="DIR", help="folder of the results (default outputs/eval-…)")
@@ -143,6 +145,7 @@ def settings_from(args: argparse.Namespace) -> EvaluationSettings:
         options={**settings.options, **dict(args.option)},
         limits=dataclasses.replace(settings.limits, **given_limits(args)),
         tags=given_tags(args, settings.tags),
+        template={**settings.template, **dict(args.template)},
         **given,
     )
     return changed.with_episodes(args.episodes, args.samples_per_task)

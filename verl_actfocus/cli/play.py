@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from verl_actfocus import envs
 from verl_actfocus.cli._environment_arguments import (
     add_limit_arguments,
     add_option_argument,
     add_tag_arguments,
+    add_template_argument,
     given_limits,
     given_tags,
     make_environment,
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_option_argument(parser)
     add_limit_arguments(parser)
     add_tag_arguments(parser)
+    add_template_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     """
     env, limits = _environment(args)
     episode = Episode(env, limits, tags=given_tags(args))
-    policy = make_policy(args.policy, args.env, args.seed, args.temperature)
+    policy = make_policy(args.policy, args.env, args.seed, args.temperature, dict(args.template))
     if isinstance(policy, LocalModel):
         play_tokens(policy.player(episode), policy, args.seed)
     else:
@@ -114,7 +116,9 @@ def play_tokens(player: Player, model: LocalModel, seed: int) -> None:
     print(f"-- final state --\n{player.episode.observation}" if player.failure is None else player.failure)
 
 
-def make_policy(policy: str, env: str, seed: int, temperature: float) -> TextPolicy | LocalModel:
+def make_policy(
+    policy: str, env: str, seed: int, temperature: float, template: Mapping[str, Any]
+) -> TextPolicy | LocalModel:
     """Makes what a `--policy` names.
 
     Args:
@@ -122,6 +126,7 @@ def make_policy(policy: str, env: str, seed: int, temperature: float) -> TextPol
         env: Name of the environment, for the expert.
         seed: Seeds chance and sampling.
         temperature: Of a model's sampling.
+        template: Arguments of a model's chat template.
 
     Raises:
         ValueError: The policy is none of these, or there is no expert for the environment.
@@ -130,7 +135,7 @@ def make_policy(policy: str, env: str, seed: int, temperature: float) -> TextPol
     if kind == "model" and folder:
         from verl_actfocus.evaluation.settings import paper_settings
 
-        return LocalModel(folder, temperature, seed, paper_settings(env).lengths.most)
+        return LocalModel(folder, temperature, seed, paper_settings(env).lengths.most, template)
     if policy == "human":
         return Human()
     if policy == "expert":

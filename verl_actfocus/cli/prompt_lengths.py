@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from verl_actfocus import envs
 from verl_actfocus.cli._environment_arguments import (
@@ -15,6 +15,7 @@ from verl_actfocus.cli._environment_arguments import (
     add_limit_arguments,
     add_option_argument,
     add_tag_arguments,
+    add_template_argument,
     given_limits,
     given_tags,
     make_environment,
@@ -60,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_option_argument(parser)
     add_limit_arguments(parser)
     add_tag_arguments(parser)
+    add_template_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -80,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("options and budgets belong to one environment: name it with --env")
     limits = {name: dataclasses.replace(envs.spec(name).limits, **given_limits(args)) for name in names}
     tags = given_tags(args)
-    builder, end = _prompts(args.tokenizer, tags.prefill)
+    builder, end = _prompts(args.tokenizer, tags, dict(args.template))
     print(f"{'environment':<12} {'tokens of':<32} {'least':>6} {'median':>7} {'most':>6}")
     for name in names:
         env = make_environment(name, dict(args.option))
@@ -139,7 +141,7 @@ def measure(
     return lengths
 
 
-def _prompts(name: str, prefill: str) -> tuple[PromptBuilder, int]:
+def _prompts(name: str, tags: TagSettings, template: Mapping[str, Any]) -> tuple[PromptBuilder, int]:
     """What makes a model's prompts, and the token that ends its responses; ChatML without a model beside the tokenizer.
 
     Raises:
@@ -148,18 +150,17 @@ def _prompts(name: str, prefill: str) -> tuple[PromptBuilder, int]:
     """
     from transformers import AutoConfig
 
-    from verl_actfocus.episodes.tokens import prompt_builder
+    from verl_actfocus.episodes.templates import prompt_builder
     from verl_actfocus.evaluation.tokenizers import load_tokenizer
+    from verl_actfocus.generation.turn_ends import closing_token, turn_ends
 
     tokenizer = load_tokenizer(name)
     try:
         model_type = AutoConfig.from_pretrained(name).model_type
     except (OSError, ValueError):
         model_type = "qwen2"
-    end = tokenizer.eos_token_id
-    if not isinstance(end, int):
-        raise ValueError(f"--tokenizer {name}: it has no single eos_token, which ends a turn")
-    return prompt_builder(tokenizer, model_type, prefill), end
+    end = closing_token(tokenizer, turn_ends(tokenizer, None))
+    return prompt_builder(tokenizer, model_type, tags, end, template), end
 
 
 def _show(name: str, what: str, tokens: Sequence[int]) -> None:

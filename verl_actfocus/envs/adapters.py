@@ -17,6 +17,7 @@ from gymnasium.spaces import Discrete
 from gymnasium.utils.env_checker import data_equivalence
 
 from verl_actfocus.envs.base import (
+    ACTION_SEPARATOR,
     MAX_OBSERVATION_CHARS,
     TEXT_CHARSET,
     TextEnv,
@@ -80,6 +81,8 @@ class DiscreteTextAdapter(TextEnv):
         names = list(action_names)
         if len(names) != env.action_space.n or len({name.casefold() for name in names}) != len(names):
             raise ValueError(f"{env}: action_names {names} must be {env.action_space.n} different names")
+        if any(ACTION_SEPARATOR in name or not name.strip() for name in names):
+            raise ValueError(f"{env}: action_names {names}: a name is not empty and has no {ACTION_SEPARATOR!r} in it")
         unknown = set(marks or {}) - set(_COLOURS)
         if unknown:
             raise ValueError(f"marks: unknown colours {sorted(unknown)}; known are {', '.join(_COLOURS)}")

@@ -21,6 +21,8 @@ from gymnasium.spaces import Text
 # Printable ASCII (with newline and tab) and the one symbol outside of it that the grids draw.
 TEXT_CHARSET = frozenset(string.printable) | {"√"}
 MAX_ACTION_CHARS = 512
+#: Stands between the actions of a response, and so in no action.
+ACTION_SEPARATOR = "||"
 MAX_OBSERVATION_CHARS = 20_000
 
 # `metadata` of an environment that renders as text, and of one that also draws itself.
@@ -95,6 +97,8 @@ class TextEnv(gymnasium.Env[str, str]):
     - stepping after the end of an episode raises `gymnasium.error.ResetNeeded`;
     - the trajectory depends on the seed and the actions alone, in whatever process and beside
       whatever other environments it is produced;
+    - no action holds `ACTION_SEPARATOR` or a tag of a response, so that whatever is offered can be written; an episode
+      ends with an error otherwise;
     - the observation is the state and nothing else: rewards, budgets and instructions are added by
       `verl_actfocus.episodes`.
 

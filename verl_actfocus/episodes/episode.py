@@ -12,6 +12,8 @@ rules it keeps (He et al. 2026, App. C; what the paper leaves open is decided he
   actions keep the rewards they earned (they happened, and later rewards build on them) and the format penalty
   takes the place of whatever reward the environment attached to the refusal. A refused action does not count
   as executed.
+* Every action that the environment offers can be written in a response; an environment that offers another one has
+  failed.
 * A response cut off by the length limit is invalid whatever it holds, and ends the episode.
 """
 
@@ -21,8 +23,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from verl_actfocus.envs.base import EpisodeLimits, StepInfo, TextEnv
-from verl_actfocus.episodes.grammar import ParsedResponse, parse_response
+from verl_actfocus.envs.base import ACTION_SEPARATOR, EpisodeLimits, StepInfo, TextEnv
+from verl_actfocus.episodes.grammar import ParsedResponse, can_be_written, parse_response
 from verl_actfocus.episodes.outcomes import EnvironmentFailure, StopReason, TurnResult
 from verl_actfocus.episodes.prompts import Message, system_message, user_message
 from verl_actfocus.episodes.tags import STANDARD_TAGS, TagSettings
@@ -115,6 +117,7 @@ class Episode:
         self._ready = True
         try:
             self.observation, self.info = self.env.reset(seed=seed)
+            self._check_offers()
         except Exception as exception:  # any: recorded, counted, not trained on
             self._fail(exception, action=None)
             return []
@@ -212,7 +215,20 @@ class Episode:
         if not math.isfinite(reward):
             raise ValueError(f"{type(self.env).__name__}.step: reward {reward} is not finite")
         self.observation = observation
-        return float(reward), terminated or truncated, info
+        over = terminated or truncated
+        if not over:
+            self._check_offers()
+        return float(reward), over, info
+
+    def _check_offers(self) -> None:
+        """Raise ValueError if the environment offers an action that no response can name."""
+        for action in self.env.legal_actions():
+            if not can_be_written(action, self.tags):
+                raise ValueError(
+                    f"{type(self.env).__name__} offers the action {action!r}, which no response can name: an action is "
+                    f"not empty and holds neither {ACTION_SEPARATOR!r}, which separates actions, nor a tag "
+                    f"({', '.join(self.tags.tags)}); let the environment write it in another way"
+                )
 
     def _check_budgets(self) -> None:
         if self.stop_reason is not None:

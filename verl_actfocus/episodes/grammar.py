@@ -9,8 +9,9 @@ still reasoning.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
-from verl_actfocus.episodes.prompts import ACTION_SEPARATOR
+from verl_actfocus.envs.base import ACTION_SEPARATOR
 from verl_actfocus.episodes.tags import STANDARD_TAGS, TagSettings
 
 
@@ -80,6 +81,19 @@ def write_response(answer: str, reasoning: str = "", *, gap: str = "", tags: Tag
     """
     before, after = tags.around_action
     return f"{tags.left_to_write()}{reasoning}{tags.reasoning[1]}{gap}{before}{answer}{after}"
+
+
+@lru_cache(maxsize=2**14)
+def can_be_written(action: str, tags: TagSettings = STANDARD_TAGS) -> bool:
+    """Say whether a response can name an action: written down and read again, it is that action.
+
+    An action that holds the separator or a tag is not, nor is an empty one.
+
+    Example:
+        >>> can_be_written("click[a | b]"), can_be_written("click[a || b]")
+        (True, False)
+    """
+    return parse_response(write_response(action, tags=tags), tags).actions == [action.strip()]
 
 
 def _answer(rest: str, tags: TagSettings) -> tuple[str, str | None]:

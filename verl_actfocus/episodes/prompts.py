@@ -8,11 +8,8 @@ hold each as one token.
 
 from __future__ import annotations
 
-from verl_actfocus.envs.base import EpisodeLimits, TextEnv
+from verl_actfocus.envs.base import ACTION_SEPARATOR, EpisodeLimits, TextEnv
 from verl_actfocus.episodes.tags import STANDARD_TAGS, TagSettings
-
-ACTION_SEPARATOR = "||"
-
 
 Message = dict[str, str]
 """One chat message, `{"role": …, "content": …}`, as `apply_chat_template` takes it."""

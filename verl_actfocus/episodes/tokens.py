@@ -2,13 +2,14 @@
 
 Tokens are only ever appended: what the model sampled in turn *n* stands unchanged in the prompt of turn *n + 1* and in
 the training data, and nothing is encoded twice. Prompts are veRL's: built by its own continuous-token builder, or for
-the Qwen family without it (`tests/contract/test_encoding_matches_verl.py` holds the two together).
+the Qwen family without it (`tests/contract/test_encoding_matches_verl.py` holds the two together), as far as they agree
+with the model's chat template; `verl_actfocus.episodes.templates` chooses.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -48,16 +49,21 @@ class ChatML:
     Args:
         tokenizer: Tokenizer with a ChatML template whose turns end in `<|im_end|>` and a line break.
         prefill: Text that every response continues.
+        arguments: What the template is rendered with.
 
     Raises:
         ValueError: If the tokenizer has no `<|im_end|>`, or a line break is not one token.
+        jinja2.TemplateError: If the template refuses a system or a second user message.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, prefill: str) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, prefill: str, arguments: Mapping[str, Any] | None = None
+    ) -> None:
         self.tokenizer = tokenizer
+        self._arguments = dict(arguments or {})
         self.turn_end_id = _single_id(tokenizer, TURN_END)
         self._newline_id = _single_id(tokenizer, "\n")
-        self._prefill_ids = _encode(tokenizer, prefill)
+        self._prefill_ids = encode(tokenizer, prefill)
         self._stand_in_ids = self._render(_STAND_IN, generation_prompt=False)
 
     def first(self, messages: Sequence[Message]) -> list[int]:
@@ -72,7 +78,7 @@ class ChatML:
 
     def response(self, text: str) -> list[int]:
         """Return the ids of a whole response (without the prefill) and its end of turn."""
-        return [*_encode(self.tokenizer, text), self.turn_end_id]
+        return [*encode(self.tokenizer, text), self.turn_end_id]
 
     def conversation(self, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
         """Encode a recorded conversation for supervised training.
@@ -96,9 +102,9 @@ class ChatML:
 
     def _render(self, messages: Sequence[Message], *, generation_prompt: bool) -> list[int]:
         text = self.tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=generation_prompt
+            list(messages), tokenize=False, add_generation_prompt=generation_prompt, **self._arguments
         )
-        return _encode(self.tokenizer, str(text))
+        return encode(self.tokenizer, str(text))
 
 
 class VerlPrompts:
@@ -112,7 +118,7 @@ class VerlPrompts:
 
     def __init__(self, builder: Any, tokenizer: PreTrainedTokenizerBase, prefill: str) -> None:
         self._builder = builder
-        self._prefill_ids = _encode(tokenizer, prefill)
+        self._prefill_ids = encode(tokenizer, prefill)
 
     def first(self, messages: Sequence[Message]) -> list[int]:
         """See `PromptBuilder`."""
@@ -133,30 +139,6 @@ class VerlPrompts:
                 "sampled; choose a model whose template keeps them"
             )
         return [*merged.token_ids[len(ids) :], *self._prefill_ids]
-
-
-def prompt_builder(tokenizer: PreTrainedTokenizerBase, model_type: str | None, prefill: str) -> PromptBuilder:
-    """Return the builder of a model's prompts.
-
-    Args:
-        tokenizer: the model's tokenizer.
-        model_type: `model_type` of the model's `config.json`, None if there is none.
-        prefill: text that every response continues.
-
-    Raises:
-        ValueError: the tokenizer does not fit the model's family or has no chat template, or veRL has no builder for
-            the model.
-    """
-    if not tokenizer.chat_template:
-        raise ValueError(
-            f"the tokenizer {tokenizer.name_or_path} has no chat template, so that nobody knows what a prompt looks "
-            "like; evaluate an instruction-tuned model, or add a template"
-        )
-    if model_type in CHATML_MODEL_TYPES:
-        return ChatML(tokenizer, prefill)
-    from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
-
-    return VerlPrompts(create_continuous_token_builder(tokenizer, hf_model_type=model_type), tokenizer, prefill)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,12 +246,13 @@ class EpisodeTokens:
         self.log_probs.extend(log_probs)
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Return the ids of a text, without the special tokens that a tokenizer adds to a whole text."""
     return [int(token) for token in tokenizer.encode(text, add_special_tokens=False)] if text else []
 
 
 def _single_id(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
-    ids = _encode(tokenizer, text)
+    ids = encode(tokenizer, text)
     if len(ids) != 1:
         raise ValueError(f"the tokenizer splits {text!r} into {len(ids)} tokens; a ChatML tokenizer keeps it as one")
     return ids[0]

@@ -8,12 +8,14 @@ prompts exact too; with any other one the responses are encoded again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
-from verl_actfocus.episodes.tokens import Lengths, PromptBuilder, prompt_builder
+from verl_actfocus.episodes import TagSettings
+from verl_actfocus.episodes.templates import prompt_builder
+from verl_actfocus.episodes.tokens import Lengths, PromptBuilder
 from verl_actfocus.evaluation.policy import Answer
 from verl_actfocus.evaluation.server import (
     DEADLINE,
@@ -76,7 +78,7 @@ class EndpointModel:
             self.close()
             raise
 
-    def prompts(self, prefill: str) -> PromptBuilder:
+    def prompts(self, tags: TagSettings, template: Mapping[str, Any]) -> PromptBuilder:
         """See `Policy`."""
         try:
             model_type = AutoConfig.from_pretrained(self._tokenizer_name).model_type
@@ -85,7 +87,7 @@ class EndpointModel:
                 f"--tokenizer {self._tokenizer_name}: there is no config.json, which says how veRL builds the model's "
                 "prompts; name the folder or hub name of the model itself"
             ) from error
-        return prompt_builder(self.tokenizer, model_type, prefill)
+        return prompt_builder(self.tokenizer, model_type, tags, self._closing, template)
 
     def identity(self) -> dict[str, Any]:
         """See `Policy`; the address may change when an evaluation is continued."""

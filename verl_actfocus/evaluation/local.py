@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -10,13 +10,15 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from verl_actfocus.episodes.tokens import Lengths, PromptBuilder, prompt_builder
+from verl_actfocus.episodes import TagSettings
+from verl_actfocus.episodes.templates import prompt_builder
+from verl_actfocus.episodes.tokens import Lengths, PromptBuilder
 from verl_actfocus.evaluation.checkpoints import ModelSource
 from verl_actfocus.evaluation.policy import Answer
 from verl_actfocus.evaluation.tokenizers import load_tokenizer, tokenizer_identity
 from verl_actfocus.generation.batch import ContinuousBatch
 from verl_actfocus.generation.sampling import SamplingParams
-from verl_actfocus.generation.turn_ends import turn_ends
+from verl_actfocus.generation.turn_ends import closing_token, turn_ends
 
 #: Number formats that a rollout computes in.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -58,9 +60,14 @@ class LocalModel:
         self.context: int | None = self.model.config.max_position_embeddings
         self._batch: ContinuousBatch | None = None
 
-    def prompts(self, prefill: str) -> PromptBuilder:
+    def prompts(self, tags: TagSettings, template: Mapping[str, Any]) -> PromptBuilder:
         """See `Policy`."""
-        return prompt_builder(self.tokenizer, self.model.config.model_type, prefill)
+        end = closing_token(self.tokenizer, self._ends)
+        return prompt_builder(self.tokenizer, self.model.config.model_type, tags, end, template)
+
+    @property
+    def _ends(self) -> frozenset[int]:
+        return turn_ends(self.tokenizer, self.model.generation_config)
 
     def identity(self) -> dict[str, Any]:
         """See `Policy`."""
@@ -76,7 +83,7 @@ class LocalModel:
             self.model,
             slots=at_once,
             max_model_len=lengths.most,
-            turn_ends=turn_ends(self.tokenizer, self.model.generation_config),
+            turn_ends=self._ends,
             token_ids=self.tokenizer.get_vocab().values(),
         )
 

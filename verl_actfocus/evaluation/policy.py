@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from transformers import PreTrainedTokenizerBase
 
+from verl_actfocus.episodes import TagSettings
 from verl_actfocus.episodes.tokens import Lengths, PromptBuilder
 from verl_actfocus.generation.sampling import SamplingParams
 
@@ -40,8 +41,16 @@ class Policy(Protocol):
     tokenizer: PreTrainedTokenizerBase
     context: int | None
 
-    def prompts(self, prefill: str) -> PromptBuilder:
-        """Return the builder of this model's prompts."""
+    def prompts(self, tags: TagSettings, template: Mapping[str, Any]) -> PromptBuilder:
+        """Return the builder of this model's prompts.
+
+        Args:
+            tags: what a response looks like.
+            template: arguments of the chat template.
+
+        Raises:
+            ValueError: the model's chat template cannot be played with.
+        """
 
     def identity(self) -> dict[str, Any]:
         """Return what tells this model from another, as plain values."""

@@ -83,7 +83,7 @@ class _Run:
     ) -> None:
         self._policy, self._settings, self._folder = policy, settings, folder
         self._at_once, self._watch, self._attempt = at_once, watch, attempt
-        self._prompts = policy.prompts(settings.tags.prefill)
+        self._prompts = policy.prompts(settings.tags, settings.template)
         self._tagger = SpanTagger(policy.tokenizer, **asdict(settings.tags))
         self._lengths = settings.lengths.within(policy.context)
         self._running: dict[str, Player] = {}

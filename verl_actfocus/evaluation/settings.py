@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, cast
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from verl_actfocus.config.environment import EnvironmentSettings
 from verl_actfocus.config.groups import packaged_groups
@@ -57,6 +57,8 @@ class EvaluationSettings:
     seed: int = 0
     #: What a response looks like.
     tags: TagSettings = STANDARD_TAGS
+    #: Arguments of the chat template (`data.apply_chat_template_kwargs`).
+    template: Mapping[str, Any] = field(default_factory=dict)
     #: Reward of a turn without a valid response.
     format_penalty: float = -0.1
 
@@ -159,5 +161,6 @@ def _settings(config: DictConfig) -> EvaluationSettings:
         top_p=float(sampling.top_p),
         top_k=sampling.top_k,
         tags=TagSettings(**config.algorithm.actfocus.tags),
+        template=cast("dict[str, Any]", OmegaConf.to_container(config.data.apply_chat_template_kwargs, resolve=True)),
         format_penalty=environment.format_penalty,
     )

@@ -1,8 +1,8 @@
 """Episodes as a veRL agent loop: token-in, token-out, append-only.
 
 One `EpisodeLoop` plays one episode: it carries the prompts of a `verl_actfocus.episodes.player.Player` to veRL's
-rollout server and the responses back. Prompts are rendered by veRL's continuous-token builder. Every response is tagged
-when it arrives, before the next prompt is made; every token of the environment is `Span.NONE`.
+rollout server and the responses back. Prompts are those of evaluation (`verl_actfocus.integration.prompts`). Every
+response is tagged when it arrives, before the next prompt is made; every token of the environment is `Span.NONE`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from verl.workers.rollout.replica import TokenOutput
 from verl_actfocus.envs import EpisodeLimits, make
 from verl_actfocus.episodes import Episode, TagSettings
 from verl_actfocus.episodes.player import Player
-from verl_actfocus.episodes.tokens import Lengths, VerlPrompts
+from verl_actfocus.episodes.tokens import Lengths
 from verl_actfocus.generation.sampling import response_seed
+from verl_actfocus.generation.turn_ends import turn_ended
 from verl_actfocus.integration import exclusions, fields
 from verl_actfocus.integration.cpu import BACKEND_NAME
 from verl_actfocus.integration.dataset import AGENT_NAME
+from verl_actfocus.integration.prompts import ends_of_turn, episode_prompts
 from verl_actfocus.integration.settings import ActFocusSettings
 from verl_actfocus.tagging import SpanTagger
 
@@ -65,7 +67,7 @@ class EpisodeLoop(AgentLoopBase):
             out of the batch and the trainer counts it (`rollout/excluded_trajectories`).
         """
         row = kwargs["environment"]
-        player = self._player(row)
+        player, ends = self._player(row), ends_of_turn(self.config, self._tokenizer)
         metrics: dict[str, Any] = {}
         steps: list[int] = []
         try:
@@ -73,14 +75,15 @@ class EpisodeLoop(AgentLoopBase):
             while not player.done:
                 max_tokens = player.max_tokens
                 with simple_timer("generate_sequences", metrics):
-                    output = await self._generate(player, max_tokens, sampling_params, kwargs)
+                    params = {**sampling_params, "max_tokens": max_tokens, "stop_token_ids": sorted(ends)}
+                    output = await self._generate(player, params, kwargs)
                 if output.stop_reason in ("aborted", "abort") or not output.token_ids:
                     player.abort(f"the rollout server returned {len(output.token_ids)} tokens ({output.stop_reason})")
                     continue
                 step = output.extra_fields.get("global_steps")
                 steps += [] if step is None else [step]
-                cut_off = _cut_off(output, max_tokens, self._tokenizer.eos_token_id)
-                player.answer(output.token_ids, cut_off=cut_off, log_probs=output.log_probs)
+                ended = turn_ended(output.token_ids, ends, max_tokens, output.stop_reason)
+                player.answer(output.token_ids, cut_off=not ended, log_probs=output.log_probs)
         finally:
             player.episode.env.close()
         reason = player.episode.stop_reason
@@ -106,14 +109,11 @@ class EpisodeLoop(AgentLoopBase):
         episode = Episode(env, limits, format_penalty=row["format_penalty"], tags=tags)
         rollout = self.rollout_config
         lengths = Lengths(prompt=rollout.prompt_length, response=rollout.response_length, total=rollout.max_model_len)
-        # The builder itself: AgentLoopBase.ct_build_initial_tokens would silently cut a long prompt on the left.
-        prompts = VerlPrompts(self.continuous_token_builder, self._tokenizer, tags.prefill)
+        # Not AgentLoopBase.ct_build_initial_tokens, which would silently cut a long prompt on the left.
+        prompts = episode_prompts(self.config, self._tokenizer, self.processor)
         return Player(episode, prompts, _tagger(self._tokenizer, tags), lengths)
 
-    async def _generate(
-        self, player: Player, max_tokens: int, sampling_params: dict[str, Any], row: dict[str, Any]
-    ) -> TokenOutput:
-        params = {**sampling_params, "max_tokens": max_tokens}
+    async def _generate(self, player: Player, params: dict[str, Any], row: dict[str, Any]) -> TokenOutput:
         if self.rollout_config.name == BACKEND_NAME:
             # The same run samples the same tokens whatever the order of requests.
             params["seed"] = response_seed(
@@ -125,17 +125,6 @@ class EpisodeLoop(AgentLoopBase):
             )
         request = f"{row.get('uid')}-{row.get('session_id')}"
         return await self.server_manager.generate(request_id=request, prompt_ids=player.prompt, sampling_params=params)
-
-
-def _cut_off(output: TokenOutput, max_tokens: int, end: Any) -> bool:
-    """Whether a response reached the length limit; vLLM's server under veRL does not say so.
-
-    Args:
-        output: the response.
-        max_tokens: its most tokens.
-        end: token that ends a turn.
-    """
-    return output.stop_reason == "length" or (len(output.token_ids) >= max_tokens and output.token_ids[-1] != end)
 
 
 def _output(player: Player, seconds: float, steps: list[int]) -> EpisodeOutput:

@@ -1,10 +1,11 @@
 """veRL's synchronous trainer for batches of episodes: what was played is counted, before anything is trained on.
 
-`EpisodeTrainer` overrides four places of `verl/trainer/ppo/v1/trainer_base.py`:
+`EpisodeTrainer` overrides five places of `verl/trainer/ppo/v1/trainer_base.py`:
 
 =======================  ===============================================================================================
 step                     what is added
 =======================  ===============================================================================================
+`_init_tokenizer`      the prompts of episodes are checked against the model's chat template
 `_init_dataloader`     the data last for all the steps that are asked for
 `_balance_batch`       excluded trajectories and outcomes are counted, groups selected
 `_val_metrics_update`  the same counts of an evaluation, and the run's best one
@@ -25,6 +26,7 @@ from transfer_queue import KVBatchMeta
 
 from verl_actfocus.integration import exclusions
 from verl_actfocus.integration.metrics import STATE_FILE, SuccessTracker, rollout_metrics, validation_metrics
+from verl_actfocus.integration.prompts import episode_prompts
 from verl_actfocus.integration.selection import select_groups
 from verl_actfocus.integration.sync_trainer import PortableSyncTrainer
 
@@ -46,6 +48,16 @@ class EpisodeTrainer(PortableSyncTrainer):
         super().__init__(config)
         self._keep_groups = keep_groups
         self._success = SuccessTracker()
+
+    def _init_tokenizer(self) -> None:
+        """Load the tokenizer, and refuse a model whose chat template cannot be played with.
+
+        Raises:
+            ValueError: it cannot; the message shows where prompts and template part.
+        """
+        super()._init_tokenizer()
+        if self.config.data.get("environment") is not None:
+            episode_prompts(self.config, self.tokenizer, self.processor)
 
     def _init_dataloader(self) -> None:
         """Load the data.

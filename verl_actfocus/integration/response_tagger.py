@@ -23,12 +23,8 @@ class ResponseTagger:
         tags: tag style and prefill.
     """
 
-    #: Tokens before a turn that are read in search of the prefill; no prefill is longer.
-    _LOOK_BACK = 32
-
     def __init__(self, tokenizer: PreTrainedTokenizerBase, tags: TagSettings) -> None:
-        self._tokenizer = tokenizer
-        self._prefill = tags.prefill
+        self._prefill = tags.prefill.strip()
         self._plain = SpanTagger(tokenizer, action=tags.action, reasoning=tags.reasoning, prefill="")
         self._prefilled = SpanTagger(tokenizer, action=tags.action, reasoning=tags.reasoning, prefill=tags.prefill)
 
@@ -45,21 +41,21 @@ class ResponseTagger:
         """
         spans = torch.zeros_like(response_ids, dtype=torch.long)
         ids, mask = response_ids.tolist(), response_mask.tolist()
-        context = prompt_ids.tolist()
+        prompt = prompt_ids.tolist()
+        texts = self._plain.texts(prompt + ids) if self._prefill else []
         start = 0
         while start < len(ids):
             stop = start
             while stop < len(ids) and mask[stop]:
                 stop += 1
             if stop > start:
-                tagger = self._prefilled if self._is_prefilled(context + ids[:start]) else self._plain
+                # However many tokens the prefill has, and white space aside.
+                before = "".join(texts[: len(prompt) + start]).rstrip()
+                tagger = self._prefilled if self._prefill and before.endswith(self._prefill) else self._plain
                 spans[start:stop] = torch.tensor([int(span) for span in tagger.tag(ids[start:stop])])
             start = stop + 1
         return spans
 
-    def _is_prefilled(self, before: list[int]) -> bool:
-        """Whether the tokens before a turn end with the prefill, white space aside."""
-        if not self._prefill:
-            return False
-        text = str(self._tokenizer.decode(before[-self._LOOK_BACK :]))
-        return text.rstrip().endswith(self._prefill.rstrip())
+    def texts(self, ids: Tensor) -> list[str]:
+        """Return what each token shows, as the spans were found in it: see `SpanTagger.texts`."""
+        return self._plain.texts(ids.tolist())

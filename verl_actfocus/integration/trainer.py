@@ -221,7 +221,7 @@ class ActFocusTrainer(EpisodeTrainer):
                 self._report_no_action_token(batch)
         if self._trajectories.wants(self.global_steps):
             signal = weighting.token_signal(tokens)
-            self._trajectories.write(self.global_steps, batch, self.tokenizer, weights, signal)
+            self._trajectories.write(self.global_steps, batch, self._tagger, weights, signal)
         # The returned handle lists the new field; the one passed in would hide it from the update.
         return self._put(batch, {fields.WEIGHTS: response_to_nested(weights, nested_mask)})
 

@@ -12,9 +12,9 @@ from typing import Any
 import transfer_queue as tq
 from torch import Tensor
 from transfer_queue import KVBatchMeta
-from transformers import PreTrainedTokenizerBase
 
 from verl_actfocus.integration import fields
+from verl_actfocus.integration.response_tagger import ResponseTagger
 from verl_actfocus.integration.settings import TrajectorySettings
 from verl_actfocus.weighting import Span
 
@@ -48,7 +48,7 @@ class TrajectoryLog:
         self,
         step: int,
         batch: KVBatchMeta,
-        tokenizer: PreTrainedTokenizerBase,
+        tagger: ResponseTagger,
         weights: Tensor,
         signal: Tensor | None,
     ) -> None:
@@ -57,7 +57,7 @@ class TrajectoryLog:
         Args:
             step: training step.
             batch: the training batch, in the row order of `weights`.
-            tokenizer: decodes single tokens.
+            tagger: decodes tokens to the text in which spans are found.
             weights: `(B, T)` token weights.
             signal: `(B, T)` signal, or None where it plays no part.
         """
@@ -70,22 +70,19 @@ class TrajectoryLog:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / f"{step}.jsonl").open("w", encoding="utf-8") as file:
             for n, row in enumerate(rows):
-                record = _record(data, n, tokenizer, weights[row], None if signal is None else signal[row])
+                record = _record(data, n, tagger, weights[row], None if signal is None else signal[row])
                 file.write(json.dumps({"step": step, **record}, ensure_ascii=False) + "\n")
 
 
-def _record(
-    data: Any, n: int, tokenizer: PreTrainedTokenizerBase, weights: Tensor, signal: Tensor | None
-) -> dict[str, Any]:
-    ids = data["responses"][n].tolist()
-    length = len(ids)
+def _record(data: Any, n: int, tagger: ResponseTagger, weights: Tensor, signal: Tensor | None) -> dict[str, Any]:
+    tokens = tagger.texts(data["responses"][n])
+    length = len(tokens)
     extra = data["extra_fields"][n]
     extra = getattr(extra, "data", extra)
     turn_rewards = data[fields.TURN_REWARDS][n].tolist() if fields.TURN_REWARDS in data else None
     return {
-        "prompt": tokenizer.decode(data["prompts"][n].tolist()),
-        # One token at a time: what each token shows on its own is what its colour stands for.
-        "tokens": [tokenizer.decode([token]) for token in ids],
+        "prompt": "".join(tagger.texts(data["prompts"][n])),
+        "tokens": tokens,
         "from_model": data["response_mask"][n].tolist(),
         "spans": [Span(span).name.lower() for span in data[fields.SPANS][n].tolist()],
         "weights": weights[:length].tolist(),

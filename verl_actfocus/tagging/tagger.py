@@ -1,5 +1,6 @@
 """Span of every token of a response."""
 
+import codecs
 import operator
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
@@ -62,7 +63,7 @@ class SpanTagger:
         tags = TagSettings(action=action, reasoning=reasoning, prefill=prefill or "")  # type: ignore[arg-type]
         self._grammar = SpanGrammar(tags)
         self._prefill = tags.prefill.encode()
-        backend = _backend(tokenizer)
+        self._backend = backend = _backend(tokenizer)
         self._pieces = TokenPieces(backend, _special_ids(tokenizer, backend, set(tags.tags)))
         for tag in tags.tags:
             self._check_writable(backend, tag)
@@ -109,6 +110,27 @@ class SpanTagger:
             if owner is not None:  # ACTION outranks REASONING outranks NONE
                 spans[owner] = max(spans[owner], span)
         return text[len(self._prefill) :].decode(errors="replace"), spans
+
+    def texts(self, token_ids: Iterable[int]) -> list[str]:
+        """Return what each token shows: joined, the text that `read` decodes, with special tokens written out.
+
+        A character that several tokens share belongs to the token that completes it.
+
+        Args:
+            token_ids: Tokens of a text.
+
+        Raises:
+            ValueError: If an id is negative.
+        """
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        texts: list[str] = []
+        for token_id in map(operator.index, token_ids):
+            added = b"".join(self._pieces[token_id])
+            special = "" if added else self._backend.id_to_token(token_id) or ""
+            texts.append(decoder.decode(added) + special)
+        if texts:
+            texts[-1] += decoder.decode(b"", final=True)
+        return texts
 
     def _check_writable(self, backend: Tokenizer, tag: str) -> None:
         """Raise ValueError unless a tag that is encoded and decoded is still there."""

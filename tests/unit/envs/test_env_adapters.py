@@ -159,3 +159,9 @@ def test_action_numbers_that_do_not_start_at_zero_are_kept() -> None:
     env.reset()
     env.step("Melt")
     assert env._inner == 5
+
+
+@pytest.mark.parametrize("name", ["Melt || Freeze", " "])
+def test_a_name_that_no_response_can_hold_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"a name is not empty and has no '\|\|' in it"):
+        DiscreteTextAdapter(Snowman(), action_names=[name], rules="", solved=lambda r, t: t)

@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 
 from tools.webshop import generate_catalogue
+from verl_actfocus.envs.base import EpisodeLimits
 from verl_actfocus.envs.webshop.catalogue import EMBEDDED_INSTRUCTIONS, EMBEDDED_ITEMS, load_catalogue
 from verl_actfocus.envs.webshop.env import WebShopEnv
+from verl_actfocus.envs.webshop.expert import expert_action
 from verl_actfocus.envs.webshop.goals import open_shop
+from verl_actfocus.episodes import Episode, write_response
 
 ITEM: dict[str, Any] = {
     "asin": "K100",
@@ -241,3 +244,20 @@ def test_the_shipped_catalogue_is_large_enough_for_every_split_and_small_enough_
         if product.instruction is not None:
             assert set(product.instruction_attributes) <= set(product.attributes)
             assert all(attribute in product.instruction for attribute in product.instruction_attributes)
+
+
+def test_an_option_with_the_separator_of_actions_can_be_chosen_and_bought(tmp_path: Path) -> None:
+    options = {"Size || Fit": [{"value": "S || Slim"}, {"value": "L||||Wide"}], "Shade": [{"value": "S || Slim"}]}
+    paths = write(tmp_path, [changed(customization_options=options)])
+    episode = Episode(WebShopEnv(*paths, split="test"), EpisodeLimits(turns=9, actions_per_turn=1, actions=9, words=9))
+    episode.reset(seed=0)
+    for _ in range(2):
+        chosen = expert_action(episode.env)
+        assert episode.respond(write_response(chosen)).valid, chosen
+    shown = episode.observation
+    labels = {action for action in episode.env.legal_actions() if "|" in action}
+    assert labels == {"click[size | fit: s | slim]", "click[l|wide]", "click[shade: s | slim]"}
+    assert all(label in shown for label in labels) and "||" not in shown
+    while not episode.done:
+        assert episode.respond(write_response(expert_action(episode.env))).valid
+    assert episode.success

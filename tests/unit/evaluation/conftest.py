@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from verl_actfocus import models
+from verl_actfocus.episodes import TagSettings
 from verl_actfocus.episodes.tokens import ChatML, Lengths
 from verl_actfocus.evaluation.policy import Answer
 from verl_actfocus.evaluation.settings import EvaluationSettings, profile_settings
@@ -52,8 +53,8 @@ class ScriptedPolicy:
         self.most_at_once = 0
         self._waiting: dict[str, str | Answer] = {}
 
-    def prompts(self, prefill: str) -> ChatML:
-        return ChatML(self.tokenizer, prefill)
+    def prompts(self, tags: TagSettings, template: Mapping[str, Any]) -> ChatML:
+        return ChatML(self.tokenizer, tags.prefill, template)
 
     def identity(self) -> dict[str, Any]:
         return {"model": "scripted"}

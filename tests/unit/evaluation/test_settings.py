@@ -115,3 +115,13 @@ def test_lengths_are_bounded_by_the_models_context() -> None:
     assert Lengths(prompt=4, response=4, total=6).within(None).most == 6
     with pytest.raises(ValueError, match="'prompt' is 0"):
         Lengths(prompt=0, response=1)
+
+
+def test_the_chat_templates_arguments_are_the_runs_and_the_command_lines() -> None:
+    parser = argparse.ArgumentParser()
+    evaluate.add_arguments(parser)
+    words = ["--model", "m", "--profile", "cpu_frozenlake", "--template", "enable_thinking=False"]
+    args = parser.parse_args([*words, "--template", "date_string=26 Jul 2024"])
+    found = evaluate.settings_from(args)
+    assert found.template == {"enable_thinking": False, "date_string": "26 Jul 2024"}
+    assert profile_settings("cpu_frozenlake").template == {}

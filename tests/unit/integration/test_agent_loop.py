@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from transformers import AutoTokenizer
 from verl.workers.rollout.replica import TokenOutput
 
+from verl_actfocus import models
 from verl_actfocus.envs import EnvironmentSpec, EpisodeLimits, register_environment
 from verl_actfocus.envs.base import TextEnv, step_info
 from verl_actfocus.envs.registry import ENVIRONMENTS
@@ -107,7 +108,13 @@ def play(tokenizer, texts, *, env="counting", limits=LIMITS, prompt_length=200, 
         "name": "hf_cpu",
         "seed": 3,
     }
-    config = OmegaConf.create({"actor_rollout_ref": {"rollout": rollout}, "data": {}, "algorithm": {}})
+    config = OmegaConf.create(
+        {
+            "actor_rollout_ref": {"rollout": rollout, "model": {"path": str(models.folder("frozenlake") / "model")}},
+            "data": {},
+            "algorithm": {},
+        }
+    )
     row = {"name": env, "kwargs": {}, "limits": limits, "format_penalty": -0.1, "validate": False, "seed": 5}
     output = play_episode(config, server, tokenizer, row, sampling_params={"temperature": 1.0}, global_steps=7)
     return output, server

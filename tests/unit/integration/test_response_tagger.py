@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+import pytest
 import torch
 from transformers import AutoTokenizer
 
 from verl_actfocus.integration.response_tagger import ResponseTagger
 from verl_actfocus.integration.settings import TagSettings
+from verl_actfocus.tagging import SpanTagger
 from verl_actfocus.weighting import Span
 
 
@@ -40,3 +42,32 @@ def test_a_turn_that_no_prefill_precedes_is_tagged_without_it():
     spans = ResponseTagger(tokenizer, TagSettings()).tag(encode("Play."), response, torch.ones(len(response)))
     assert (spans == Span.ACTION).sum() >= 1
     assert not (spans == Span.REASONING).any()
+
+
+@pytest.mark.parametrize("action", [("<answer>", "</answer>"), "rest"])
+@pytest.mark.parametrize("words", [1, 40, 400])
+def test_a_prefill_is_recognised_however_many_tokens_it_has(action, words):
+    tokenizer = AutoTokenizer.from_pretrained(str(files("verl_actfocus") / "models/frozenlake/tokenizer"))
+    tags = TagSettings(action=action, prefill="<think>" + " ich überlege √" * words)
+
+    def encode(text):
+        return tokenizer.encode(text, add_special_tokens=False)
+
+    prompt, thought = encode("Play.\n" + tags.prefill), encode(" noch mehr")
+    assert words == 1 or len(encode(tags.prefill)) > 32
+    between, answer = encode("Turn 2\n" + tags.prefill + "\n"), encode("</think><answer>Right</answer>")
+    ids = thought + between + thought + answer
+    mask = [1] * len(thought) + [0] * len(between) + [1] * (len(thought) + len(answer))
+    spans = ResponseTagger(tokenizer, tags).tag(torch.tensor(prompt), torch.tensor(ids), torch.tensor(mask))
+    assert (spans[: len(thought)] == Span.REASONING).all()
+    second = spans[len(thought) + len(between) :]
+    assert (second[: len(thought)] == Span.REASONING).all() and (second == Span.ACTION).any()
+
+
+def test_what_the_trajectory_log_shows_is_the_text_in_which_spans_are_found():
+    tokenizer = AutoTokenizer.from_pretrained(str(files("verl_actfocus") / "models/frozenlake/tokenizer"))
+    text = " Grüße √ 🎉.</think><answer>Right</answer>"
+    ids = [*tokenizer.encode(text, add_special_tokens=False), len(tokenizer) + 3, tokenizer.eos_token_id]
+    texts = ResponseTagger(tokenizer, TagSettings()).texts(torch.tensor(ids))
+    assert len(texts) == len(ids) and "".join(texts) == text + "<|im_end|>"
+    assert SpanTagger(tokenizer).read(ids)[0] == text

@@ -4,114 +4,32 @@ and play alike, and with the same tokens, budgets and seeds."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from transformers import PreTrainedTokenizerBase
-from verl.workers.rollout.replica import TokenOutput
 
 from verl_actfocus import models
 from verl_actfocus.cli.main import main
 from verl_actfocus.episodes import STANDARD_TAGS, TagSettings, write_response
-from verl_actfocus.episodes.record import EpisodeRecord
-from verl_actfocus.episodes.tokens import Lengths, PromptBuilder, prompt_builder
 from verl_actfocus.evaluation.checkpoints import find_model
 from verl_actfocus.evaluation.local import LocalModel
-from verl_actfocus.evaluation.policy import Answer
 from verl_actfocus.evaluation.records import EvaluationFolder
 from verl_actfocus.evaluation.runner import run
-from verl_actfocus.evaluation.settings import EvaluationSettings, profile_settings
 from verl_actfocus.evaluation.tokenizers import load_tokenizer
-from verl_actfocus.generation.sampling import SamplingParams
 from verl_actfocus.integration import fields
-from verl_actfocus.integration.dataset import EnvironmentDataset
 from verl_actfocus.weighting import Span
 
-from ...episode_loops import play_episode
 from ...tag_styles import FOREIGN, FOREIGN_PREFILLED, foreign_model
+from .scripted import Scripted, evaluated, settings_with, trained
 
 REST = TagSettings(action="rest")
-#: What the model was asked: prompt, most tokens, seed.
-Asked = list[tuple[list[int], int, int]]
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerBase:
     return load_tokenizer(str(models.folder("frozenlake") / "tokenizer"))
-
-
-class Scripted:
-    """Prepared responses, as veRL's rollout server and as the policy of an evaluation."""
-
-    context = None
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> None:
-        self.tokenizer, self.texts = tokenizer, list(texts)
-        self.asked: Asked = []
-        self._answer: tuple[str, Answer] = ("", Answer())
-
-    def _respond(self, prompt: Sequence[int], most: int, seed: int) -> Answer:
-        text = self.texts[len(self.asked)]
-        ids = [*self.tokenizer.encode(text, add_special_tokens=False), self.tokenizer.eos_token_id]
-        self.asked.append((list(prompt), most, seed))
-        return Answer(ids[:most], cut_off=len(ids) > most)
-
-    async def generate(
-        self, request_id: str, *, prompt_ids: list[int], sampling_params: dict[str, Any], **kwargs: Any
-    ) -> TokenOutput:
-        answer = self._respond(prompt_ids, sampling_params["max_tokens"], sampling_params["seed"])
-        reason = "length" if answer.cut_off else "completed"
-        return TokenOutput(token_ids=list(answer.ids), log_probs=[0.0] * len(answer.ids), stop_reason=reason)
-
-    def prompts(self, prefill: str) -> PromptBuilder:
-        return prompt_builder(self.tokenizer, "qwen2", prefill)
-
-    def begin(self, lengths: Lengths, at_once: int) -> None: ...
-
-    def ask(self, key: str, prompt: Sequence[int], sampling: SamplingParams) -> None:
-        assert sampling.seed is not None
-        self._answer = key, self._respond(prompt, sampling.max_tokens, sampling.seed)
-
-    def answers(self) -> dict[str, Answer]:
-        return dict([self._answer])
-
-
-def settings_with(tags: TagSettings) -> EvaluationSettings:
-    return dataclasses.replace(profile_settings("cpu_frozenlake"), tasks=1, samples=1, seed=5, tags=tags)
-
-
-def trained(server: Scripted, settings: EvaluationSettings) -> dict[str, Any]:
-    """Play the first evaluation task as a training run with these tags does before its first step."""
-    lengths, tags = settings.lengths, dataclasses.asdict(settings.tags)
-    rollout = {
-        "prompt_length": lengths.prompt,
-        "response_length": lengths.response,
-        "max_model_len": lengths.total,
-        "name": "hf_cpu",
-        "seed": settings.seed,
-    }
-    limits = dataclasses.asdict(settings.limits)
-    environment = {"name": "frozenlake", "kwargs": {"success_rate": 1.0}, "val_size": 64, "limits": limits}
-    config = OmegaConf.create(
-        {
-            "actor_rollout_ref": {"rollout": rollout},
-            "data": {"environment": environment},
-            "algorithm": {"actfocus": {"tags": tags}},
-        }
-    )
-    row = EnvironmentDataset("val", config=config.data)[0]["environment"]
-    output = play_episode(config, server, server.tokenizer, row)
-    assert not isinstance(output, list)
-    return output.as_dict() | {"counts": output.extra_fields["reward_extra_info"]}
-
-
-def evaluated(policy: Scripted, settings: EvaluationSettings, folder: Path) -> EpisodeRecord:
-    attempt = run(policy, settings, EvaluationFolder(folder), at_once=1)
-    return attempt.finished[0]
 
 
 @pytest.mark.parametrize("tags", [STANDARD_TAGS, FOREIGN, FOREIGN_PREFILLED, REST], ids=str)
@@ -193,7 +111,7 @@ def test_the_command_line_evaluates_and_plays_with_other_tags(
     assert all(turn.action_tokens > 0 for record in records for turn in record.turns)
     capsys.readouterr()
     policy = ["--policy", f"model:{folder}", "--temperature", "0"]
-    assert main(["play", "frozenlake", "--task", "frozenlake", *policy, *tags]) == 0
+    assert main(["play", "frozenlake", "--miniature", *policy, *tags]) == 0
     printed = capsys.readouterr().out
     assert "<act>action || action</act> and nothing else." in printed
     assert "invalid" not in printed and "| action 0 ==" not in printed and "== executed: none" not in printed

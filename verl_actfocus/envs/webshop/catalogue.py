@@ -19,6 +19,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, NoReturn
 
+from verl_actfocus.envs.base import ACTION_SEPARATOR
 from verl_actfocus.envs.webshop.search import SearchIndex
 
 _DATA = Path(__file__).parent / "data"
@@ -26,6 +27,7 @@ EMBEDDED_ITEMS = _DATA / "items.json.gz"
 EMBEDDED_INSTRUCTIONS = _DATA / "instructions.json.gz"
 MISSING_PRICE = 100.0
 CATEGORY_SEPARATOR = "\u203a"  # the single right-pointing angle quotation mark
+_SEPARATORS = re.compile(rf"{re.escape(ACTION_SEPARATOR)}\|*")
 _PRICE = re.compile(r"\$\s*([\d,]+(?:\.\d+)?)(?:\s*(?:to|-|\u2013)?\s*\$\s*([\d,]+(?:\.\d+)?))?")
 
 
@@ -272,10 +274,16 @@ def _options(record: _Record) -> dict[str, tuple[str, ...]]:
             text = entry.get("value") if isinstance(entry, dict) else None
             if not isinstance(text, str) or not text.strip():
                 record.fail("customization_options", f"[{name!r}] has the value {entry!r}", remedy)
-        if name.lower() in options:
+        name = _nameable(name.lower())
+        if name in options:
             record.fail("customization_options", f"names {name!r} twice", "merge the two lists of values")
-        options[name.lower()] = tuple(e["value"].strip().replace("/", " | ").lower() for e in entries)
+        options[name] = tuple(_nameable(e["value"].strip().replace("/", " | ").lower()) for e in entries)
     return options
+
+
+def _nameable(text: str) -> str:
+    """Return text for goals, pages and clicks alike in which nothing separates actions: `|` for `||`."""
+    return _SEPARATORS.sub("|", text)
 
 
 def _rating(record: _Record) -> str:
