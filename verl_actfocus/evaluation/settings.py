@@ -59,6 +59,8 @@ class EvaluationSettings:
     tags: TagSettings = STANDARD_TAGS
     #: Reward of a turn without a valid response.
     format_penalty: float = -0.1
+    #: Most seconds that the environment may take to reset, to execute an action, or to close.
+    step_timeout: float = 60.0
 
     def __post_init__(self) -> None:
         for name in ("tasks", "samples"):
@@ -160,4 +162,5 @@ def _settings(config: DictConfig) -> EvaluationSettings:
         top_k=sampling.top_k,
         tags=TagSettings(**config.algorithm.actfocus.tags),
         format_penalty=environment.format_penalty,
+        step_timeout=environment.step_timeout,
     )
