@@ -13,6 +13,7 @@ from typing import Any
 
 from verl_actfocus.experiments import machine, processes
 from verl_actfocus.experiments.composition import ComposedRun
+from verl_actfocus.experiments.disk import full, writing
 from verl_actfocus.experiments.errors import ExperimentError, RunFailedError
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.locks import locked
@@ -127,9 +128,10 @@ def _attempt(composed: ComposedRun, folder: RunFolder, watch: _Watch) -> None:
     started, began = time.monotonic(), _now()
     attempt = folder.begin_attempt(began)
     tail = MetricsTail(folder.metrics(attempt))
-    with folder.log.open("ab") as log:
-        log.write(f"=== attempt {attempt}, {began}: {run.shell_command()}\n".encode())
-        log.flush()
+    # Without a buffer, which a full disk would make fail once more when the file is closed.
+    with folder.log.open("ab", buffering=0) as log:
+        with writing(folder.log):
+            log.write(f"=== attempt {attempt}, {began}: {run.shell_command()}\n".encode())
         offset = log.tell()
         process = subprocess.Popen(
             [*run.command(), metrics_override(folder.metrics(attempt))],
@@ -150,7 +152,9 @@ def _attempt(composed: ComposedRun, folder: RunFolder, watch: _Watch) -> None:
                     watch.say_that_it_ends()
             finally:
                 processes.stop(process, run.folder)
-            folder.end_attempt(attempt, round(time.monotonic() - started, 3), process.returncode)
+            # A full disk, say, must not hide how the run ended; an attempt without an end counts as a killed one.
+            with suppress(ExperimentError):
+                folder.end_attempt(attempt, round(time.monotonic() - started, 3), process.returncode)
     if standstill is not None:
         raise RunFailedError(
             f"{run.title} was ended: {standstill} ({_how_far(composed, folder)}); last in the log:", last, folder.log
@@ -163,9 +167,12 @@ def _check_result(composed: ComposedRun, folder: RunFolder, exit_code: int, offs
     if exit_code == 0 and math.isfinite(metrics.get(composed.steps, {}).get("val/success", math.nan)):
         return
     how = _how_it_ended(exit_code) if exit_code else f"ended without an evaluation at step {composed.steps}"
-    look = "" if exit_code else "; if the log does not say why, look at trainer.test_freq and trainer.total_epochs"
-    reason = f"{composed.run.title} {how} ({_how_far(composed, folder)}){look}"
-    raise RunFailedError(reason, error_lines(folder.log, offset), folder.log)
+    errors = error_lines(folder.log, offset)
+    look: str | None = "if the log does not say why, look at trainer.test_freq and trainer.total_epochs"
+    if exit_code:
+        look = full(folder.path, errors)
+    reason = f"{composed.run.title} {how} ({_how_far(composed, folder)})"
+    raise RunFailedError("; ".join(filter(None, (reason, look))), errors, folder.log)
 
 
 def _how_far(composed: ComposedRun, folder: RunFolder) -> str:
