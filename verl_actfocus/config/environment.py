@@ -5,6 +5,7 @@ Free of veRL, so that an evaluation on its own plays the tasks of a training run
 
 from __future__ import annotations
 
+import threading
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
@@ -34,6 +35,8 @@ class EnvironmentSettings:
     limits: dict[str, Any] = field(default_factory=dict)
     #: Reward of a turn without a valid response.
     format_penalty: float = -0.1
+    #: Most seconds that the environment may take to reset, to execute an action, or to close.
+    step_timeout: float = 60.0
     #: Distinct training seeds; every one is a task.
     train_size: int = 100_000
     #: Evaluation tasks; always the same ones.
@@ -48,6 +51,8 @@ class EnvironmentSettings:
         for name in ("train_size", "val_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"data.{SECTION}.{name}={getattr(self, name)} must be at least 1")
+        if not 0 < self.step_timeout <= threading.TIMEOUT_MAX:
+            raise ValueError(f"data.{SECTION}.step_timeout={self.step_timeout} must be a positive number of seconds")
         if self.val_seed < self.train_seed + self.train_size and self.train_seed < self.val_seed + self.val_size:
             raise ValueError(
                 f"data.{SECTION}: evaluation seeds {self.val_seed}–{self.val_seed + self.val_size - 1} overlap "

@@ -20,10 +20,12 @@ rules it keeps (He et al. 2026, App. C; what the paper leaves open is decided he
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from verl_actfocus.envs.base import ACTION_SEPARATOR, EpisodeLimits, StepInfo, TextEnv
+from verl_actfocus.envs.base import ACTION_SEPARATOR, EpisodeLimits, TextEnv
+from verl_actfocus.episodes.answers import EnvironmentStep, checked_reset, checked_step, checked_sum
+from verl_actfocus.episodes.deadline import EnvironmentTimeoutError, call_within, within
 from verl_actfocus.episodes.grammar import ParsedResponse, can_be_written, parse_response
 from verl_actfocus.episodes.outcomes import EnvironmentFailure, StopReason, TurnResult
 from verl_actfocus.episodes.prompts import Message, system_message, user_message
@@ -34,10 +36,11 @@ class Episode:
     """A conversation between a policy and a text environment.
 
     Args:
-        env: Environment; the episode resets and steps it, the caller closes it.
+        env: Environment. The episode calls it, one call at a time, in a thread of its own.
         limits: Budgets of the episode.
         format_penalty: Reward added on an invalid turn (He et al. 2026, App. C: -0.1).
         tags: What a response looks like; the caller puts their prefill before every response.
+        step_timeout: Most seconds that the environment may take to reset, to execute an action, or to close.
 
     Raises:
         ValueError: The penalty is positive, or no valid response can continue the prefill.
@@ -57,7 +60,13 @@ class Episode:
     """
 
     def __init__(
-        self, env: TextEnv, limits: EpisodeLimits, *, format_penalty: float = -0.1, tags: TagSettings = STANDARD_TAGS
+        self,
+        env: TextEnv,
+        limits: EpisodeLimits,
+        *,
+        format_penalty: float = -0.1,
+        tags: TagSettings = STANDARD_TAGS,
+        step_timeout: float = 60.0,
     ) -> None:
         if not format_penalty <= 0:
             raise ValueError(f"format_penalty is {format_penalty}: a penalty is zero or negative, e.g. -0.1")
@@ -66,6 +75,7 @@ class Episode:
         self.limits = limits
         self.format_penalty = format_penalty
         self.tags = tags
+        self.step_timeout = step_timeout
         self._ready = False
         self._start(None)
 
@@ -116,8 +126,7 @@ class Episode:
         self._start(seed)
         self._ready = True
         try:
-            self.observation, self.info = self.env.reset(seed=seed)
-            self._check_offers()
+            self.observation, self.info = call_within(self.step_timeout, lambda: self._reset(seed))
         except Exception as exception:  # any: recorded, counted, not trained on
             self._fail(exception, action=None)
             return []
@@ -174,6 +183,18 @@ class Episode:
             raise RuntimeError(f"Episode.stop({reason.value}): no episode is running")
         self.stop_reason = reason
 
+    def close(self) -> None:
+        """Close the environment; a failure counts as the environment's, in whatever way the episode had ended.
+
+        An environment that did not return in time is left alone: its thread may still be in it.
+        """
+        if self.error is not None and self.error.type == EnvironmentTimeoutError.__name__:
+            return
+        try:
+            call_within(self.step_timeout, self.env.close)
+        except Exception as exception:  # any: recorded, counted, not trained on
+            self._fail(exception, action=None, doing="close")
+
     def _execute(self, actions: list[str]) -> tuple[list[str], float, int, str | None]:
         """Run actions up to the budgets, the end of the task or the first refusal.
 
@@ -186,39 +207,38 @@ class Episode:
         executed: list[str] = []
         rewards: list[float] = []
         effective = 0
-        refused = None
-        for action in actions[:budget]:
-            try:
-                step_reward, over, info = self._checked_step(action)
-            except Exception as exception:  # any: recorded, counted, not trained on
-                self._fail(exception, action=action)
-                break
-            if not info["valid"]:
-                refused = f"the environment refuses the action {action!r}"
-                break
-            self.info = info
-            self.actions_used += 1
-            executed.append(action)
-            rewards.append(step_reward)
-            effective += bool(info["effective"])
-            if over or info["success"]:
-                self.stop_reason = StopReason.SUCCESS if info["success"] else StopReason.TERMINATED
-                break
-        return executed, math.fsum(rewards), effective, refused
+        try:
+            for step in within(self.step_timeout, self._steps(actions[:budget])):
+                self.observation = step.observation
+                if not step.valid:
+                    refused = f"the environment refuses the action {actions[len(executed)]!r}"
+                    return executed, math.fsum(rewards), effective, refused
+                checked_sum(self.env, [*self.turn_rewards, *rewards, step.reward])
+                self.info = step.info
+                self.actions_used += 1
+                executed.append(actions[len(executed)])
+                rewards.append(step.reward)
+                effective += step.effective
+                if step.ends:
+                    self.stop_reason = StopReason.SUCCESS if step.success else StopReason.TERMINATED
+        except Exception as exception:  # any: recorded, counted, not trained on
+            self._fail(exception, action=actions[len(executed)])
+        return executed, math.fsum(rewards), effective, None
 
-    def _checked_step(self, action: str) -> tuple[float, bool, Mapping[str, Any]]:
-        """Step the environment; return reward, whether the task is over, and info, or raise if one is unusable."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        missing = {*StepInfo.__required_keys__, *self.env.outcomes} - info.keys()
-        if missing:
-            raise KeyError(f"{type(self.env).__name__}.step: info lacks {sorted(missing)}")
-        if not math.isfinite(reward):
-            raise ValueError(f"{type(self.env).__name__}.step: reward {reward} is not finite")
-        self.observation = observation
-        over = terminated or truncated
-        if not over:
-            self._check_offers()
-        return float(reward), over, info
+    def _reset(self, seed: int | None) -> tuple[str, Mapping[str, Any]]:
+        answer = checked_reset(self.env, seed)
+        self._check_offers()
+        return answer
+
+    def _steps(self, actions: list[str]) -> Iterator[EnvironmentStep]:
+        """Step the environment up to the end of the task or the first refusal; changes nothing of the episode."""
+        for action in actions:
+            step = checked_step(self.env, action)
+            if step.valid and not step.ends:
+                self._check_offers()
+            yield step
+            if step.ends or not step.valid:
+                return
 
     def _check_offers(self) -> None:
         """Raise ValueError if the environment offers an action that no response can name."""
@@ -238,9 +258,9 @@ class Episode:
         elif self.turn >= self.limits.turns:
             self.stop_reason = StopReason.TURN_LIMIT
 
-    def _fail(self, exception: Exception, *, action: str | None) -> None:
+    def _fail(self, exception: Exception, *, action: str | None, doing: str = "reset") -> None:
         self.error = EnvironmentFailure(
-            type=type(exception).__name__, message=str(exception), seed=self._seed, action=action
+            type=type(exception).__name__, message=str(exception), seed=self._seed, action=action, call=doing
         )
         self.stop_reason = StopReason.ENVIRONMENT_ERROR
 

@@ -51,10 +51,12 @@ class EnvironmentFailure:
     message: str
     seed: int | None
     action: str | None
-    """The action that failed; `None` if `reset` did."""
+    """The action that failed; `None` if `reset` or `close` did."""
+    call: str = "reset"
+    """What failed if it was no action: `reset` or `close`."""
 
     def __str__(self) -> str:
-        doing = "reset" if self.action is None else f"action {self.action!r}"
+        doing = self.call if self.action is None else f"action {self.action!r}"
         return f"the environment failed on {doing} with {self.type}: {self.message}"
 
 

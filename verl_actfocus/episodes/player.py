@@ -8,10 +8,12 @@ back, one episode at a time or many at once, waiting or in an event loop. veRL's
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
+from verl_actfocus.episodes.deadline import off_loop
 from verl_actfocus.episodes.episode import Episode
-from verl_actfocus.episodes.outcomes import StopReason
+from verl_actfocus.episodes.outcomes import StopReason, TurnResult
 from verl_actfocus.episodes.prompts import Message
 from verl_actfocus.episodes.record import EpisodeRecord, TurnRecord
 from verl_actfocus.episodes.tokens import EpisodeTokens, Lengths, PromptBuilder
@@ -90,12 +92,12 @@ class Player:
             sample: Number of the episode among those of its task, from 0.
         """
         self.task, self.sample = task, sample
-        self.messages = self.episode.reset(task)
-        if not self.messages:
-            return
-        problem = self.tokens.open(self.messages)
-        if problem is not None:
-            self._stop(StopReason.PROMPT_TOO_LONG, problem)
+        self._open(self.episode.reset(task))
+
+    async def begin_off_loop(self, task: int, sample: int = 0) -> None:
+        """Begin as `begin` does while the event loop goes on; tokens are made in the loop, the environment is not."""
+        self.task, self.sample = task, sample
+        self._open(await off_loop(partial(self.episode.reset, task)))
 
     def answer(self, ids: Sequence[int], *, cut_off: bool, log_probs: Sequence[float] | None = None) -> TurnRecord:
         """Take the response to the prompt, and make the next prompt if there is one.
@@ -111,10 +113,32 @@ class Player:
         Raises:
             RuntimeError: The episode has ended or was never begun.
         """
+        text, spans = self._read(ids, log_probs)
+        return self._judge(text, spans, self.episode.respond(text, cut_off=cut_off))
+
+    async def answer_off_loop(
+        self, ids: Sequence[int], *, cut_off: bool, log_probs: Sequence[float] | None = None
+    ) -> TurnRecord:
+        """Take the response as `answer` does while the event loop goes on."""
+        text, spans = self._read(ids, log_probs)
+        return self._judge(text, spans, await off_loop(partial(self.episode.respond, text, cut_off=cut_off)))
+
+    def _open(self, messages: list[Message]) -> None:
+        """Make the first prompt of an environment that was reset."""
+        self.messages = messages
+        problem = self.tokens.open(messages) if messages else None
+        if problem is not None:
+            self._stop(StopReason.PROMPT_TOO_LONG, problem)
+
+    def _read(self, ids: Sequence[int], log_probs: Sequence[float] | None) -> tuple[str, Sequence[Span]]:
+        """Keep a response's tokens; return its text and spans."""
         text, spans = self._reader.read(ids)
         self.has_log_probs = self.has_log_probs and log_probs is not None
         self.tokens.add_response(ids, spans, [0.0] * len(ids) if log_probs is None else log_probs)
-        result = self.episode.respond(text, cut_off=cut_off)
+        return text, spans
+
+    def _judge(self, text: str, spans: Sequence[Span], result: TurnResult) -> TurnRecord:
+        """Keep what came of a response, and make the next prompt if there is one."""
         self.messages.append({"role": "assistant", "content": self.episode.tags.prefill + text})
         turn = TurnRecord(
             text=text,
@@ -124,7 +148,7 @@ class Player:
             problem=result.problem,
             reward=result.reward,
             effective_actions=result.effective_actions,
-            tokens=len(ids),
+            tokens=len(spans),
             reasoning_tokens=list(spans).count(Span.REASONING),
             action_tokens=list(spans).count(Span.ACTION),
         )

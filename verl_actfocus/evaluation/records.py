@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from verl_actfocus.episodes.record import EpisodeRecord
+from verl_actfocus.experiments.disk import writing
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.folder import write_json
 from verl_actfocus.experiments.locks import locked
@@ -124,5 +125,5 @@ def by_task(records: Sequence[EpisodeRecord]) -> dict[int, list[EpisodeRecord]]:
 
 
 def _append(path: Path, record: EpisodeRecord) -> None:
-    with path.open("a", encoding="utf-8") as file:
+    with writing(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from verl_actfocus import envs
-from verl_actfocus.envs import TextEnv
 from verl_actfocus.episodes import Episode
 from verl_actfocus.episodes.player import Player
 from verl_actfocus.episodes.record import EpisodeRecord
@@ -87,8 +87,8 @@ class _Run:
         self._tagger = SpanTagger(policy.tokenizer, **asdict(settings.tags))
         self._lengths = settings.lengths.within(policy.context)
         self._running: dict[str, Player] = {}
-        #: Environments between two episodes: building one can take longer than an episode.
-        self._idle: list[TextEnv] = []
+        #: Episodes that have ended, whose environments serve the next: building one can take longer than an episode.
+        self._idle: list[Episode] = []
 
     def play(self, waiting: deque[tuple[int, int]]) -> None:
         """Play until nothing is left, or until the policy is lost."""
@@ -99,17 +99,24 @@ class _Run:
             if self._running:
                 for key, answer in self._policy.answers().items():
                     self._take(key, answer)
-        for env in self._idle:
-            env.close()
+        for episode in self._idle:
+            self._close(episode)
 
     def _begin(self, task: int, sample: int) -> None:
-        settings = self._settings
-        env = self._idle.pop() if self._idle else envs.make(settings.environment, **settings.options)
-        episode = Episode(env, settings.limits, format_penalty=settings.format_penalty, tags=settings.tags)
-        player = Player(episode, self._prompts, self._tagger, self._lengths)
+        player = Player(self._idle.pop() if self._idle else self._episode(), self._prompts, self._tagger, self._lengths)
         player.begin(task, sample)
         self._running[f"{task}-{sample}"] = player
         self._ask_or_end(f"{task}-{sample}")
+
+    def _episode(self) -> Episode:
+        settings = self._settings
+        return Episode(
+            envs.make(settings.environment, **settings.options),
+            settings.limits,
+            format_penalty=settings.format_penalty,
+            tags=settings.tags,
+            step_timeout=settings.step_timeout,
+        )
 
     def _take(self, key: str, answer: Answer) -> None:
         player = self._running[key]
@@ -127,16 +134,22 @@ class _Run:
             self._policy.ask(key, player.prompt, self._sampling(player))
             return
         del self._running[key]
-        env, record = player.episode.env, player.record()
+        record = player.record()
         if record.failure is None:
             self._folder.add(record)
             self._attempt.finished.append(record)
-            self._idle.append(env)
+            self._idle.append(player.episode)
         else:
             self._folder.add_failure(record)
             self._attempt.failures.append(record)
-            env.close()
+            self._close(player.episode)
         self._watch(self._attempt)
+
+    def _close(self, episode: Episode) -> None:
+        """Close an environment; its episodes are written down, so a failure is only told."""
+        episode.close()
+        if episode.error is not None and episode.error.call == "close":
+            warnings.warn(f"{self._settings.environment}: {episode.error}", stacklevel=2)
 
     def _sampling(self, player: Player) -> SamplingParams:
         """How the next response is sampled."""

@@ -61,6 +61,8 @@ class EvaluationSettings:
     template: Mapping[str, Any] = field(default_factory=dict)
     #: Reward of a turn without a valid response.
     format_penalty: float = -0.1
+    #: Most seconds that the environment may take to reset, to execute an action, or to close.
+    step_timeout: float = 60.0
 
     def __post_init__(self) -> None:
         for name in ("tasks", "samples"):
@@ -163,4 +165,5 @@ def _settings(config: DictConfig) -> EvaluationSettings:
         tags=TagSettings(**config.algorithm.actfocus.tags),
         template=cast("dict[str, Any]", OmegaConf.to_container(config.data.apply_chat_template_kwargs, resolve=True)),
         format_penalty=environment.format_penalty,
+        step_timeout=environment.step_timeout,
     )

@@ -13,13 +13,15 @@ from typing import Any
 
 from verl_actfocus.experiments import machine, processes, temporary
 from verl_actfocus.experiments.composition import ComposedRun
+from verl_actfocus.experiments.disk import full, writing
 from verl_actfocus.experiments.errors import ExperimentError, RunFailedError
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.locks import locked
-from verl_actfocus.experiments.logs import error_lines
-from verl_actfocus.experiments.metrics import MetricsTail, merge_attempts
-from verl_actfocus.experiments.progress import Display, RunProgress
+from verl_actfocus.experiments.logs import error_lines, last_lines
+from verl_actfocus.experiments.metrics import Metrics, MetricsTail, merge_attempts
+from verl_actfocus.experiments.progress import Display, RunProgress, duration
 from verl_actfocus.experiments.run import PLATFORM_VARIABLE, Run, metrics_override
+from verl_actfocus.experiments.watchdog import LOST_SECONDS, Watchdog, census
 
 #: Seconds between two looks at a run.
 POLL_SECONDS = 0.5
@@ -90,14 +92,21 @@ class _Watch:
         self._display = display
         self._others = (runs_after, seconds_of_others)
 
-    def look(self, tail: MetricsTail) -> None:
-        """Read what is new and show it."""
+    def look(self, tail: MetricsTail) -> bool:
+        """Read what is new and show it; return whether there was anything."""
         now = time.monotonic()
         news = False
         for step, metrics in tail.new_records():
             self._progress.update(step, metrics, now)
             news = True
         self._display.show(self._progress.line(now, *self._others), news)
+        return news
+
+    def say_what_died(self, workers: list[str]) -> None:
+        """Name dead workers, unless the training is over: then they are meant to end."""
+        if workers and self._progress.step != self._progress.steps:
+            deadline = f"the run is ended in {duration(LOST_SECONDS)} unless it goes on"
+            self._display.close(f"died: {', '.join(workers)}; {deadline}")
 
     def say_that_it_ends(self) -> None:
         """Explain the wait, if anybody still reads it: the terminal may be why the run ends."""
@@ -122,19 +131,24 @@ def _attempt(composed: ComposedRun, folder: RunFolder, watch: _Watch) -> None:
     started, began = time.monotonic(), _now()
     attempt = folder.begin_attempt(began)
     tail = MetricsTail(folder.metrics(attempt))
-    with folder.log.open("ab") as log:
-        log.write(f"=== attempt {attempt}, {began}: {run.shell_command()}\n".encode())
-        log.flush()
+    # Without a buffer, which a full disk would make fail once more when the file is closed.
+    with folder.log.open("ab", buffering=0) as log:
+        with writing(folder.log):
+            log.write(f"=== attempt {attempt}, {began}: {run.shell_command()}\n".encode())
         offset = log.tell()
         process = subprocess.Popen(
             [*run.command(), metrics_override(folder.metrics(attempt))],
             stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment, start_new_session=True,
         )  # fmt: skip
+        watchdog, standstill = Watchdog(lambda: census(run.folder), time.monotonic()), None
         try:
-            while process.poll() is None:
-                watch.look(tail)
+            while process.poll() is None and standstill is None:
+                now, news = time.monotonic(), watch.look(tail)
+                watch.say_what_died(watchdog.look(now, news))
+                standstill = watchdog.verdict(now)
                 time.sleep(POLL_SECONDS)
             watch.look(tail)
+            last = last_lines(folder.log, offset)
         finally:
             failed = bool(process.poll())
             try:
@@ -144,18 +158,36 @@ def _attempt(composed: ComposedRun, folder: RunFolder, watch: _Watch) -> None:
                 processes.stop(process, run.folder)
                 if place is not None:
                     temporary.release(place, folder.ray_logs, keep_logs=failed)
-            folder.end_attempt(attempt, round(time.monotonic() - started, 3), process.returncode)
+            # A full disk, say, must not hide how the run ended; an attempt without an end counts as a killed one.
+            with suppress(ExperimentError):
+                folder.end_attempt(attempt, round(time.monotonic() - started, 3), process.returncode)
+    if standstill is not None:
+        raise RunFailedError(
+            f"{run.title} was ended: {standstill} ({_how_far(composed, folder)}); last in the log:", last, folder.log
+        )
     _check_result(composed, folder, process.returncode, offset)
 
 
 def _check_result(composed: ComposedRun, folder: RunFolder, exit_code: int, offset: int) -> None:
-    metrics = merge_attempts(folder.metrics(number) for number in folder.attempts())
+    metrics = _metrics(folder)
     if exit_code == 0 and math.isfinite(metrics.get(composed.steps, {}).get("val/success", math.nan)):
         return
     how = _how_it_ended(exit_code) if exit_code else f"ended without an evaluation at step {composed.steps}"
-    far = f"after step {max(metrics)} of {composed.steps}" if metrics else "before its first evaluation"
-    look = "" if exit_code else "; if the log does not say why, look at trainer.test_freq and trainer.total_epochs"
-    raise RunFailedError(f"{composed.run.title} {how} ({far}){look}", error_lines(folder.log, offset), folder.log)
+    errors = error_lines(folder.log, offset)
+    look: str | None = "if the log does not say why, look at trainer.test_freq and trainer.total_epochs"
+    if exit_code:
+        look = full(folder.path, errors)
+    reason = f"{composed.run.title} {how} ({_how_far(composed, folder)})"
+    raise RunFailedError("; ".join(filter(None, (reason, look))), errors, folder.log)
+
+
+def _how_far(composed: ComposedRun, folder: RunFolder) -> str:
+    metrics = _metrics(folder)
+    return f"after step {max(metrics)} of {composed.steps}" if metrics else "before its first evaluation"
+
+
+def _metrics(folder: RunFolder) -> dict[int, Metrics]:
+    return merge_attempts(folder.metrics(number) for number in folder.attempts())
 
 
 def _how_it_ended(exit_code: int) -> str:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from verl_actfocus.experiments.composition import ComposedRun
+from verl_actfocus.experiments.disk import write_whole, writing
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.locks import LOCK
 from verl_actfocus.experiments.settings import differences, in_words
@@ -141,7 +142,8 @@ class RunFolder:
             # One that was killed: from now on, the log's time is the new one's.
             write_json(self._attempt_file(number), self._attempt(number))
         attempt = (before or [0])[-1] + 1
-        self.metrics(attempt).touch()
+        with writing(self.metrics(attempt)):
+            self.metrics(attempt).touch()
         write_json(self._attempt_file(attempt), {"began": began})
         return attempt
 
@@ -203,10 +205,12 @@ class RunFolder:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    """Write a JSON file whole or not at all.
+
+    Raises:
+        ExperimentError: the disk is full.
+    """
+    write_whole(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _read(path: Path, remedy: str) -> dict[str, Any] | None:

@@ -37,11 +37,26 @@ def error_lines(log: Path, offset: int = 0, most: int = 3) -> list[str]:
     Returns:
         The last error lines, oldest first, each once. If there are none, the last lines that are not warnings.
     """
-    with log.open("rb") as file:
-        file.seek(offset)
-        lines = [clean_line(line) for line in file.read().decode("utf-8", errors="replace").splitlines()]
+    lines = _lines(log, offset)
     found = [line for line in lines if (_ERROR.match(line) or _HYDRA.match(line)) and not _WRAPPER.match(line)]
     if not found:
         found = [line for line in lines if line.strip() and not any(word in line for word in _NOISE)]
     latest_first = list(dict.fromkeys(reversed(found)))
     return latest_first[:most][::-1]
+
+
+def last_lines(log: Path, offset: int = 0, most: int = 3) -> list[str]:
+    """Return the last lines of a log that are not empty, oldest first.
+
+    Args:
+        log: the log.
+        offset: where the attempt's output begins, in bytes.
+        most: most lines to return.
+    """
+    return [line for line in _lines(log, offset) if line.strip()][-most:]
+
+
+def _lines(log: Path, offset: int) -> list[str]:
+    with log.open("rb") as file:
+        file.seek(offset)
+        return [clean_line(line) for line in file.read().decode("utf-8", errors="replace").splitlines()]

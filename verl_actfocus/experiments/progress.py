@@ -134,7 +134,7 @@ class Display:
         self._stream.flush()
 
     def close(self, line: str) -> None:
-        """Write the last line of the run."""
+        """Write a line that stays, such as the last one of the run."""
         start = "\r\x1b[K" if self._interactive else ""
         self._stream.write(f"{start}{self._prefix}  {line}\n")
         self._stream.flush()

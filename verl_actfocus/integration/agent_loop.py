@@ -20,6 +20,7 @@ from verl.workers.rollout.replica import TokenOutput
 
 from verl_actfocus.envs import EpisodeLimits, make
 from verl_actfocus.episodes import Episode, TagSettings
+from verl_actfocus.episodes.deadline import off_loop
 from verl_actfocus.episodes.player import Player
 from verl_actfocus.episodes.tokens import Lengths
 from verl_actfocus.generation.sampling import response_seed
@@ -71,7 +72,7 @@ class EpisodeLoop(AgentLoopBase):
         metrics: dict[str, Any] = {}
         steps: list[int] = []
         try:
-            player.begin(row["seed"])
+            await player.begin_off_loop(row["seed"])
             while not player.done:
                 max_tokens = player.max_tokens
                 with simple_timer("generate_sequences", metrics):
@@ -83,9 +84,9 @@ class EpisodeLoop(AgentLoopBase):
                 step = output.extra_fields.get("global_steps")
                 steps += [] if step is None else [step]
                 ended = turn_ended(output.token_ids, ends, max_tokens, output.stop_reason)
-                player.answer(output.token_ids, cut_off=not ended, log_probs=output.log_probs)
+                await player.answer_off_loop(output.token_ids, cut_off=not ended, log_probs=output.log_probs)
         finally:
-            player.episode.env.close()
+            await off_loop(player.episode.close)
         reason = player.episode.stop_reason
         if reason is None:
             raise RuntimeError(f"{row['name']} seed {row['seed']}: the episode ended without a stop reason")
@@ -106,7 +107,9 @@ class EpisodeLoop(AgentLoopBase):
         tags = ActFocusSettings.tags_from_config(self.config)
         limits = EpisodeLimits(**row["limits"])
         env = make(row["name"], **row["kwargs"])
-        episode = Episode(env, limits, format_penalty=row["format_penalty"], tags=tags)
+        episode = Episode(
+            env, limits, format_penalty=row["format_penalty"], tags=tags, step_timeout=row["step_timeout"]
+        )
         rollout = self.rollout_config
         lengths = Lengths(prompt=rollout.prompt_length, response=rollout.response_length, total=rollout.max_model_len)
         # Not AgentLoopBase.ct_build_initial_tokens, which would silently cut a long prompt on the left.

@@ -61,6 +61,7 @@ class EnvironmentDataset(Dataset):
             "kwargs": settings.kwargs if training else {**settings.kwargs, **settings.val_kwargs},
             "limits": asdict(settings.episode_limits()),
             "format_penalty": settings.format_penalty,
+            "step_timeout": settings.step_timeout,
             "validate": not training,
         }
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import re
+import sys
 from typing import Any
 
+import numpy as np
 import pytest
 
-from verl_actfocus.envs.base import EpisodeLimits
+from verl_actfocus.envs.base import EpisodeLimits, step_info
 from verl_actfocus.episodes import Episode, StopReason
 
 from .conftest import LIMITS, BuyingEnv, ScriptedEnv, answer, begin, executed
@@ -91,6 +95,86 @@ def test_an_interrupt_is_not_taken_for_an_environment_failure() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         begin(Interrupted()).respond(answer("go 1"))
+
+
+class Answering(ScriptedEnv):
+    """Answers every action with the same observation, reward and success."""
+
+    def __init__(self, observation: Any = "state", reward: Any = 1.0, success: Any = False) -> None:
+        super().__init__()
+        self.observation, self.reward, self.success = observation, reward, success
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        return self.observation, self.reward, False, False, step_info(valid=True, effective=True, success=self.success)
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind", "message"),
+    [
+        ({"observation": b"state"}, "TypeError", "observation is bytes"),
+        ({"observation": None}, "TypeError", "observation is NoneType"),
+        ({"observation": "\ud800"}, "UnicodeEncodeError", "surrogates not allowed"),
+        ({"reward": "much"}, "ValueError", "could not convert"),
+        ({"reward": 1e308}, "ValueError", "not a finite float32"),
+        ({"success": "no"}, "TypeError", r"info\['success'\] is 'no': it must be True or False"),
+        ({"success": 1}, "TypeError", "must be True or False"),
+    ],
+)
+def test_an_answer_of_another_type_is_a_failure_of_the_environment(
+    answers: dict[str, Any], kind: str, message: str
+) -> None:
+    episode = begin(Answering(**answers))
+    episode.respond(answer("go"))
+    assert episode.stop_reason is StopReason.ENVIRONMENT_ERROR and episode.error is not None
+    assert episode.error.type == kind and re.search(message, episode.error.message)
+
+
+def test_numpy_booleans_and_numbers_are_booleans_and_numbers() -> None:
+    episode = begin(Answering(reward=np.float32(2.0), success=np.True_))
+    assert episode.respond(answer("go")).reward == 2.0
+    assert episode.stop_reason is StopReason.SUCCESS
+
+
+def test_rewards_without_a_sum_in_float32_are_a_failure_of_the_environment() -> None:
+    episode = begin(Answering(reward=3e38))
+    episode.respond(answer("go"))
+    assert episode.error is None
+    episode.respond(answer("go"))
+    assert episode.error is not None and "the rewards' sum is not a finite float32" in episode.error.message
+    assert math.isfinite(episode.total_reward)
+
+
+@pytest.mark.parametrize("observation", [b"state", None])
+def test_a_reset_without_text_is_a_failure_of_the_environment(observation: Any) -> None:
+    class Wordless(ScriptedEnv):
+        def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
+            return observation, {}
+
+    episode = Episode(Wordless(), LIMITS)
+    assert episode.reset(seed=9) == []
+    assert episode.error is not None and "Wordless.reset: the observation is" in episode.error.message
+
+
+def test_an_environment_that_wants_to_end_the_process_ends_its_episode() -> None:
+    class Leaving(ScriptedEnv):
+        def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+            sys.exit("no licence")
+
+    episode = begin(Leaving())
+    episode.respond(answer("go"))
+    assert episode.error is not None and episode.error.message == "it raised SystemExit(no licence)"
+
+
+def test_an_environment_that_cannot_be_closed_has_failed() -> None:
+    class Open(ScriptedEnv):
+        def close(self) -> None:
+            raise OSError("busy")
+
+    episode = begin(Open())
+    episode.respond(answer("lose"))
+    episode.close()
+    assert episode.stop_reason is StopReason.ENVIRONMENT_ERROR
+    assert str(episode.error) == "the environment failed on close with OSError: busy"
 
 
 def test_only_failures_that_are_not_the_models_are_excluded_from_training() -> None:

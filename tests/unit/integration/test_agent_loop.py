@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from importlib.resources import files
 
 import pytest
@@ -40,6 +42,8 @@ class CountingEnv(TextEnv):
     def step(self, action):
         if action == "Crash":
             raise OSError("the disk is full")
+        if action == "Hang":
+            threading.Event().wait()
         valid = action == "Right"
         self.count += valid
         done = self.count >= 4
@@ -99,8 +103,18 @@ class ScriptedServer:
         return TokenOutput(token_ids=ids, log_probs=log_probs, stop_reason=reason, extra_fields={"global_steps": 7})
 
 
-def play(tokenizer, texts, *, env="counting", limits=LIMITS, prompt_length=200, response_length=500, **server_options):
-    server = ScriptedServer(tokenizer, texts, **server_options)
+def play(
+    tokenizer,
+    texts,
+    *,
+    env="counting",
+    limits=LIMITS,
+    prompt_length=200,
+    response_length=500,
+    server_class=ScriptedServer,
+    **server_options,
+):
+    server = server_class(tokenizer, texts, **server_options)
     rollout = {
         "prompt_length": prompt_length,
         "response_length": response_length,
@@ -115,7 +129,15 @@ def play(tokenizer, texts, *, env="counting", limits=LIMITS, prompt_length=200, 
             "algorithm": {},
         }
     )
-    row = {"name": env, "kwargs": {}, "limits": limits, "format_penalty": -0.1, "validate": False, "seed": 5}
+    row = {
+        "name": env,
+        "kwargs": {},
+        "limits": limits,
+        "format_penalty": -0.1,
+        "step_timeout": 0.5,
+        "validate": False,
+        "seed": 5,
+    }
     output = play_episode(config, server, tokenizer, row, sampling_params={"temperature": 1.0}, global_steps=7)
     return output, server
 
@@ -210,6 +232,27 @@ def test_a_failure_that_is_not_the_models_leaves_no_trajectory_but_its_reason(
     assert output == []
     assert reported == [("u_0", reason, False)]
     assert "excluded trajectory: counting seed 5" in caplog.text
+
+
+def test_an_environment_that_never_returns_is_left_out_and_the_event_loop_goes_on(tokenizer, reported, caplog):
+    ticks = []
+
+    class TickingServer(ScriptedServer):
+        async def generate(self, request_id, **kwargs):
+            if not self.prompts:
+                self.ticking = asyncio.ensure_future(self.tick())
+            return await super().generate(request_id, **kwargs)
+
+        async def tick(self):
+            while True:
+                ticks.append(1)
+                await asyncio.sleep(0.01)
+
+    texts = [RIGHT, "Oh.</think><answer>Hang</answer>"]
+    output, _ = play(tokenizer, texts, server_class=TickingServer)
+    assert output == [] and reported == [("u_0", "environment_error", False)]
+    assert "counting seed 5: the environment failed on action 'Hang' with EnvironmentTimeoutError" in caplog.text
+    assert len(ticks) > 10, "0.5 s of deadline are 50 ticks"
 
 
 def test_the_token_budget_of_a_turn_is_the_smaller_of_its_own_and_what_is_left(tokenizer):

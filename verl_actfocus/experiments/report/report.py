@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from verl_actfocus.experiments.disk import write_whole
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.report import summary as numbers
 from verl_actfocus.experiments.report.plots import learning_curves
@@ -80,7 +81,7 @@ def write_report(summary: Summary, out: Path) -> list[Path]:
     for name in ("report.md", "report.html"):
         files[name] = render(name, context).encode("utf-8")
     for name, content in files.items():
-        (out / name).write_bytes(content)
+        write_whole(out / name, content)
     return [out / "report.md", out / "report.html", out / PICTURE]
 
 

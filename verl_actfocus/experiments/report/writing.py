@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from verl_actfocus.experiments.disk import write_whole
 from verl_actfocus.experiments.grid import Request, cells
 from verl_actfocus.experiments.report.curves import picture, step_differences
 from verl_actfocus.experiments.report.figures import Line, lines
@@ -57,7 +58,7 @@ def write_table(request: Request, finished: Mapping[Path, RunResult], folder: Pa
     if request.table.quantity is Quantity.success:
         contents[f"{stem}-steps.csv"] = _csv(step_differences(request.table, made)).encode()
     for name, content in contents.items():
-        (folder / name).write_bytes(content)
+        write_whole(folder / name, content)
     return [folder / name for name in contents]
 
 

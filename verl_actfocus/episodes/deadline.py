@@ -1,0 +1,119 @@
+"""Calls an environment with a deadline, so that one that never returns ends its episode and nothing else.
+
+Python cannot end a thread from outside, so the environment runs in a daemon thread: one that is given up holds neither
+the end of its process nor a place in a pool. The environments of a process run one at a time, as they always did: many
+seed global generators.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import TypeVar, cast
+
+T = TypeVar("T")
+
+#: Held by whoever waits for an environment, not by its thread, so that the deadline frees it.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+class EnvironmentTimeoutError(TimeoutError):
+    """An environment did not return in time."""
+
+
+def within(seconds: float, steps: Iterator[T]) -> Iterator[T]:
+    """Yield what an iterator yields, computed in another thread, each item within a deadline.
+
+    The iterator runs ahead of whoever reads, and must end by itself. All its items cost one thread together: an
+    environment's step can take less time than a thread needs to start.
+
+    Args:
+        seconds: most time for each item.
+        steps: the work; what it raises is raised here.
+
+    Raises:
+        EnvironmentTimeoutError: an item took longer. The work is given up: its thread is told to end, which code in
+            Python does and a blocking call does when it returns.
+    """
+    items: queue.SimpleQueue[tuple[bool, T | BaseException | None]] = queue.SimpleQueue()
+    given_up = threading.Event()
+
+    def work() -> None:
+        try:
+            for step in steps:
+                items.put((True, step))
+                if given_up.is_set():
+                    return
+            items.put((False, None))
+        except BaseException as error:  # whatever it is, it is raised where the work was asked for
+            items.put((False, error))
+
+    with _ONE_AT_A_TIME:
+        thread = _start(work)
+        try:
+            while True:
+                try:
+                    goes_on, item = items.get(timeout=seconds)
+                except queue.Empty:
+                    _raise_system_exit(thread)
+                    problem = f"no answer within {seconds:g} s (data.environment.step_timeout)"
+                    raise EnvironmentTimeoutError(problem) from None
+                if isinstance(item, Exception | KeyboardInterrupt):
+                    raise item
+                if isinstance(item, BaseException):  # meant for the process, such as SystemExit: ends the episode alone
+                    raise RuntimeError(f"it raised {type(item).__name__}({item})") from item
+                if not goes_on:
+                    return
+                yield cast(T, item)
+        finally:
+            given_up.set()
+
+
+def call_within(seconds: float, function: Callable[[], T]) -> T:
+    """Return what a function returns, computed in another thread within a deadline.
+
+    Args:
+        seconds: most time.
+        function: the work.
+
+    Raises:
+        EnvironmentTimeoutError: it took longer, see `within`.
+    """
+    return next(within(seconds, (call() for call in [function])))
+
+
+async def off_loop(function: Callable[[], T]) -> T:
+    """Return what a function returns, computed in a daemon thread while the event loop goes on.
+
+    Args:
+        function: may block; none of its exceptions is lost.
+    """
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()  # whoever waits may be cancelled, the function cannot
+
+    def work() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:  # raised where the result is awaited
+            future.set_exception(error)
+
+    _start(work)
+    return await asyncio.wrap_future(future)
+
+
+def _start(work: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=work, name="environment", daemon=True)
+    thread.start()
+    return thread
+
+
+def _raise_system_exit(thread: threading.Thread) -> None:
+    """Let an endless loop in Python end, which would take half the time of all other threads.
+
+    Source: https://docs.python.org/3/c-api/init.html#c.PyThreadState_SetAsyncExc
+    """
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))

@@ -1,0 +1,67 @@
+"""A full disk, said with the place and the remedy."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from verl_actfocus.experiments.errors import ExperimentError
+
+#: What the operating system says of a full disk and of a used-up quota.
+FULL = (errno.ENOSPC, errno.EDQUOT)
+_IN_WORDS = ("No space left on device", "Disk quota exceeded")
+#: Free bytes below which a file system is taken for full: torch says of a write that failed only that it did.
+_FREE_ENOUGH = 20e6
+_REMEDY = "make room there, or choose another --out; the same command then continues"
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name the file and the remedy if the disk is full while the block writes.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ExperimentError: the disk is full, or the quota is used up.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise ExperimentError(f"{path} cannot be written: {error.strerror}; {_REMEDY}") from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: one that is there stays as it is if the new one does not fit.
+
+    Raises:
+        ExperimentError: the disk is full.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with writing(path):
+            temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def full(folder: Path, errors: Sequence[str]) -> str | None:
+    """Say that a full disk is why a run failed; None if nothing points to it.
+
+    Args:
+        folder: the run's folder.
+        errors: the last error lines of its log.
+    """
+    places = (folder, Path(tempfile.gettempdir()))  # Ray writes to the latter
+    free = {place: shutil.disk_usage(place).free for place in places}
+    if not any(words in line for words in _IN_WORDS for line in errors) and min(free.values()) > _FREE_ENOUGH:
+        return None
+    usage = ", ".join(f"{place} {size / 1e6:.0f} MB" for place, size in free.items())
+    return f"the disk is full (free: {usage}; or a quota is used up); {_REMEDY}"

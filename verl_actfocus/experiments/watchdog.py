@@ -1,0 +1,121 @@
+"""Notices when a run has lost a process or stands still, which veRL waits for without end.
+
+veRL's workers also talk over sockets of TransferQueue: whoever waits there for a process that was killed waits for
+ever, and the run's own command sees nothing but a trainer that lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from verl_actfocus.experiments.processes import processes_of
+from verl_actfocus.experiments.progress import duration
+
+#: Seconds between two looks at a run's processes.
+LOOK_SECONDS = 5.0
+#: Seconds without progress that a run gets which has lost a process.
+LOST_SECONDS = 120.0
+#: Seconds without progress that any run gets.
+STILL_SECONDS = 900.0
+#: CPU seconds a second below which a process does nothing but wait; idle workers of Ray's take up to 0.02.
+IDLE_CORES = 0.1
+#: Ray writes what an actor is doing where a command line stands.
+_WORKER = "ray::"
+_SPARE_WORKER = "ray::IDLE"
+#: Ray's own daemons never rest, and their time says nothing about the run.
+_DAEMONS = ("/ray/core/", "/ray/dashboard/", "/ray/_private/", "/ray/autoscaler/")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A process at one look: its command line's first word and its CPU seconds so far."""
+
+    title: str
+    cpu_seconds: float
+
+
+#: Process → what was seen of it.
+Census = Mapping[psutil.Process, Seen]
+
+
+def census(folder: Path) -> Census:
+    """Return the processes of a run on this machine, without Ray's daemons."""
+    seen = {}
+    for process in processes_of(folder):
+        try:
+            words, times = process.cmdline(), process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue  # it ended meanwhile
+        if words and not any(part in word for word in words[:3] for part in _DAEMONS):
+            seen[process] = Seen(words[0], times.user + times.system)
+    return seen
+
+
+class Watchdog:
+    """Watches one attempt of a run.
+
+    It takes a look only where it has seen workers: those of a cluster that was started elsewhere do not carry the run's
+    mark, and may run on other machines.
+
+    Args:
+        look: returns the run's processes.
+        now: time in seconds.
+    """
+
+    def __init__(self, look: Callable[[], Census], now: float) -> None:
+        self._look = look
+        self._before: Census = {}
+        self._looked = self._moved = now
+        self._missing: list[str] = []
+        self._lost: list[str] = []
+        self._workers = False
+
+    def look(self, now: float, progressed: bool) -> list[str]:
+        """Look at the processes if it is time to.
+
+        Args:
+            now: time in seconds.
+            progressed: whether there were new metrics since the last call.
+
+        Returns:
+            The workers that were found dead, in words. A process counts once it has been gone for a whole look while
+            the run went on: when a trainer ends, its workers go first.
+        """
+        if progressed:
+            self._moved, self._lost = now, []
+        if now - self._looked < LOOK_SECONDS:
+            return []
+        seen = self._look()
+        spent = [seen[one].cpu_seconds - old.cpu_seconds for one, old in self._before.items() if one in seen]
+        if max(spent, default=0.0) > IDLE_CORES * (now - self._looked):
+            self._moved = now
+        dead, self._missing = self._missing, _gone(self._before, seen)
+        self._lost += dead
+        self._workers = self._workers or any(one.title.startswith(_WORKER) for one in seen.values())
+        self._before, self._looked = seen, now
+        return dead
+
+    def verdict(self, now: float) -> str | None:
+        """Say why the run must be ended, in words; None if it may go on.
+
+        Args:
+            now: time in seconds.
+        """
+        still = now - self._moved
+        if not self._workers or still < (LOST_SECONDS if self._lost else STILL_SECONDS):
+            return None
+        how = f"for {duration(still)} there were no new metrics and its processes did nothing but wait"
+        return f"{how}, after the death of {', '.join(self._lost)}" if self._lost else how
+
+
+def _gone(before: Census, seen: Census) -> list[str]:
+    """Name the workers that are there no more; Ray ends spare ones as it likes."""
+    return [
+        f"{old.title.removeprefix(_WORKER)} (process {one.pid})"
+        for one, old in before.items()
+        if one not in seen and old.title.startswith(_WORKER) and not old.title.startswith(_SPARE_WORKER)
+    ]
