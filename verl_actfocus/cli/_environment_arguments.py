@@ -140,10 +140,11 @@ def make_environment(name: str, options: Mapping[str, Any]) -> TextEnv:
         ValueError: Name or options are wrong, or a package that the environment needs is missing: what whoever
             typed the command can correct.
     """
+    envs.spec(name)
     try:
         return envs.make(name, **options)
     except ImportError as error:
         raise ValueError(str(error)) from error
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         given = ", ".join(f"{key}={value!r}" for key, value in options.items())
         raise ValueError(f"--option {given}: {error}") from error

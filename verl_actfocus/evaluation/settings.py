@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from verl_actfocus.config.environment import EnvironmentSettings
 from verl_actfocus.config.groups import packaged_groups
+from verl_actfocus.config.settings import ActFocusSettings
 from verl_actfocus.envs import EpisodeLimits
 from verl_actfocus.episodes import STANDARD_TAGS, TagSettings
 from verl_actfocus.episodes.tokens import Lengths
@@ -158,6 +159,6 @@ def _settings(config: DictConfig) -> EvaluationSettings:
         temperature=float(sampling.temperature),
         top_p=float(sampling.top_p),
         top_k=sampling.top_k,
-        tags=TagSettings(**config.algorithm.actfocus.tags),
+        tags=ActFocusSettings.tags_from_config(config),
         format_penalty=environment.format_penalty,
     )

@@ -14,8 +14,8 @@ from torch import Tensor
 from transfer_queue import KVBatchMeta
 from transformers import PreTrainedTokenizerBase
 
+from verl_actfocus.config.settings import TrajectorySettings
 from verl_actfocus.integration import fields
-from verl_actfocus.integration.settings import TrajectorySettings
 from verl_actfocus.weighting import Span
 
 _FIELDS = [
