@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from verl_actfocus import envs
+from verl_actfocus.cli._values import positive
 from verl_actfocus.envs import TextEnv
 from verl_actfocus.episodes import STANDARD_TAGS, TagSettings
 
@@ -113,17 +114,6 @@ def parse_option(text: str) -> tuple[str, Any]:
         return key, ast.literal_eval(value)
     except (ValueError, SyntaxError):
         return key, value  # a bare word, such as split=test
-
-
-def positive(text: str) -> int:
-    """Read a positive integer.
-
-    Raises:
-        argparse.ArgumentTypeError: The text is something else.
-    """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
-    return int(text)
 
 
 def make_environment(name: str, options: Mapping[str, Any]) -> TextEnv:

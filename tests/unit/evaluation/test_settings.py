@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 
 import pytest
 
@@ -97,7 +98,6 @@ def test_the_command_line_changes_single_settings() -> None:
         (["--profile", "gpu_chess"], "unknown profile 'gpu_chess': choose one of cpu_"),
         (["--profile", "cpu_frozenlake", "--env", "sokoban"], "is of frozenlake, not of --env sokoban"),
         (["--env", "sokoban", "--episodes", "100"], "100 episodes cannot be 16 of each task"),
-        (["--env", "sokoban", "--temperature", "-1"], "temperature is -1.0"),
         # training draws its tasks from seed 1,000,000 on
         (["--env", "sokoban", "--episodes", "1000016", "--samples-per-task", "1"], "overlap"),
     ],
@@ -115,3 +115,16 @@ def test_lengths_are_bounded_by_the_models_context() -> None:
     assert Lengths(prompt=4, response=4, total=6).within(None).most == 6
     with pytest.raises(ValueError, match="'prompt' is 0"):
         Lengths(prompt=0, response=1)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"temperature": -1.0}, r"temperature is -1\.0"),
+        ({"temperature": float("nan")}, r"evaluation\.temperature=nan must be a finite number"),
+        ({"seed": "x"}, r"evaluation\.seed='x' must be a whole number"),
+    ],
+)
+def test_settings_that_no_evaluation_could_be_continued_with_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(profile_settings("cpu_frozenlake"), **values)
