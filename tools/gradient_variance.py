@@ -173,8 +173,8 @@ def main() -> None:
     print(f"{'gradient of':<36} {'variance':>9} {'signal ± error':>17} {'groups until noise equals signal':>33}")
     for name, one in estimates.items():
         signal = f"{one.signal / everything:.2%} ± {one.error / everything:.2%}"
-        groups = f"{one.variance / one.signal:.0f}" if one.signal > 2 * one.error else "signal not told from 0"
-        print(f"{name:<36} {one.variance / everything:>9.1%} {signal:>17} {groups:>33}")
+        until = f"{one.variance / one.signal:.0f}" if one.signal > 2 * one.error else "signal not told from 0"
+        print(f"{name:<36} {one.variance / everything:>9.1%} {signal:>17} {until:>33}")
 
 
 if __name__ == "__main__":

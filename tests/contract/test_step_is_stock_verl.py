@@ -17,9 +17,9 @@ from verl.utils import tensordict_utils as tu
 from verl.workers.config import ActorConfig, PolicyLossConfig
 from verl.workers.utils.losses import ppo_loss
 
+from verl_actfocus.config.settings import ActFocusSettings
 from verl_actfocus.integration import fields, trainer
 from verl_actfocus.integration.policy_loss import actfocus_ppo_loss
-from verl_actfocus.integration.settings import ActFocusSettings
 from verl_actfocus.integration.sync_trainer import PortableSyncTrainer
 from verl_actfocus.integration.trajectories import TrajectoryLog
 from verl_actfocus.weighting import ActFocus, Span, Uniform

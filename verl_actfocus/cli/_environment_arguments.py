@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from verl_actfocus import envs
+from verl_actfocus.cli._values import positive
 from verl_actfocus.envs import TextEnv
 from verl_actfocus.episodes import STANDARD_TAGS, TagSettings
 
@@ -128,17 +129,6 @@ def parse_option(text: str) -> tuple[str, Any]:
         return key, value  # a bare word, such as split=test
 
 
-def positive(text: str) -> int:
-    """Read a positive integer.
-
-    Raises:
-        argparse.ArgumentTypeError: The text is something else.
-    """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
-    return int(text)
-
-
 def make_environment(name: str, options: Mapping[str, Any]) -> TextEnv:
     """Construct an environment of the registry for a command.
 
@@ -153,10 +143,11 @@ def make_environment(name: str, options: Mapping[str, Any]) -> TextEnv:
         ValueError: Name or options are wrong, or a package that the environment needs is missing: what whoever
             typed the command can correct.
     """
+    envs.spec(name)
     try:
         return envs.make(name, **options)
     except ImportError as error:
         raise ValueError(str(error)) from error
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         given = ", ".join(f"{key}={value!r}" for key, value in options.items())
         raise ValueError(f"--option {given}: {error}") from error

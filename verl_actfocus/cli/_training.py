@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from verl_actfocus.cli._environment_arguments import positive
+from verl_actfocus.cli._values import positive, writable
 from verl_actfocus.config.groups import profile_folder
 from verl_actfocus.experiments.composition import subject
 from verl_actfocus.experiments.launcher import Planned, launch, listing
@@ -35,7 +35,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=positive, metavar="N", help="training steps (default: the profile's)")
     parser.add_argument(
         "--out",
-        type=Path,
+        type=writable,
         metavar="DIR",
         help="folder in which every run has one of its own (default outputs/<algorithm>-<environment>, "
         "outputs/<recipe>)",

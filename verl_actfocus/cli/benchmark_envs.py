@@ -12,7 +12,8 @@ from typing import Any
 import gymnasium
 
 from verl_actfocus import envs
-from verl_actfocus.cli._environment_arguments import DEFAULT_ENVIRONMENTS, make_environment, positive
+from verl_actfocus.cli._environment_arguments import DEFAULT_ENVIRONMENTS, make_environment
+from verl_actfocus.cli._values import positive
 
 REFERENCE = "gymnasium FrozenLake-v1"
 MOST_SECONDS = 10.0  # of stepping per row, so that a slow environment does not hold up the table

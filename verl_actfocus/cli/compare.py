@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from verl_actfocus.cli._environment_arguments import positive
 from verl_actfocus.cli._training import add_run_arguments, conditions_from, show, train
+from verl_actfocus.cli._values import positive
 from verl_actfocus.experiments.launcher import plan
 from verl_actfocus.experiments.run import environments
 from verl_actfocus.experiments.weightings import ACTFOCUS, BASELINE, WeightingChoice, packaged_weightings

@@ -20,8 +20,8 @@ from verl_actfocus.cli._environment_arguments import (
     given_limits,
     given_tags,
     make_environment,
-    positive,
 )
+from verl_actfocus.cli._values import positive, seed, temperature, writable
 from verl_actfocus.evaluation import table
 from verl_actfocus.experiments.progress import Display, duration
 
@@ -80,13 +80,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_option_argument(parser)
     add_limit_arguments(parser)
     sampling = parser.add_argument_group("sampling")
-    sampling.add_argument("--temperature", type=float, help="0 takes the most likely token (default 0.5, the paper's)")
-    sampling.add_argument("--seed", type=int, help="seed of the sampling (default 0); the tasks do not depend on it")
+    sampling.add_argument(
+        "--temperature", type=temperature, help="0 is the most likely token (default 0.5, the paper's)"
+    )
+    sampling.add_argument("--seed", type=seed, help="seed of the sampling (default 0); the tasks do not depend on it")
     add_tag_arguments(parser)
     add_template_argument(parser)
     running = parser.add_argument_group("running")
     running.add_argument("--batch-size", type=positive, default=64, metavar="N", help="episodes at a time (default 64)")
-    running.add_argument("--out", type=Path, metavar="DIR", help="folder of the results (default outputs/eval-…)")
+    running.add_argument("--out", type=writable, metavar="DIR", help="folder of the results (default outputs/eval-…)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,8 +12,8 @@ from verl_actfocus.cli._environment_arguments import (
     DEFAULT_ENVIRONMENTS,
     add_option_argument,
     make_environment,
-    positive,
 )
+from verl_actfocus.cli._values import positive
 from verl_actfocus.envs import Expert, TextEnv
 
 

@@ -18,6 +18,7 @@ from verl_actfocus.cli._environment_arguments import (
     make_environment,
 )
 from verl_actfocus.cli._policies import ActionPolicy, Human, LocalModel, TextPolicy, random_policy
+from verl_actfocus.cli._values import seed, temperature
 from verl_actfocus.envs import EpisodeLimits, TextEnv
 from verl_actfocus.episodes import Episode, Message
 
@@ -35,13 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "'quit' ends the game."
     )
     parser.add_argument("env", help=f"environment: {', '.join(envs.ENVIRONMENTS)}")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the episode (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the episode (default 0)")
     parser.add_argument(
         "--policy",
         default="human",
         help="human (default), expert, random, or model:DIR for a model in a folder, as for 'actfocus eval --model'",
     )
-    parser.add_argument("--temperature", type=float, default=0.5, help="sampling temperature of a model (default 0.5)")
+    parser.add_argument("--temperature", type=temperature, default=0.5, help="of a model's sampling (default 0.5)")
     parser.add_argument("--miniature", action="store_true", help="options and budgets that its tiny model was made for")
     add_option_argument(parser)
     add_limit_arguments(parser)

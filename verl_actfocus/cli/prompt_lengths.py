@@ -19,9 +19,9 @@ from verl_actfocus.cli._environment_arguments import (
     given_limits,
     given_tags,
     make_environment,
-    positive,
 )
 from verl_actfocus.cli._policies import ActionPolicy, random_policy
+from verl_actfocus.cli._values import positive
 from verl_actfocus.envs import EpisodeLimits, TextEnv
 from verl_actfocus.episodes import STANDARD_TAGS, Episode, TagSettings
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from verl_actfocus.cli._environment_arguments import positive
 from verl_actfocus.cli._training import add_dry_run_argument, show, train
+from verl_actfocus.cli._values import positive, writable
 from verl_actfocus.experiments.grid import Request, cells, distinct_runs
 from verl_actfocus.experiments.launcher import plan
 from verl_actfocus.experiments.tables import find_table, read_scale, read_table, tables_folder
@@ -31,9 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="environments, algorithms, outcomes, model sizes or weightings to restrict the table to",
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("outputs/paper"), metavar="DIR", help="the runs (default outputs/paper)"
+        "--out",
+        type=writable,
+        default=Path("outputs/paper"),
+        metavar="DIR",
+        help="the runs (default outputs/paper)",
     )
-    parser.add_argument("--write-to", type=Path, metavar="DIR", help="the tables (default: the folder of the runs)")
+    parser.add_argument("--write-to", type=writable, metavar="DIR", help="the tables (default: the folder of the runs)")
     add_dry_run_argument(parser)
     parser.add_argument("--no-training", action="store_true", help="write the tables from the runs that are done")
     parser.add_argument(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from verl_actfocus.cli._training import add_run_arguments, conditions_from, show, train
+from verl_actfocus.cli._values import seed
 from verl_actfocus.config.groups import profiles
 from verl_actfocus.experiments.launcher import plan
 from verl_actfocus.experiments.weightings import WeightingChoice
@@ -20,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weighting", default="actfocus", metavar="NAME", help="uniform, 'actfocus alpha=0.3', … (default actfocus)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="training seed (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="training seed (default 0)")
     parser.add_argument("--trial", action="store_true", help="try a recipe on the CPU: two small steps, a tiny model")
     add_run_arguments(parser)
 

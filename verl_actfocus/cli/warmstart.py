@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from verl_actfocus import envs
-from verl_actfocus.cli._environment_arguments import positive
+from verl_actfocus.cli._values import positive, seed, writable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
     parser.add_argument("env", choices=envs.having("miniature"), help="environment whose miniature is learnt")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for model, tokenizer, card")
-    parser.add_argument("--seed", type=int, default=0, help="seed of demonstrations and weights (default 0)")
+    parser.add_argument("--out", type=writable, required=True, metavar="DIR", help="folder for model, tokenizer, card")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of demonstrations and weights (default 0)")
     parser.add_argument("--iterations", type=positive, help="optimizer steps (default: the miniature's own number)")
     parser.add_argument("--batch", type=positive, default=16, help="demonstrations per step (default 16)")
     parser.add_argument("--threads", type=positive, default=1, help="CPU threads (default 1)")

@@ -6,12 +6,14 @@ Free of veRL, so that an evaluation on its own plays the tasks of a training run
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from verl_actfocus.envs import EpisodeLimits, spec
+from verl_actfocus.envs import EpisodeLimits, make, spec
+from verl_actfocus.weighting.settings import settings_from
 
 #: Where the settings live in a veRL configuration, relative to `data`.
 SECTION = "environment"
@@ -48,9 +50,9 @@ class EnvironmentSettings:
 
     def __post_init__(self) -> None:
         spec(self.name)
-        for name in ("train_size", "val_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"data.{SECTION}.{name}={getattr(self, name)} must be at least 1")
+        for name, least in (("train_size", 1), ("val_size", 1), ("train_seed", 0), ("val_seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"data.{SECTION}.{name}={getattr(self, name)} must be at least {least}")
         if not 0 < self.step_timeout <= threading.TIMEOUT_MAX:
             raise ValueError(f"data.{SECTION}.step_timeout={self.step_timeout} must be a positive number of seconds")
         if self.val_seed < self.train_seed + self.train_size and self.train_seed < self.val_seed + self.val_size:
@@ -64,17 +66,43 @@ class EnvironmentSettings:
         """Read `data.environment`.
 
         Raises:
-            ValueError: the section is missing or has an unknown key.
+            ValueError: the section is missing, has an unknown setting, or a value has the wrong type or is out of
+                range.
         """
         section = data_config.get(SECTION)
         if section is None:
             raise ValueError(f"data.{SECTION} is missing; add +actfocus/env=<name> to the command line")
-        values = cast("dict[str, Any]", OmegaConf.to_container(section, resolve=True))
-        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
-        if unknown:
-            raise ValueError(f"data.{SECTION} has no setting {unknown}; it has {sorted(cls.__dataclass_fields__)}")
-        return cls(**values)
+        plain = OmegaConf.to_container(section, resolve=True) if OmegaConf.is_config(section) else section
+        return settings_from(cls, f"data.{SECTION}", plain)
 
     def episode_limits(self) -> EpisodeLimits:
-        """Return the environment's budgets with the configured changes."""
-        return EpisodeLimits(**{**asdict(spec(self.name).limits), **self.limits})
+        """Return the environment's budgets with the configured changes.
+
+        Raises:
+            ValueError: a budget is unknown, of the wrong type or out of range.
+        """
+        limits = {**asdict(spec(self.name).limits), **self.limits}
+        return settings_from(EpisodeLimits, f"data.{SECTION}.limits", limits)
+
+    def check(self) -> None:
+        """Make the environments of training and evaluation once, and throw them away.
+
+        Raises:
+            ValueError: a budget or an argument of the environment's class is unknown, of the wrong type or out of
+                range, or a package that the environment needs is missing.
+        """
+        self.episode_limits()
+        _try("kwargs", self.name, self.kwargs)
+        if self.val_kwargs:
+            _try("val_kwargs", self.name, {**self.kwargs, **self.val_kwargs})
+
+
+def _try(setting: str, name: str, arguments: Mapping[str, Any]) -> None:
+    try:
+        make(name, **arguments).close()
+    except ImportError as error:
+        raise ValueError(f"data.{SECTION}.name={name}: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"data.{SECTION}.{setting}={dict(arguments)}: {error}; correct that argument of {name}, or leave it out"
+        ) from error

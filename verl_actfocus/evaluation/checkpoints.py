@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from verl_actfocus.config.models import names_folder
 from verl_actfocus.experiments.folder import write_json
 
 #: Where veRL notes the newest step of a run's checkpoints.
@@ -71,7 +72,7 @@ def find_model(name: str) -> ModelSource:
     if not folder.exists():
         if folder.name.startswith("global_step_") and folder.parent.is_dir():
             return _checkpoint(folder)  # says which steps there are
-        if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        if names_folder(name):
             raise ValueError(f"{name}: there is no such folder")
         return ModelSource(name, name)
     for run in (folder / "checkpoints", folder):

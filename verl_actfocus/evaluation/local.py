@@ -34,7 +34,7 @@ class LocalModel:
         dtype: name in `DTYPES`; None takes float32 on a CPU and bfloat16 on a GPU, as rollouts in training do.
 
     Raises:
-        ValueError: there is no model, or one that continuous batching does not serve.
+        ValueError: there is no such device, no model, or one that continuous batching does not serve.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class LocalModel:
         dtype: str | None = None,
     ) -> None:
         logging.disable_progress_bar()
-        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = _present(device) if device else "cuda" if torch.cuda.is_available() else "cpu"
         self._dtype = dtype or ("float32" if self._device == "cpu" else "bfloat16")
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(source.tokenizer)
         self._identity = {
@@ -144,3 +144,16 @@ def _check_architecture(config: Any) -> None:
             f"{config.name_or_path}: layers of the kinds {', '.join(sorted(layers))} are not generated with here; "
             "serve the model with vLLM and name the server with --endpoint"
         )
+
+
+def _present(device: str) -> str:
+    """Return the name of a device that is there."""
+    try:
+        kind, number = (found := torch.device(device)).type, found.index or 0
+    except RuntimeError as error:
+        raise ValueError(f"device {device!r}: there is no such device; name cpu, cuda or cuda:N") from error
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"device {device!r}: models run on cpu, cuda or cuda:N")
+    if kind == "cuda" and number >= (count := torch.cuda.device_count()):
+        raise ValueError(f"device {device!r}: torch finds {count} GPUs; name cpu, or leave it out")
+    return device

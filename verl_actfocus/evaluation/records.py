@@ -64,7 +64,13 @@ class EvaluationFolder:
         begun = self.path / "settings.json"
         wanted = json.loads(json.dumps(settings))
         if begun.exists():
-            changes = differences(flatten(json.loads(begun.read_text(encoding="utf-8"))), flatten(wanted))
+            try:
+                before = json.loads(begun.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ExperimentError(
+                    f"{begun} cannot be read ({error}); choose another --out or delete the folder"
+                ) from error
+            changes = differences(flatten(before), flatten(wanted))
             if changes:
                 raise ExperimentError(
                     f"{self.path} holds an evaluation with other settings ({in_words(changes)}); choose another --out "

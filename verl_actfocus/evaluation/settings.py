@@ -11,10 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from verl_actfocus.config.environment import EnvironmentSettings
 from verl_actfocus.config.groups import packaged_groups
+from verl_actfocus.config.settings import ActFocusSettings
 from verl_actfocus.envs import EpisodeLimits
 from verl_actfocus.episodes import STANDARD_TAGS, TagSettings
 from verl_actfocus.episodes.tokens import Lengths
 from verl_actfocus.experiments.composition import compose, compose_profile
+from verl_actfocus.weighting.settings import check_types
 
 #: Evaluation of the paper where no packaged recipe says it (He et al. 2026, App. C): 16 episodes of a task at 0.5.
 _PAPER_SAMPLING = tuple(f"actor_rollout_ref.rollout.val_kwargs.{word}" for word in ("n=16", "temperature=0.5"))
@@ -25,7 +27,7 @@ class EvaluationSettings:
     """Everything but the model that decides what an evaluation finds.
 
     Raises:
-        ValueError: the environment is unknown, or a number is out of range.
+        ValueError: the environment is unknown, or a value has the wrong type or is out of range.
 
     Example:
         >>> settings = profile_settings("cpu_frozenlake")
@@ -65,6 +67,7 @@ class EvaluationSettings:
     step_timeout: float = 60.0
 
     def __post_init__(self) -> None:
+        check_types(type(self), "evaluation", vars(self))
         for name in ("tasks", "samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: there must be at least 1")
@@ -162,7 +165,7 @@ def _settings(config: DictConfig) -> EvaluationSettings:
         temperature=float(sampling.temperature),
         top_p=float(sampling.top_p),
         top_k=sampling.top_k,
-        tags=TagSettings(**config.algorithm.actfocus.tags),
+        tags=ActFocusSettings.tags_from_config(config),
         template=cast("dict[str, Any]", OmegaConf.to_container(config.data.apply_chat_template_kwargs, resolve=True)),
         format_penalty=environment.format_penalty,
         step_timeout=environment.step_timeout,

@@ -6,7 +6,7 @@ a folder was made with the same settings. This is the one place that composes co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from importlib.util import find_spec
@@ -20,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from verl_actfocus.config import resolvers
-from verl_actfocus.config.environment import EnvironmentSettings
 from verl_actfocus.config.groups import profile_folder
+from verl_actfocus.experiments.checks import check_values
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.requirements import require_verl
 from verl_actfocus.experiments.run import ESTIMATORS, PROPOSED_KEYS, Conditions, Run
@@ -131,9 +131,8 @@ def compose_run(run: Run) -> ComposedRun:
         _require_profile(run.conditions)
         _require_untouched(run, settings)
         _require_evaluations(settings)
-        EnvironmentSettings.from_config(config.data)
+        check_values(config, settings, _usual(run))
         OmegaConf.to_container(config, resolve=True)
-        _require_weighting(config)
         step = Step.of(config)
     except OmegaConfBaseException as error:
         raise ExperimentError(f"{run.title}: {_first_sentence(error)}") from error
@@ -166,11 +165,10 @@ def _verl_config_folder() -> Path:
     return Path(spec.origin).parent / "trainer" / "config"
 
 
-def _require_weighting(config: DictConfig) -> None:
-    """Refuse a weighting that nobody has registered, or a setting out of its range."""
-    from verl_actfocus.weighting.base import weighting_from  # torch
-
-    weighting_from(OmegaConf.to_container(OmegaConf.select(config, SECTION), resolve=True))
+def _usual(run: Run) -> dict[str, Any]:
+    """The settings of a run without the user's own overrides."""
+    plain = replace(run, conditions=replace(run.conditions, extra=()))
+    return flatten(OmegaConf.to_container(compose(*plain.overrides()), resolve=False))
 
 
 @cache
@@ -201,7 +199,8 @@ def _require_untouched(run: Run, settings: dict[str, Any]) -> None:
     if run.conditions.env:
         claims["data.environment.name"] = run.conditions.env
     for key, value in claims.items():
-        if settings.get(key) != value:
+        # As text: what is no number at all differs even from itself.
+        if str(settings.get(key)) != str(value):
             sections = {text: text.partition("=")[0].lstrip("+~") for text in run.conditions.extra}
             named = [text for text, section in sections.items() if key == section or key.startswith(f"{section}.")]
             source = " ".join(named or run.conditions.extra) or run.conditions.profile

@@ -30,6 +30,9 @@ from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.locks import LOCK
 from verl_actfocus.experiments.settings import differences, in_words
 
+#: What `done.json` holds beside what the run is.
+RECORD = {"seconds", "attempts", "command", "versions", "commit", "hardware"}
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -88,7 +91,12 @@ class RunFolder:
     @property
     def done(self) -> dict[str, Any] | None:
         """What `done.json` says; None for a run that has not finished."""
-        return _read(self.path / "done.json", "delete the file, the same command then finishes the run again")
+        remedy = "delete the file, the same command then finishes the run again"
+        record = _read(self.path / "done.json", remedy)
+        missing = [] if record is None else sorted(RECORD - record.keys())
+        if missing:
+            raise ExperimentError(f"{self.path / 'done.json'} lacks {', '.join(missing)}; {remedy}")
+        return record
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -178,7 +186,7 @@ class RunFolder:
         begun = _read(self.path / "run.json", remedy)
         if begun is None:
             raise ExperimentError(f"{self.path} holds no run: there is no run.json")
-        if not {"run", "settings"} <= begun.keys():
+        if not all(isinstance(begun.get(part), dict) for part in ("run", "settings")):
             raise ExperimentError(f"{self.path / 'run.json'} lacks 'run' or 'settings'; {remedy}")
         if "weighting" not in begun["run"]:
             raise ExperimentError(

@@ -210,4 +210,5 @@ def _in_hydra(value: Any) -> str:
         return f"[{','.join(map(_in_hydra, value))}]"
     if not isinstance(value, str) or re.fullmatch(r"[\w./-]+", value):
         return str(value)
-    return "'" + value.replace("'", r"\'") + "'"
+    # Backslashes count as such except before a quote, that at the end included.
+    return "'" + re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", r"\'") + "'"

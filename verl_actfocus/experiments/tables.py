@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -207,7 +208,7 @@ def read_scale(path: Path, name: str) -> Scale:
     source = path.parent / SCALES_FILE
     if not source.is_file():
         raise ExperimentError(f"{source} is missing: it says what --scale {name} means for {path.name}")
-    known = OmegaConf.to_container(OmegaConf.load(source))
+    known = OmegaConf.to_container(_load(source))
     if not isinstance(known, dict):
         raise ExperimentError(f"{source} holds no mapping of scales")
     if name not in known:
@@ -218,10 +219,15 @@ def read_scale(path: Path, name: str) -> Scale:
 
 
 def _read(path: Path, kind: type[_Settings]) -> _Settings:
+    return _structured(path, kind, _load(path))
+
+
+def _load(path: Path) -> Any:
     try:
-        return _structured(path, kind, OmegaConf.load(path))
-    except (OmegaConfBaseException, OSError) as error:
-        raise ExperimentError(f"{path}: {error}") from error
+        return OmegaConf.load(path)
+    except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ExperimentError(f"{path} cannot be read as YAML: {reason}; correct the file") from error
 
 
 def _structured(path: Path, kind: type[_Settings], values: Any) -> _Settings:

@@ -18,6 +18,7 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetr
 from verl.utils.profiler import simple_timer
 from verl.workers.rollout.replica import TokenOutput
 
+from verl_actfocus.config.settings import ActFocusSettings
 from verl_actfocus.envs import EpisodeLimits, make
 from verl_actfocus.episodes import Episode, TagSettings
 from verl_actfocus.episodes.deadline import off_loop
@@ -29,7 +30,6 @@ from verl_actfocus.integration import exclusions, fields
 from verl_actfocus.integration.cpu import BACKEND_NAME
 from verl_actfocus.integration.dataset import AGENT_NAME
 from verl_actfocus.integration.prompts import ends_of_turn, episode_prompts
-from verl_actfocus.integration.settings import ActFocusSettings
 from verl_actfocus.tagging import SpanTagger
 
 logger = logging.getLogger(__name__)

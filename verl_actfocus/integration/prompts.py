@@ -11,11 +11,11 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 from verl.utils.fs import copy_to_local
 from verl.utils.model import get_generation_config
 
+from verl_actfocus.config.settings import ActFocusSettings
 from verl_actfocus.episodes import TagSettings
 from verl_actfocus.episodes.templates import prompt_builder
 from verl_actfocus.episodes.tokens import PromptBuilder
 from verl_actfocus.generation.turn_ends import closing_token, turn_ends
-from verl_actfocus.integration.settings import ActFocusSettings
 
 
 def episode_prompts(config: DictConfig, tokenizer: PreTrainedTokenizerBase, processor: Any) -> PromptBuilder:

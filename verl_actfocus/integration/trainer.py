@@ -34,13 +34,15 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 from verl.workers.utils.padding import response_from_nested, response_to_nested
 
+from verl_actfocus.config.environment import EnvironmentSettings
+from verl_actfocus.config.settings import ActFocusSettings
 from verl_actfocus.integration import fields, registration
 from verl_actfocus.integration.episode_trainer import EpisodeTrainer
 from verl_actfocus.integration.groups import group_of, group_returns, groups_without_spread
 from verl_actfocus.integration.inputs import ENGINE_INPUTS, ROLLOUT_INPUTS, Model, engine_inputs, rollout_inputs
 from verl_actfocus.integration.policy_loss import SKIPPED_METRIC, actfocus_ppo_loss
 from verl_actfocus.integration.response_tagger import ResponseTagger
-from verl_actfocus.integration.settings import BASE_ESTIMATORS, TRAINER_MODE, ActFocusSettings, check_compatible
+from verl_actfocus.integration.settings import BASE_ESTIMATORS, TRAINER_MODE, check_compatible
 from verl_actfocus.integration.trajectories import TrajectoryLog
 from verl_actfocus.weighting import TokenBatch, compute_weights, share_metrics, turn_indices
 
@@ -78,13 +80,15 @@ class ActFocusTrainer(EpisodeTrainer):
         registration.verify()
         self.settings = ActFocusSettings.from_config(config)
         check_compatible(config, self.settings)
+        if config.data.get("environment") is not None:
+            EnvironmentSettings.from_config(config.data).check()
         if BASE_ESTIMATORS[config.algorithm.adv_estimator] == "gae" and config.critic.enable is None:
             # veRL enables the critic for the estimator name "gae" only.
             with open_dict(config):
                 config.critic.enable = True
             validate_config(config, use_reference_policy=False, use_critic=True)
         super().__init__(config, keep_groups=self.settings.keep_groups)
-        if self.settings.needs_reference and not self.use_reference_policy:
+        if engine_inputs(self.settings.weighting, Model.REFERENCE) and not self.use_reference_policy:
             print(
                 f"[actfocus] the weighting '{self.settings.weighting.name}' is computed from the frozen reference "
                 "model: its forward pass is switched on (no KL term is added)"

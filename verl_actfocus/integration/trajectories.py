@@ -13,9 +13,9 @@ import transfer_queue as tq
 from torch import Tensor
 from transfer_queue import KVBatchMeta
 
+from verl_actfocus.config.settings import TrajectorySettings
 from verl_actfocus.integration import fields
 from verl_actfocus.integration.response_tagger import ResponseTagger
-from verl_actfocus.integration.settings import TrajectorySettings
 from verl_actfocus.weighting import Span
 
 _FIELDS = [

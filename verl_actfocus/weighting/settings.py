@@ -8,20 +8,28 @@ from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 _T = TypeVar("_T")
-_IN_WORDS = {float: "a finite number", int: "a whole number", bool: "true or false", str: "a text", NoneType: "null"}
+_IN_WORDS = {
+    float: "a finite number",
+    int: "a whole number",
+    bool: "true or false",
+    str: "a text",
+    dict: "a section of names and values",
+    NoneType: "null",
+}
 
 
 def settings_from(cls: type[_T], path: str, section: Any) -> _T:
     """Read a section of a configuration into a dataclass; lists become tuples.
 
     Args:
-        cls: A dataclass whose fields are the settings; their types are checked, ranges are the class's own business.
+        cls: A dataclass whose fields are the settings; their types are checked here, ranges by the class itself, to
+            whose messages the place is added.
         path: Where the section stands in the configuration, for messages.
         section: What stands there, interpolations resolved; null for nothing but defaults.
 
     Raises:
         ValueError: If the section is no mapping, has an unknown setting, lacks one without default or holds a
-            value of another type. The message names the setting, the value and the remedy.
+            value of another type or out of range. The message names the setting, the value and the remedy.
     """
     if not isinstance(section, Mapping | None):
         raise ValueError(f"{path}={section!r} must be a section with the settings {_names(cls)}")
@@ -33,7 +41,12 @@ def settings_from(cls: type[_T], path: str, section: Any) -> _T:
         if field.name not in values and field.default is field.default_factory is MISSING:
             raise ValueError(f"{path}.{field.name} is missing; set it")
     check_types(cls, path, values)
-    return cls(**values)
+    try:
+        return cls(**values)
+    except ValueError as error:
+        if path in str(error):
+            raise
+        raise ValueError(f"{path}: {error}") from error
 
 
 def check_types(cls: type, path: str, values: Mapping[str, Any]) -> None:
@@ -70,4 +83,4 @@ def _in_words(hint: Any) -> str:
         return " or ".join(map(_in_words, get_args(hint)))
     if get_origin(hint) is tuple:
         return f"a list of {len(get_args(hint))} values"
-    return _IN_WORDS.get(hint, str(hint))
+    return _IN_WORDS.get(get_origin(hint) or hint, str(hint))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 
 import pytest
 
@@ -97,7 +98,6 @@ def test_the_command_line_changes_single_settings() -> None:
         (["--profile", "gpu_chess"], "unknown profile 'gpu_chess': choose one of cpu_"),
         (["--profile", "cpu_frozenlake", "--env", "sokoban"], "is of frozenlake, not of --env sokoban"),
         (["--env", "sokoban", "--episodes", "100"], "100 episodes cannot be 16 of each task"),
-        (["--env", "sokoban", "--temperature", "-1"], "temperature is -1.0"),
         # training draws its tasks from seed 1,000,000 on
         (["--env", "sokoban", "--episodes", "1000016", "--samples-per-task", "1"], "overlap"),
     ],
@@ -125,3 +125,16 @@ def test_the_chat_templates_arguments_are_the_runs_and_the_command_lines() -> No
     found = evaluate.settings_from(args)
     assert found.template == {"enable_thinking": False, "date_string": "26 Jul 2024"}
     assert profile_settings("cpu_frozenlake").template == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"temperature": -1.0}, r"temperature is -1\.0"),
+        ({"temperature": float("nan")}, r"evaluation\.temperature=nan must be a finite number"),
+        ({"seed": "x"}, r"evaluation\.seed='x' must be a whole number"),
+    ],
+)
+def test_settings_that_no_evaluation_could_be_continued_with_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(profile_settings("cpu_frozenlake"), **values)

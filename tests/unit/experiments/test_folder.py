@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from verl_actfocus.experiments.errors import ExperimentError
-from verl_actfocus.experiments.folder import RunFolder
+from verl_actfocus.experiments.folder import RECORD, RunFolder
 
 from .standin import composed, make
 
@@ -40,16 +40,28 @@ def test_an_attempt_that_was_killed_lasted_until_it_last_wrote_something(tmp_pat
     }
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"run": {}', "[]", "\x00\x00"])
+@pytest.mark.parametrize("content", ["", "{", '{"run": {}', "[]", "\x00\x00", '{"seconds": "'])
 @pytest.mark.parametrize("name", ["run.json", "done.json", "attempt-1.json"])
 def test_a_damaged_file_is_named_with_the_remedy(tmp_path: Path, name: str, content: str) -> None:
     folder = RunFolder(tmp_path / "r")
     folder.claim(composed(make(folder.path)))
     folder.begin_attempt(BEGAN.isoformat())
-    folder.finish({})
+    folder.finish(dict.fromkeys(RECORD))
     (folder.path / name).write_text(content)
     with pytest.raises(ExperimentError, match=rf"r/{name} .*delete"):
         _ = (folder.settings, folder.done, folder.seconds())
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("run.json", '{"run": [], "settings": {}}'), ("done.json", "{}"), ("done.json", '{"seconds": 1}')],
+)
+def test_a_file_that_lacks_something_is_named_with_the_remedy(tmp_path: Path, name: str, content: str) -> None:
+    folder = RunFolder(tmp_path / "r")
+    folder.claim(composed(make(folder.path)))
+    (folder.path / name).write_text(content)
+    with pytest.raises(ExperimentError, match=rf"r/{name} lacks .*delete the (file|folder)"):
+        _ = (folder.settings, folder.done)
 
 
 def test_a_run_of_an_older_layout_is_refused_and_not_misread(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from verl_actfocus.episodes import TagSettings
 from verl_actfocus.integration.response_tagger import ResponseTagger
-from verl_actfocus.integration.settings import TagSettings
 from verl_actfocus.tagging import SpanTagger
 from verl_actfocus.weighting import Span
 

@@ -7,7 +7,10 @@ from dataclasses import fields
 import pytest
 from omegaconf import OmegaConf
 
-from verl_actfocus.integration.settings import ActFocusSettings, TagSettings, TrajectorySettings, check_compatible
+from verl_actfocus.config.settings import ActFocusSettings, TrajectorySettings
+from verl_actfocus.episodes import TagSettings
+from verl_actfocus.integration.inputs import Model, engine_inputs
+from verl_actfocus.integration.settings import check_compatible
 from verl_actfocus.weighting import WEIGHTINGS, ActFocus, EntropyTop, Uniform
 
 from . import gradients
@@ -47,7 +50,7 @@ def test_every_other_weighting_is_one_word_away(weighting):
     config = gradients.compose(["algorithm.adv_estimator=actfocus_grpo", f"+actfocus={weighting}", *BASE[2:]])
     settings = ActFocusSettings.from_config(config)
     assert settings.weighting == WEIGHTINGS[weighting]()
-    assert not settings.needs_reference
+    assert not engine_inputs(settings.weighting, Model.REFERENCE)
     check(config)
 
 
@@ -156,7 +159,7 @@ def test_fused_kernels_are_fine_where_nothing_is_computed_from_logits(config):
 @pytest.mark.parametrize(("signal", "needs"), [("energy", True), ("entropy", True), ("shift", True), ("nll", False)])
 def test_the_reference_model_runs_only_for_signals_computed_from_it(config, signal, needs):
     config.algorithm.actfocus.weighting.signal = signal
-    assert ActFocusSettings.from_config(config).needs_reference is needs
+    assert bool(engine_inputs(ActFocusSettings.from_config(config).weighting, Model.REFERENCE)) is needs
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from transformers import AutoTokenizer
 
+from verl_actfocus.config.settings import ActFocusSettings
 from verl_actfocus.integration import fields, trainer
 from verl_actfocus.integration.inputs import Model
 from verl_actfocus.integration.response_tagger import ResponseTagger
-from verl_actfocus.integration.settings import ActFocusSettings
 from verl_actfocus.integration.trajectories import TrajectoryLog
 from verl_actfocus.weighting import ActFocus, EntropyTop, Span, TurnBalanced, Uniform
 

@@ -1,0 +1,17 @@
+"""How a model is named: by a folder on this machine, or by its name on the Hugging Face hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def names_folder(name: str) -> bool:
+    """Return whether a model's name can only be a folder here: no `<owner>/<model>` of the hub, and no URL.
+
+    Example:
+        >>> names_folder("./model"), names_folder("Qwen/Qwen2.5-0.5B-Instruct"), names_folder("hdfs://host/model")
+        (True, False, False)
+    """
+    if "://" in name:
+        return False
+    return Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1

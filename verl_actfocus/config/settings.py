@@ -1,0 +1,101 @@
+"""The settings of ActFocus as a veRL user writes them, checked before anything is built.
+
+They live under `algorithm.actfocus`. The group of a weighting (`verl_actfocus/config/actfocus/*.yaml`) holds its
+name and settings and nothing else of this section; the rest has its defaults here. Free of veRL, so that a run is
+checked without importing it; what of the rest of a veRL configuration goes with them is checked in
+`verl_actfocus.integration.settings`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from verl_actfocus.episodes import TagSettings
+from verl_actfocus.weighting import WEIGHTINGS, Weighting, weighting_from
+from verl_actfocus.weighting.settings import settings_from
+
+#: Where the settings live in a veRL configuration.
+CONFIG_PATH = "algorithm.actfocus"
+#: What `Σ w` of Eq. 6 runs over, which the paper leaves open.
+NORMALIZATIONS = ("mini_batch", "batch", "micro_batch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrajectorySettings:
+    """Which trajectories are written to disk, for reports and viewers."""
+
+    #: Folder of the files; None writes nothing.
+    folder: str | None = None
+    #: Steps between two files; the first step is always written.
+    every: int = 10
+    #: Trajectories per file.
+    count: int = 4
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.count < 1:
+            raise ValueError(f"{CONFIG_PATH}.trajectories.every={self.every} and count={self.count} must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActFocusSettings:
+    """What `algorithm.actfocus` holds.
+
+    Raises:
+        ValueError: a value is outside its range; the message names the setting, the value and the range.
+    """
+
+    #: How tokens are weighted.
+    weighting: Weighting
+    #: What the sum of the weights that the loss is divided by runs over: a name of `NORMALIZATIONS`.
+    normalize_over: str = "mini_batch"
+    #: Share of the prompt groups, those with the largest reward spread, that are trained on; in (0, 1].
+    keep_groups: float = 1.0
+    #: Tags and prefill: this package's agent loop asks for them, parses and tags by them; the trainer tags by them what
+    #: another agent loop has left untagged.
+    tags: TagSettings = field(default_factory=TagSettings)
+    #: Trajectories to keep, token by token.
+    trajectories: TrajectorySettings = field(default_factory=TrajectorySettings)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.keep_groups <= 1:
+            raise ValueError(f"{CONFIG_PATH}.keep_groups={self.keep_groups!r} must lie in (0, 1]")
+        if self.normalize_over not in NORMALIZATIONS:
+            raise ValueError(
+                f"{CONFIG_PATH}.normalize_over={self.normalize_over!r} is unknown; choose one of {list(NORMALIZATIONS)}"
+            )
+
+    @classmethod
+    def from_config(cls, config: DictConfig) -> ActFocusSettings:
+        """Read `algorithm.actfocus` of a veRL configuration.
+
+        Raises:
+            ValueError: the section or its weighting is missing, a setting is unknown, or a value has the wrong type or
+                is outside its range.
+        """
+        section = _section(config)
+        if "weighting" not in section:
+            raise ValueError(
+                f"{CONFIG_PATH}.weighting is missing; add +actfocus=default to the command line (or another weighting: "
+                f"{', '.join(sorted(WEIGHTINGS))})"
+            )
+        parts: dict[str, Any] = {"weighting": weighting_from(section["weighting"])}
+        for name, part in (("tags", TagSettings), ("trajectories", TrajectorySettings)):
+            parts[name] = settings_from(part, f"{CONFIG_PATH}.{name}", section.get(name))
+        return settings_from(cls, CONFIG_PATH, section | parts)
+
+    @classmethod
+    def tags_from_config(cls, config: DictConfig) -> TagSettings:
+        """Read the tag style alone, which a run without token weights has too."""
+        return settings_from(TagSettings, f"{CONFIG_PATH}.tags", _section(config).get("tags"))
+
+
+def _section(config: DictConfig) -> dict[str, Any]:
+    section = OmegaConf.select(config, CONFIG_PATH)
+    if section is None:
+        return {}
+    if not isinstance(section, DictConfig):
+        raise ValueError(f"{CONFIG_PATH}={section!r} must be a section; add +actfocus=default to the command line")
+    return cast("dict[str, Any]", OmegaConf.to_container(section, resolve=True))

@@ -1,0 +1,114 @@
+"""What a run's complete configuration is checked for before veRL is started: the value of every setting.
+
+veRL would find most of these minutes later, in a worker process, and a few never.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from verl_actfocus.config.environment import EnvironmentSettings
+from verl_actfocus.config.models import names_folder
+from verl_actfocus.experiments.errors import ExperimentError
+
+#: Settings that count something. Null, where veRL allows it, leaves the count to veRL.
+_COUNTS = (
+    "trainer.total_epochs",
+    "trainer.total_training_steps",
+    "data.max_prompt_length",
+    "data.max_response_length",
+    "data.gen_batch_size",
+    "data.val_batch_size",
+    "actor_rollout_ref.actor.ppo_epochs",
+    "actor_rollout_ref.rollout.val_kwargs.n",
+    "actor_rollout_ref.rollout.max_model_len",
+    "actor_rollout_ref.rollout.max_num_seqs",
+    "actor_rollout_ref.rollout.max_num_batched_tokens",
+    *(
+        f"{section}.{name}"
+        for section in ("actor_rollout_ref.actor", "critic")
+        for name in (
+            "ppo_mini_batch_size",
+            "ppo_micro_batch_size",
+            "ppo_micro_batch_size_per_gpu",
+            "ppo_max_token_len_per_gpu",
+        )
+    ),
+    *(
+        f"actor_rollout_ref.{section}.log_prob_{name}"
+        for section in ("rollout", "ref")
+        for name in ("micro_batch_size", "micro_batch_size_per_gpu", "max_token_len_per_gpu")
+    ),
+)
+#: Settings that are at least 0.
+_NOT_NEGATIVE = (
+    "actor_rollout_ref.rollout.temperature",
+    "actor_rollout_ref.rollout.val_kwargs.temperature",
+    "actor_rollout_ref.actor.optim.lr",
+    "critic.optim.lr",
+)
+#: Settings that name a model or a tokenizer; those of the critic count where there is one.
+_MODELS = ("path", "tokenizer_path")
+
+
+def check_values(config: DictConfig, settings: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
+    """Check the values of a run's settings.
+
+    Args:
+        config: the complete configuration.
+        settings: the same, dotted name → value, interpolations unresolved.
+        usual: the settings without what the user has changed.
+
+    Raises:
+        ValueError: a value has the wrong type, is out of range or names what does not exist; the message names setting,
+            value and remedy.
+        ExperimentError: likewise.
+    """
+    from verl_actfocus.config.settings import ActFocusSettings  # torch
+
+    ActFocusSettings.from_config(config)
+    EnvironmentSettings.from_config(config.data).check()
+    _check_types(settings, usual)
+    for key in _COUNTS:
+        _require(config, key, "a whole number of at least 1", lambda value: type(value) is int and value >= 1)
+    for key in _NOT_NEGATIVE:
+        _require(config, key, "a number of at least 0", lambda value: type(value) in (int, float) and value >= 0)
+    sections = ["actor_rollout_ref.model", *(["critic.model"] if _has_critic(config) else [])]
+    for key in (f"{section}.{name}" for section in sections for name in _MODELS):
+        path = OmegaConf.select(config, key)
+        if isinstance(path, str) and names_folder(path) and not Path(path).expanduser().is_dir():
+            raise ExperimentError(f"{key}={path}: there is no such folder; name one, or a model on the hub")
+
+
+def _check_types(settings: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
+    """Refuse numbers that are none, and what has another type than the setting usually has."""
+    for key, value in settings.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ExperimentError(f"{key}={value} must be a finite number")
+        before = usual.get(key)
+        if value is None or _is_reference(value):
+            continue
+        if isinstance(before, bool) and not isinstance(value, bool):
+            raise ExperimentError(f"{key}={value!r} must be true or false (it is {before} unless you set it)")
+        if type(before) in (int, float) and type(value) not in (int, float):
+            raise ExperimentError(f"{key}={value!r} must be a number (it is {before} unless you set it)")
+
+
+def _is_reference(value: Any) -> bool:
+    return isinstance(value, str) and "${" in value
+
+
+def _require(config: DictConfig, key: str, what: str, holds: Callable[[Any], bool]) -> None:
+    value = OmegaConf.select(config, key)
+    if value is not None and not holds(value):
+        raise ExperimentError(f"{key}={value!r} must be {what}")
+
+
+def _has_critic(config: DictConfig) -> bool:
+    enabled = config.critic.enable
+    return config.algorithm.adv_estimator == "actfocus_gae" if enabled is None else bool(enabled)
