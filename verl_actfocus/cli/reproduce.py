@@ -10,6 +10,7 @@ from verl_actfocus.cli._values import positive, writable
 from verl_actfocus.experiments.grid import Request, cells, distinct_runs
 from verl_actfocus.experiments.launcher import plan
 from verl_actfocus.experiments.tables import find_table, read_scale, read_table, tables_folder
+from verl_actfocus.experiments.weightings import slug
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
     finished = {one.folder.path: one.result for one in planned if one.record is not None}
     for request in requests:
-        for path in write_table(request, finished, args.write_to or args.out / request.scale_name):
+        for path in write_table(request, finished, args.write_to or args.out / slug(request.scale_name)):
             print(path)
     if args.delete_checkpoints:
         for one in planned:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from verl_actfocus.experiments.run import Conditions, Run
 from verl_actfocus.experiments.tables import Row, Scale, Table, Weighting
+from verl_actfocus.experiments.weightings import slug
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +133,6 @@ def _runs(request: Request, row: Row, size: str, weighting: Weighting) -> list[R
         algorithm=row.algorithm,
         env=row.env,
         steps=steps or scale.steps,
-        folder=request.out / request.scale_name / "-".join(conditions),
+        folder=request.out / slug(request.scale_name) / slug("-".join(conditions)),
         extra=(*model, *weighting.overrides, *request.extra),
     ).runs([weighting.choice], range(scale.first_seed, scale.first_seed + request.seeds))

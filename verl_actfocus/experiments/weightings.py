@@ -71,11 +71,7 @@ class WeightingChoice:
     @property
     def slug(self) -> str:
         """Name as a part of a file's name: of `A-Z a-z 0-9 . _ = -` only, different for different weightings."""
-        text = str(self)
-        plain = re.sub(r"[^A-Za-z0-9._=-]", "_", text.replace(" ", "-"))
-        if plain == text.replace(" ", "-") and len(plain) <= _LONGEST:
-            return plain
-        return f"{plain[:_LONGEST]}-{sha256(text.encode()).hexdigest()[:8]}"
+        return slug(str(self))
 
     def overrides(self) -> list[str]:
         """Return the Hydra overrides that choose the weighting, its group first."""
@@ -83,6 +79,20 @@ class WeightingChoice:
         if self.name in packaged_weightings():
             return [f"+actfocus={_GROUPS.get(self.name, self.name)}", *settings]
         return [f"+actfocus={_CUSTOM}", f"{SECTION}.name={self.name}", *settings]
+
+
+def slug(text: str) -> str:
+    """Write a text as a folder's name: of `A-Z a-z 0-9 . _ = -` only, never `.` or `..`, different for different texts.
+
+    Example:
+        >>> slug("actfocus alpha=0.3"), slug("../x").startswith("_._x-")
+        ('actfocus-alpha=0.3', True)
+    """
+    spaced = text.replace(" ", "-")
+    plain = re.sub(r"^\.|[^A-Za-z0-9._=-]", "_", spaced)
+    if plain == spaced and 0 < len(plain) <= _LONGEST:
+        return plain
+    return f"{plain[:_LONGEST]}-{sha256(text.encode()).hexdigest()[:8]}"
 
 
 #: The weighting that others are compared with.

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from verl_actfocus.experiments.disk import write_whole
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.report import summary as numbers
+from verl_actfocus.experiments.report.escapes import Verbatim, markdown
 from verl_actfocus.experiments.report.plots import learning_curves
 from verl_actfocus.experiments.report.provenance import Row, made_with, wall_times
 from verl_actfocus.experiments.report.steps import checks, run_times, step_times
@@ -86,14 +87,17 @@ def write_report(summary: Summary, out: Path) -> list[Path]:
 
 
 def render(name: str, context: dict[str, Any]) -> str:
-    """Fill in a template; in HTML, text cannot become markup."""
+    """Fill in a template; text cannot become markup, unless the template says `verbatim` of it."""
+    is_html = name.endswith(".html")
     environment = Environment(
         loader=PackageLoader("verl_actfocus.experiments.report"),
-        autoescape=name.endswith(".html"),
+        autoescape=is_html,
+        finalize=None if is_html else markdown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["verbatim"] = Verbatim
     return environment.get_template(name).render(context)
 
 

@@ -13,6 +13,7 @@ from tabulate import tabulate
 from verl_actfocus.experiments.disk import write_whole
 from verl_actfocus.experiments.grid import Request, cells
 from verl_actfocus.experiments.report.curves import picture, step_differences
+from verl_actfocus.experiments.report.escapes import csv_cell, markdown, one_line
 from verl_actfocus.experiments.report.figures import Line, lines
 from verl_actfocus.experiments.report.provenance import made_with
 from verl_actfocus.experiments.report.report import render
@@ -20,6 +21,7 @@ from verl_actfocus.experiments.report.summary import points
 from verl_actfocus.experiments.results import RunResult
 from verl_actfocus.experiments.statistics import Estimate
 from verl_actfocus.experiments.tables import Quantity, Table
+from verl_actfocus.experiments.weightings import slug
 
 #: Quantity of a table → names of its two numbers.
 NUMBERS = {
@@ -46,7 +48,7 @@ def write_table(request: Request, finished: Mapping[Path, RunResult], folder: Pa
     """
     made = lines(request.table, cells(request), finished)
     folder.mkdir(parents=True, exist_ok=True)
-    stem = f"{request.table.name}-{request.scale_name}"
+    stem = f"{request.table.name}-{slug(request.scale_name)}"
     contents: dict[str, bytes] = {}
     if request.table.quantity is Quantity.success and any(line.runs for line in made):
         contents[f"{stem}.png"] = picture(request.table, made)
@@ -153,12 +155,14 @@ def _markdown(request: Request, made: Sequence[Line], header: list[str], body: l
         table=request.table,
         scale=request.scale,
         scale_name=request.scale_name,
-        grid=tabulate(body, header, tablefmt="pipe", disable_numparse=True),
+        grid=tabulate(
+            [list(map(markdown, row)) for row in body], [*map(markdown, header)], tablefmt="pipe", disable_numparse=True
+        ),
         intervals=list(dict.fromkeys(estimate.covers for estimate in estimates)),
         steps=sorted({run.identity["steps"] for run in runs}),
         seeds=sorted({run.seed for run in runs}),
         unfinished=sum(line.missing for line in _distinct(made)),
-        picture=f"{request.table.name}-{request.scale_name}.png" if drawn else None,
+        picture=f"{request.table.name}-{slug(request.scale_name)}.png" if drawn else None,
         made_with=made_with(runs) if runs else [],
         hours=sum((run.folder.done or {})["seconds"] for run in runs) / 3600,
         resumed=[f"{run.folder.path.parent.name}/{run.folder.path.name}" for run in runs if _attempts(run) > 1],
@@ -179,10 +183,11 @@ def _distinct(made: Sequence[Line]) -> list[Line]:
 def _latex(request: Request, header: list[str], body: list[list[str]]) -> str:
     unit = "success in %" if request.table.quantity is Quantity.success else "share in %"
     lines_of_comment = [
-        f"% {request.table.title}; scale {request.scale_name}; {unit}, 95 % confidence intervals in brackets",
-        f"% {command(request)}",
+        f"% {one_line(request.table.title)}; scale {request.scale_name}; {unit}, 95 % confidence intervals in brackets",
+        f"% {one_line(command(request))}",
     ]
-    table = tabulate(body, header, tablefmt="latex_booktabs", disable_numparse=True)
+    plain = [list(map(one_line, row)) for row in (header, *body)]
+    table = tabulate(plain[1:], plain[0], tablefmt="latex_booktabs", disable_numparse=True)
     for symbol, macro in {"−": "$-$", "α": r"$\alpha$", "β": r"$\beta$", "Σ": r"$\Sigma$", "–": "--"}.items():
         table = table.replace(symbol, macro)
     return "\n".join([*lines_of_comment, table]) + "\n"
@@ -236,5 +241,5 @@ def _csv(rows: list[dict[str, object]]) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
     return buffer.getvalue()
