@@ -30,14 +30,12 @@ class Step:
         """Count what a complete configuration with `algorithm.actfocus` asks for.
 
         Raises:
-            ValueError: a count is no positive integer, `keep_groups` is no number in (0, 1], groups have nothing to
-                compare, or sizes do not fit; the message names them and the remedy.
+            ValueError: a count is no positive integer, groups have nothing to compare, or sizes do not fit; the
+                message names them and the remedy.
         """
         group = _count(config, "actor_rollout_ref.rollout.n")
         prompts = _count(config, "data.train_batch_size")
         share = config.algorithm.actfocus.keep_groups
-        if not isinstance(share, int | float) or not 0 < share <= 1:
-            raise ValueError(f"algorithm.actfocus.keep_groups={share!r} must lie in (0, 1]")
         check_group_size(group, estimator=config.algorithm.adv_estimator, share=share)
         step = cls(
             played=prompts * group,

@@ -99,10 +99,10 @@ def test_options_of_actfocus_train_may_stand_among_the_overrides():
         ({"WEIGHTING": "default"}, "'default' is not a weighting; choose one of ['actfocus'"),
         ({"WEIGHTING": "uniform", "ALPHA": "0.5"}, "algorithm.actfocus.weighting has no setting ['alpha']"),
         ({"GPUS": "3"}, "32 trajectories cannot be shared equally by 3 GPUs"),
-        ({"GPUS": "many"}, "trainer.n_gpus_per_node='many' must be an integer"),
+        ({"GPUS": "many"}, "trainer.n_gpus_per_node='many' must be a number"),
         ({"DEVICE": "tpu"}, "DEVICE=tpu: choose gpu or cpu"),
         ({"DEVICE": "cpu", "MODEL": "Qwen/Qwen2.5-0.5B-Instruct"}, "unset MODEL"),
-        ({"SEED": "-1"}, "seed -1 must be at least 0"),
+        ({"SEED": "-1"}, "argument --seed: '-1' is not a seed"),
     ],
 )
 def test_a_wrong_parameter_is_named_and_nothing_starts(parameters, message):
