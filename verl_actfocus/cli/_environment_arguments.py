@@ -46,7 +46,7 @@ def given_limits(args: argparse.Namespace) -> dict[str, int]:
 
 
 def add_tag_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the tags of a response and the prefill, written as in a training run's overrides."""
+    """Add the tags of a response and the prefill, written as in a training run's overrides."""
     tags = parser.add_argument_group("tags", "what a response looks like: algorithm.actfocus.tags of a training run")
     tags.add_argument(
         "--action-tags",
@@ -61,7 +61,7 @@ def add_tag_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def given_tags(args: argparse.Namespace, tags: TagSettings = STANDARD_TAGS) -> TagSettings:
-    """Returns tags, changed as the command line says.
+    """Return tags, changed as the command line says.
 
     Raises:
         ValueError: The tags can be confused, or no valid response can continue the prefill.
@@ -76,7 +76,7 @@ def given_tags(args: argparse.Namespace, tags: TagSettings = STANDARD_TAGS) -> T
 
 
 def add_template_argument(parser: argparse.ArgumentParser) -> None:
-    """Adds `--template KEY=VALUE`, which may be given several times."""
+    """Add `--template KEY=VALUE`, which may be given several times."""
     parser.add_argument(
         "--template",
         type=parse_option,
@@ -89,7 +89,7 @@ def add_template_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_tags(text: str) -> Any:
-    """Reads a pair of tags, or a word.
+    """Read a pair of tags, or a word.
 
     Raises:
         argparse.ArgumentTypeError: The text is no YAML.

@@ -27,7 +27,7 @@ class TextPolicy(Protocol):
     """Writes responses as text."""
 
     def respond(self, episode: Episode) -> str | None:
-        """Writes the next response.
+        """Write the next response.
 
         Args:
             episode: The episode under way.
@@ -70,7 +70,7 @@ class Human:
         self._read = read
 
     def respond(self, episode: Episode) -> str | None:
-        """Asks for a line: actions are put into the response format, a line with tags is sent as it is."""
+        """Ask for a line: actions are put into the response format, a line with tags is sent as it is."""
         if episode.turn == 0:
             print(hint(episode))
         try:
@@ -100,7 +100,7 @@ class ActionPolicy:
         self._rng = np.random.default_rng(seed)
 
     def respond(self, episode: Episode) -> str:
-        """Chooses the actions of one turn."""
+        """Choose the actions of one turn."""
         env, actions = episode.env, [self._choose(episode.env)]
         for _ in range(actions_per_turn(episode.limits) - 1):
             if env is episode.env:
@@ -153,7 +153,7 @@ class LocalModel:
         self._temperature, self._seed, self._template = temperature, seed, template
 
     def player(self, episode: Episode) -> Player:
-        """Returns the player of an episode that the model answers for."""
+        """Return the player of an episode that the model answers for."""
         from verl_actfocus.episodes.player import Player
         from verl_actfocus.tagging import SpanTagger
 
@@ -161,7 +161,7 @@ class LocalModel:
         return Player(episode, prompts, SpanTagger(self._policy.tokenizer, **asdict(episode.tags)), self._lengths)
 
     def respond(self, player: Player) -> TurnRecord:
-        """Samples until the end of the turn, the episode's limit of response tokens, or the end of the context."""
+        """Sample until the end of the turn, the episode's limit of response tokens, or the end of the context."""
         from verl_actfocus.generation.sampling import SamplingParams, response_seed
 
         sampling = SamplingParams(

@@ -38,7 +38,7 @@ _NEWS = 0.1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of the subcommand."""
+    """Add the arguments of the subcommand."""
     parser.description = (
         "Let a model play the tasks of a training run's evaluation, with the prompts of training, and report success, "
         "pass@k, valid turns and response length with 95 % confidence intervals. Without --profile the settings are "
@@ -125,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def settings_from(args: argparse.Namespace) -> EvaluationSettings:
-    """Takes the settings of the profile, or the paper's for the environment, changed as the arguments say.
+    """Take the settings of the profile, or the paper's for the environment, changed as the arguments say.
 
     Raises:
         ValueError: Neither or both do not fit, or a value is out of range.
@@ -184,7 +184,7 @@ def _policy(args: argparse.Namespace) -> Policy:
 
 
 def _say_if_short(context: int | None, settings: EvaluationSettings) -> None:
-    """Says so if the model's context ends episodes that the settings would let go on."""
+    """Say so if the model's context ends episodes that the settings would let go on."""
     allowed = settings.lengths.most
     if context is not None and context < allowed:
         print(
@@ -197,7 +197,7 @@ def _say_if_short(context: int | None, settings: EvaluationSettings) -> None:
 def _report(
     model: str, settings: EvaluationSettings, policy: Policy, folder: EvaluationFolder, attempt: Attempt
 ) -> int:
-    """Writes the summary and prints it; returns the exit code."""
+    """Write the summary and print it; return the exit code."""
     from verl_actfocus.evaluation import figures
     from verl_actfocus.experiments import machine
 
@@ -256,7 +256,7 @@ class _Progress:
         self._display.show(self._line(attempt, now, played), news)
 
     def close(self, attempt: Attempt) -> None:
-        """Writes the last line."""
+        """Write the last line."""
         began, _ = self._began or (time.monotonic(), 0)
         played = len(attempt.finished) + len(attempt.failures)
         self._display.close(f"{played}/{self._episodes} episodes | {duration(time.monotonic() - began)}")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of the subcommand."""
+    """Add the arguments of the subcommand."""
     parser.description = (
         "Play one episode. The system and user messages are printed as a model sees them, word for word. "
         "Type actions such as 'Right || Down': they are put into the response format with empty reasoning. "
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Plays the episode.
+    """Play the episode.
 
     Args:
         args: The parsed arguments.
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def play_text(episode: Episode, policy: TextPolicy, seed: int) -> None:
-    """Plays an episode to its end, printing every message, every response and what came of it.
+    """Play an episode to its end, printing every message, every response and what came of it.
 
     Args:
         episode: The episode; it is reset here.
@@ -99,7 +99,7 @@ def play_text(episode: Episode, policy: TextPolicy, seed: int) -> None:
 
 
 def play_tokens(player: Player, model: LocalModel, seed: int) -> None:
-    """Lets a model play an episode to its end, printing as `play_text` does and the spans of every response.
+    """Let a model play an episode to its end, printing as `play_text` does and the spans of every response.
 
     Args:
         player: The player of the episode; it is begun here.
@@ -120,7 +120,7 @@ def play_tokens(player: Player, model: LocalModel, seed: int) -> None:
 def make_policy(
     policy: str, env: str, seed: int, temperature: float, template: Mapping[str, Any]
 ) -> TextPolicy | LocalModel:
-    """Makes what a `--policy` names.
+    """Make what a `--policy` names.
 
     Args:
         policy: "human", "expert", "random" or "model:DIR".

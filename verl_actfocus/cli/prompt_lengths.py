@@ -45,7 +45,7 @@ class Lengths:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of the subcommand."""
+    """Add the arguments of the subcommand."""
     parser.description = (
         "Play episodes and count the tokens of what a model would be shown, prefill and chat template included: the "
         "first prompt, every later message, and all later messages of an episode together. Episode i has seed i. "
@@ -103,7 +103,7 @@ def measure(
     policy: str,
     tags: TagSettings = STANDARD_TAGS,
 ) -> Lengths:
-    """Plays episodes with seeds 0, 1, and so on.
+    """Play episodes with seeds 0, 1, and so on.
 
     Args:
         name: Name of the environment, for its expert.
