@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         args: The parsed arguments.
 
     Returns:
-        0; 1 if episodes failed for a reason that is not the model's.
+        0; 1 if episodes ended in an infrastructure failure.
 
     Raises:
         ValueError: An argument names something that does not exist or does not fit.
@@ -229,7 +229,7 @@ def _report(
         return 0
     print(
         f"actfocus eval: {missing} of {settings.episodes} episodes are missing and in no figure: "
-        f"{len(attempt.failures)} failed for a reason that is not the model's ({folder.failures}), "
+        f"{len(attempt.failures)} ended in an infrastructure failure ({folder.failures}), "
         f"{missing - len(attempt.failures)} were not begun\n{table.failures(attempt.failures)}\n"
         "once the cause is removed, the same command plays them",
         file=sys.stderr,

@@ -81,7 +81,7 @@ class Player:
 
     @property
     def failure(self) -> str | None:
-        """What failed, in words, if the episode ended for a reason that is not the model's; None otherwise."""
+        """What failed, in words, if the episode ended in an infrastructure failure; None otherwise."""
         return self._failure if self.episode.error is None else str(self.episode.error)
 
     def begin(self, task: int, sample: int = 0) -> None:

@@ -67,7 +67,7 @@ class EpisodeRecord:
     stop_reason: str = ""
     #: What the environment declares beyond success (`verl_actfocus.envs.TextEnv.outcomes`), such as WebShop's purchase.
     outcomes: Mapping[str, bool] = field(default_factory=dict)
-    #: What failed if the end is not the model's doing; None otherwise.
+    #: What failed if the episode ended in an infrastructure failure; None otherwise.
     failure: str | None = None
     #: The turns.
     turns: list[TurnRecord] = field(default_factory=list)

@@ -3,7 +3,7 @@
 =======================  ==============================================================================================
 `settings.json`        model and settings, written first; a folder with other ones is refused
 `trajectories.jsonl`   every finished episode, one a line, written as it ends
-`failures.jsonl`       episodes of the last attempt that failed for a reason that is not the model's
+`failures.jsonl`       episodes of the last attempt that ended in an infrastructure failure
 `summary.json`         settings, figures, versions, hardware; written last
 =======================  ==============================================================================================
 """

@@ -27,7 +27,7 @@ class Attempt:
 
     Attributes:
         finished: Finished episodes, those of earlier attempts included.
-        failures: Episodes that failed for a reason that is not the model's.
+        failures: Episodes that ended in an infrastructure failure.
         lost: Why no further episode could be begun; None if all were.
     """
 

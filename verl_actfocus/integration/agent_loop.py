@@ -64,7 +64,7 @@ class EpisodeLoop(AgentLoopBase):
                 `global_steps`.
 
         Returns:
-            The trajectory, or an empty list if it ended for a reason that is not the model's. veRL leaves an empty list
+            The trajectory, or an empty list if it ended in an infrastructure failure. veRL leaves an empty list
             out of the batch and the trainer counts it (`rollout/excluded_trajectories`).
         """
         row = kwargs["environment"]

@@ -30,7 +30,7 @@ from verl_actfocus.integration.prompts import episode_prompts
 from verl_actfocus.integration.selection import select_groups
 from verl_actfocus.integration.sync_trainer import PortableSyncTrainer
 
-#: Largest share of a batch that may end for a reason that is not the model's; beyond it the run stops.
+#: Largest share of a batch that may end in an infrastructure failure; beyond it the run stops.
 MAX_EXCLUDED_SHARE = 0.1
 #: What a checkpoint holds beside the models: the position in the data (veRL's) and the best evaluation.
 _BESIDE_MODELS = {"data.pt", STATE_FILE}
@@ -113,7 +113,7 @@ class EpisodeTrainer(PortableSyncTrainer):
         return own
 
     def _count_excluded(self, prefix: str, expected: int, present: int, metrics: dict[str, Any]) -> None:
-        """Count the episodes that ended for a reason that is not the model's: the rollout has left them out.
+        """Count the episodes that ended in an infrastructure failure: the rollout has left them out.
 
         Args:
             prefix: `rollout` or `val`, of the metrics.

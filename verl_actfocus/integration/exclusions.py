@@ -1,4 +1,4 @@
-"""Trajectories that ended for a reason that is not the model's: told by the agent loop, counted by the trainer.
+"""Trajectories that ended in an infrastructure failure: told by the agent loop, counted by the trainer.
 
 Such a trajectory has no data, so nothing of it reaches the training batch. Its reason travels beside the batch, as a
 tag in a TransferQueue partition of its own.

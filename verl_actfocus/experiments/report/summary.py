@@ -71,7 +71,7 @@ class Difference:
             return f"{value} The interval lies above zero: {name} did better than {base} here."
         if self.estimate.below_zero:
             return f"{value} The interval lies below zero: {name} did worse than {base} here."
-        return f"{value} The interval includes zero: this comparison does not tell {name} and {base} apart."
+        return f"{value} The interval includes zero: inconclusive between {name} and {base}."
 
     @property
     def scope(self) -> str:

@@ -145,7 +145,7 @@ def verdict(difference: Estimate) -> str:
         return "no interval"
     if difference.above_zero:
         return "higher"
-    return "lower" if difference.below_zero else "not told apart"
+    return "lower" if difference.below_zero else "inconclusive"
 
 
 def _markdown(request: Request, made: Sequence[Line], header: list[str], body: list[list[str]], drawn: bool) -> str:

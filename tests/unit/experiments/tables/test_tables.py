@@ -144,9 +144,9 @@ def test_the_command_under_a_complete_table_trains_nothing(
 
 
 def test_a_difference_without_an_interval_is_not_called_undecided() -> None:
-    """Not told apart is what an interval that includes zero says."""
+    """Inconclusive is what an interval that includes zero says."""
     assert verdict(Estimate(0.1, None, "no interval: all 2 seeds gave the same value")) == "no interval"
-    assert verdict(Estimate(0.1, (-0.1, 0.3), "")) == "not told apart"
+    assert verdict(Estimate(0.1, (-0.1, 0.3), "")) == "inconclusive"
     assert verdict(Estimate(0.1, (0.05, 0.3), "")) == "higher"
     assert verdict(Estimate(-0.1, (-0.3, -0.05), "")) == "lower"
 
