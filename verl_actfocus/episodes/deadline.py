@@ -11,6 +11,7 @@ import asyncio
 import ctypes
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import TypeVar, cast
@@ -19,6 +20,10 @@ T = TypeVar("T")
 
 #: Held by whoever waits for an environment, not by its thread, so that the deadline frees it.
 _ONE_AT_A_TIME = threading.Lock()
+
+
+#: Seconds in which a thread shows whether it computes or is blocked.
+_LOOK_SECONDS = 0.05
 
 
 class EnvironmentTimeoutError(TimeoutError):
@@ -59,7 +64,7 @@ def within(seconds: float, steps: Iterator[T]) -> Iterator[T]:
                 try:
                     goes_on, item = items.get(timeout=seconds)
                 except queue.Empty:
-                    _raise_system_exit(thread)
+                    _end_if_computing(thread)
                     problem = f"no answer within {seconds:g} s (data.environment.step_timeout)"
                     raise EnvironmentTimeoutError(problem) from None
                 if isinstance(item, Exception | KeyboardInterrupt):
@@ -111,9 +116,16 @@ def _start(work: Callable[[], None]) -> threading.Thread:
     return thread
 
 
-def _raise_system_exit(thread: threading.Thread) -> None:
+def _end_if_computing(thread: threading.Thread) -> None:
     """Let an endless loop in Python end, which would take half the time of all other threads.
+
+    A thread that is blocked is left alone: it could not take the exception, and one that is not taken slows down all
+    threads of the process and hangs those that are traced (CPython 3.11).
 
     Source: https://docs.python.org/3/c-api/init.html#c.PyThreadState_SetAsyncExc
     """
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
+    clock = time.pthread_getcpuclockid(thread.ident or 0)
+    before = time.clock_gettime(clock)
+    thread.join(_LOOK_SECONDS)
+    if thread.is_alive() and time.clock_gettime(clock) - before > _LOOK_SECONDS / 50:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))

@@ -133,3 +133,19 @@ print(episode.error)
 """
     done = subprocess.run([sys.executable, "-c", code], timeout=60, capture_output=True, text=True, check=True)
     assert "no answer within 0.1 s" in done.stdout
+
+
+def test_a_call_that_stays_blocked_leaves_traced_code_running() -> None:
+    """An exception that a blocked thread never takes hangs a debugger or a coverage measurement."""
+    script = """
+import sys, threading
+from verl_actfocus.episodes.deadline import call_within
+try:
+    call_within(0.2, lambda: threading.Event().wait())
+except TimeoutError:
+    pass
+sys.settrace(lambda *event: None)
+print(sum(map(abs, range(1000))), [n for n in range(3)])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    assert done.stdout.strip() == "499500 [0, 1, 2]"
