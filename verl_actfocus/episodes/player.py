@@ -114,14 +114,17 @@ class Player:
             RuntimeError: The episode has ended or was never begun.
         """
         text, spans = self._read(ids, log_probs)
-        return self._judge(text, spans, self.episode.respond(text, cut_off=cut_off))
+        observation = self.episode.observation
+        return self._judge(text, spans, observation, self.episode.respond(text, cut_off=cut_off))
 
     async def answer_off_loop(
         self, ids: Sequence[int], *, cut_off: bool, log_probs: Sequence[float] | None = None
     ) -> TurnRecord:
         """Take the response as `answer` does while the event loop goes on."""
         text, spans = self._read(ids, log_probs)
-        return self._judge(text, spans, await off_loop(partial(self.episode.respond, text, cut_off=cut_off)))
+        observation = self.episode.observation
+        result = await off_loop(partial(self.episode.respond, text, cut_off=cut_off))
+        return self._judge(text, spans, observation, result)
 
     def _open(self, messages: list[Message]) -> None:
         """Make the first prompt of an environment that was reset."""
@@ -137,7 +140,7 @@ class Player:
         self.tokens.add_response(ids, spans, [0.0] * len(ids) if log_probs is None else log_probs)
         return text, spans
 
-    def _judge(self, text: str, spans: Sequence[Span], result: TurnResult) -> TurnRecord:
+    def _judge(self, text: str, spans: Sequence[Span], observation: str, result: TurnResult) -> TurnRecord:
         """Keep what came of a response, and make the next prompt if there is one."""
         self.messages.append({"role": "assistant", "content": self.episode.tags.prefill + text})
         turn = TurnRecord(
@@ -151,6 +154,7 @@ class Player:
             tokens=len(spans),
             reasoning_tokens=list(spans).count(Span.REASONING),
             action_tokens=list(spans).count(Span.ACTION),
+            observation=observation,
         )
         self.turns.append(turn)
         if result.next_message is not None:
@@ -187,6 +191,7 @@ class Player:
             failure=self.failure if reason.excluded_from_training else None,
             turns=self.turns,
             messages=self.messages,
+            final_observation=self.episode.observation,
         )
 
     def _stop(self, reason: StopReason, problem: str) -> None:

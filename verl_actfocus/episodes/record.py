@@ -45,6 +45,8 @@ class TurnRecord:
     reasoning_tokens: int
     #: How many of them are action.
     action_tokens: int
+    #: The environment's text of the state that the response answers.
+    observation: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,8 @@ class EpisodeRecord:
     turns: list[TurnRecord] = field(default_factory=list)
     #: The conversation as the model saw it, the prefill at the beginning of every response.
     messages: list[Message] = field(default_factory=list)
+    #: The environment's text of the last state.
+    final_observation: str = ""
 
     def __post_init__(self) -> None:
         taken = {"reward", *COUNTS, *_SUMMARY} & self.outcomes.keys()

@@ -19,6 +19,7 @@ def turn(tokens: int = 10, valid: bool = True, executed: int = 1, effective: int
         tokens=tokens,
         reasoning_tokens=0,
         action_tokens=0,
+        observation="",
     )
 
 

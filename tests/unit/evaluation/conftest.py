@@ -109,6 +109,7 @@ class FakeServer:
         self.models: dict[str, Any] | None = None
         self.hang: Callable[[int], str | None] = lambda number: None
         self._stopped = threading.Event()
+        self._one_at_a_time = threading.Lock()
         self.keys: list[str | None] = []
         self.script: list[int] = []
         self.token_ids = True
@@ -133,13 +134,15 @@ class FakeServer:
                 server.keys.append(self.headers.get("Authorization"))
                 probe = len(body["prompt"]) == 1
                 received = server.probes if probe else server.requests
-                received.append(body)
-                status = server.script.pop(0) if server.script and (server.probed or not probe) else 200
+                with server._one_at_a_time:  # requests arrive in threads of their own; each has its number and status
+                    received.append(body)
+                    number = len(received)
+                    status = server.script.pop(0) if server.script and (server.probed or not probe) else 200
                 if self.path != "/v1/completions":
                     status = 404
                 usual = server.completion(body) if status == 200 else {"error": {"message": "no room"}}
                 asis = probe and not server.probed
-                hang = None if asis else server.hang(len(received))
+                hang = None if asis else server.hang(number)
                 while hang == "silent" and not server._stopped.wait(1.0):
                     """Say nothing."""
                 self._send(status, usual if asis else server.change(usual), hang == "dripping")

@@ -24,6 +24,7 @@ def turn(tokens: int, valid: bool = True) -> TurnRecord:
         tokens=tokens,
         reasoning_tokens=0,
         action_tokens=0,
+        observation="",
     )
 
 
