@@ -61,24 +61,39 @@ def _of(path: Path) -> Iterator[Source]:
     """Yield what a path holds, from the top down."""
     if path.is_file():
         if path.name.endswith(SUFFIXES):
-            yield Source(path, path.name.split(".jsonl")[0], (path,))
+            yield Source(path, _stem(path), (path,))
         return
     if (path / "run.json").exists():
-        yield _run(path)
+        yield run_source(path)
         return
-    name = path.resolve().name
-    evaluation = [path / f"{_EVALUATION}{suffix}" for suffix in SUFFIXES if (path / f"{_EVALUATION}{suffix}").exists()]
-    if evaluation and (path / "settings.json").exists():
-        yield Source(path, name, tuple(evaluation))
+    name, own = path.resolve().name, trajectory_files(path)
+    if (path / "settings.json").exists() and any(_stem(file) == _EVALUATION for file in own):
+        yield Source(path, name, tuple(file for file in own if _stem(file) == _EVALUATION))
         return
-    if files := tuple(trajectory_files(path)):
-        yield Source(path, name, files)
+    # Files named after steps are of one run.
+    if steps := tuple(file for file in own if _stem(file).isdecimal()):
+        yield Source(path, name, steps)
+    for file in own:
+        if not _stem(file).isdecimal():
+            yield Source(file, name if _stem(file) == _EVALUATION else _stem(file), (file,))
     for child in sorted(path.iterdir()):
         if child.is_dir() and not child.is_symlink() and not child.name.startswith("."):
             yield from _of(child)
 
 
-def _run(path: Path) -> Source:
+def _stem(path: Path) -> str:
+    return path.name.split(".jsonl")[0]
+
+
+def run_source(path: Path) -> Source:
+    """Return the trajectories of a run.
+
+    Args:
+        path: the run's folder.
+
+    Raises:
+        ExperimentError: there is no run in it.
+    """
     folder = RunFolder(path)
     identity = folder.identity
     weighting = WeightingChoice.parse(identity["weighting"])

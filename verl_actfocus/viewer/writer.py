@@ -10,7 +10,6 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
-from urllib.parse import urlencode
 
 from verl_actfocus.experiments.disk import write_whole
 from verl_actfocus.experiments.errors import ExperimentError
@@ -51,19 +50,6 @@ def page(selection: Selection) -> str:
         script_hash=_hash(script),
         data="\n".join([_data("index", zlib.compress(index)), *bodies]),
     )
-
-
-def address(name: str) -> str:
-    """Return the fragment of a page's address that opens a trajectory.
-
-    Args:
-        name: the trajectory's `name` in its summary.
-
-    Example:
-        >>> address("Uniform, seed 0/20/g 3/1")
-        '#view=Uniform%2C+seed+0%2F20%2Fg+3%2F1'
-    """
-    return "#" + urlencode({"view": name})
 
 
 def _index(selection: Selection) -> dict[str, Any]:

@@ -13,11 +13,11 @@ const COLUMNS = [
   { key: "environment", label: "environment", value: (one) => one.environment, minor: true },
   { key: "task", label: "task", value: (one) => one.task, number: true },
   { key: "group", label: "group", value: (one) => one.group, text: (one) => short(one.group), minor: true },
-  { key: "session", label: "number in group", value: (one) => one.session, number: true, minor: true },
+  { key: "session", label: "session", value: (one) => one.session, number: true, minor: true },
   { key: "outcome", label: "outcome", value: outcome },
   { key: "reward", label: "reward", value: (one) => one.reward, text: (one) => inDigits(one.reward, true), number: true },
   { key: "turns", label: "turns", value: (one) => one.turns, number: true, minor: true },
-  { key: "tokens", label: "tokens", value: (one) => one.tokens, number: true },
+  { key: "tokens", label: "tokens", value: (one) => one.tokens, number: true, minor: true },
   { key: "actions", label: "action tokens", value: (one) => one.action_tokens, number: true, minor: true },
   { key: "stop", label: "stop reason", value: (one) => one.stop_reason, minor: true },
 ];

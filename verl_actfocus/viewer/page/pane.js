@@ -18,7 +18,7 @@ function paneHead(pane) {
     stepOf(one) === null ? null : `step ${stepOf(one)}`,
     one.environment,
     one.task === null ? null : `task ${one.task}`,
-    `number ${one.session + 1} of its group`,
+    `group ${short(one.group)}, session ${one.session}`,
   ].filter((fact) => fact !== null);
   const outcomes = Object.entries(pane.body.outcomes).map(([name, value]) => `${name}: ${value ? "yes" : "no"}`);
   return make("header", {},
