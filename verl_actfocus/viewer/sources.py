@@ -68,7 +68,7 @@ def _of(path: Path) -> Iterator[Source]:
         return
     name, own = path.resolve().name, trajectory_files(path)
     if (path / "settings.json").exists() and any(_stem(file) == _EVALUATION for file in own):
-        yield Source(path, name, tuple(file for file in own if _stem(file) == _EVALUATION))
+        yield Source(path, name, tuple(own))  # with the episodes that failed
         return
     # Files named after steps are of one run.
     if steps := tuple(file for file in own if _stem(file).isdecimal()):
