@@ -19,7 +19,8 @@ _LIMIT = 1000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
     parser.description = (
-        "Write report.md, report.html, its picture and the page of trajectories of a comparison again; nothing is trained."
+        "Write report.md, report.html, the picture and the page of trajectories of a comparison again; nothing is "
+        "trained."
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder that actfocus compare --out has filled")
 

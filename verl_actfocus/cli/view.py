@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--demo", action="store_true", help="show packaged trajectories of Uniform and ActFocus")
     parser.add_argument(
-        "--out", type=Path, default=Path("trajectories.html"), metavar="FILE", help="the page (default %(default)s)"
+        "--out", type=_page, default=Path("trajectories.html"), metavar="FILE", help="the page (default %(default)s)"
     )
     parser.add_argument(
         "--limit",
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         ValueError: neither or both of paths and `--demo` are given.
-        ExperimentError: a path holds no trajectories, a line is damaged, or the page cannot be written there.
+        ExperimentError: a path holds no trajectories, a line is damaged, or the disk is full.
     """
     if bool(args.paths) == args.demo:
         raise ValueError("name a run, an evaluation, a folder or a file, or --demo alone for packaged samples")
@@ -67,6 +67,12 @@ def run(args: argparse.Namespace) -> int:
         print(omission)
     print(f"{args.out} ({args.out.stat().st_size / 1e6:.1f} MB), in a browser: {args.out.resolve().as_uri()}")
     return 0
+
+
+def _page(text: str) -> Path:
+    if Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder; name a file, such as {Path(text) / 'trajectories.html'}")
+    return Path(text)
 
 
 def read(sources: list[Source], limit: int) -> Selection:

@@ -35,8 +35,8 @@ def address(name: str, beside: str | None = None) -> str:
 def examples(selection: Selection) -> list[Link]:
     """Link to the first trajectory of the first and of the last step of every weighting's first run.
 
-    None is chosen by hand or by its outcome. A last link puts the baseline's beside another weighting's of the same task and
-    step, if the page has both.
+    None is chosen by hand or by its outcome. A last link puts the baseline's beside another weighting's of the same
+    task and step, if the page has both.
     """
     runs: dict[int, list[dict[str, Any]]] = {}
     firsts = {source.weighting: n for n, source in reversed(list(enumerate(selection.sources))) if source.files}

@@ -74,8 +74,8 @@ def select(sources: Sequence[Source], limit: int, watch: Callable[[int], None] =
     if left_out:
         total = sum(map(len, groups))
         omissions.append(
-            f"{sum(map(len, left_out))} of {read} trajectories are not on this page: {len(left_out)} of {total} groups, "
-            f"beyond the limit of {limit} (--limit {read} takes all)."
+            f"{sum(map(len, left_out))} of {read} trajectories are not on this page: {len(left_out)} of {total} "
+            f"groups, beyond the limit of {limit} (--limit {read} takes all)."
         )
     entries = sorted((entry for group in chosen for entry in group), key=_position)
     return Selection(list(sources), _named(entries, sources), scales.menu(), omissions)
@@ -133,7 +133,14 @@ def _choose(groups: Sequence[list[list[Entry]]], limit: int) -> tuple[list[list[
 
 def _position(entry: Entry) -> tuple[Any, ...]:
     one = entry.summary
-    return one["source"], one["step"] is None, one["step"] or 0, one["policy_version"] or 0, one["group"], one["session"]
+    return (
+        one["source"],
+        one["step"] is None,
+        one["step"] or 0,
+        one["policy_version"] or 0,
+        one["group"],
+        one["session"],
+    )
 
 
 def _named(entries: Sequence[Entry], sources: Sequence[Source]) -> list[Entry]:

@@ -97,7 +97,9 @@ def signals_of(trajectory: Trajectory) -> dict[str, Values]:
     """
     signals = dict(trajectory.signals)
     _derive(signals, "weighted_advantage", "weight", "advantage", lambda weight, advantage: weight * advantage)
-    _derive(signals, "ratio", "old_log_prob", "rollout_log_prob", lambda old, rollout: math.exp(min(old - rollout, 700)))
+    _derive(
+        signals, "ratio", "old_log_prob", "rollout_log_prob", lambda old, rollout: math.exp(min(old - rollout, 700))
+    )
     return signals
 
 

@@ -50,8 +50,8 @@ def find_sources(paths: Sequence[Path]) -> list[Source]:
         found = list(_of(path))
         if not any(source.files for source in found):
             raise ExperimentError(
-                f"{path} holds no trajectories: a run keeps them in trajectories/, an evaluation in trajectories.jsonl, "
-                f"and any other file has to end in {' or '.join(SUFFIXES)}"
+                f"{path} holds no trajectories: a run keeps them in trajectories/, an evaluation in "
+                f"trajectories.jsonl, and any other file has to end in {' or '.join(SUFFIXES)}"
             )
         sources += sorted(found, key=_order)
     return _told_apart({source.path.resolve(): source for source in sources}.values())

@@ -12,7 +12,6 @@ from string import Template
 from typing import Any
 
 from verl_actfocus.experiments.disk import write_whole
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.viewer.selection import Selection
 
 #: The script's files, in an order in which what a file runs at once is there already.
@@ -27,11 +26,9 @@ def write_page(selection: Selection, out: Path) -> None:
         out: the HTML file; its folder is made if it is missing, and a file that is there is replaced.
 
     Raises:
-        ExperimentError: `out` is a folder, or the disk is full.
+        ExperimentError: the disk is full.
         OSError: the file cannot be written.
     """
-    if out.is_dir():
-        raise ExperimentError(f"{out} is a folder; name a file, such as {out / 'trajectories.html'}")
     out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, page(selection).encode())
 

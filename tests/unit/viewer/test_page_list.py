@@ -51,7 +51,9 @@ def test_text_of_prompt_model_and_environment_is_searched(two_runs: Path, open_p
     page = open_page(two_runs)
     for words, found in (("GOAL EIGHT", ALL // 2), ("goal is right", ALL), ("into a wall", ALL // 2), ("nowhere", 0)):
         page.locator('[data-filter="text"]').fill(words)
-        expect(page.locator(".count")).to_have_text(f"{ALL} trajectories" if found == ALL else f"{found} of {ALL} trajectories")
+        expect(page.locator(".count")).to_have_text(
+            f"{ALL} trajectories" if found == ALL else f"{found} of {ALL} trajectories"
+        )
 
 
 def test_every_column_sorts_both_ways(two_runs: Path, open_page: Open) -> None:
@@ -65,7 +67,9 @@ def test_every_column_sorts_both_ways(two_runs: Path, open_page: Open) -> None:
             values[way] = cells(page, name)
         number = all(value.lstrip("+−").replace(".", "").isdecimal() for value in values["ascending"])
         # The page keeps a run's place in the order of its sources.
-        key = {"run": ["Uniform", "ActFocus"].index}.get(name, (lambda text: float(text.replace("−", "-"))) if number else str)
+        key = {"run": ["Uniform", "ActFocus"].index}.get(
+            name, (lambda text: float(text.replace("−", "-"))) if number else str
+        )
         assert values["ascending"] == sorted(values["ascending"], key=key), name
         assert values["descending"] == sorted(values["descending"], key=key, reverse=True), name
 

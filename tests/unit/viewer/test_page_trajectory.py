@@ -17,7 +17,6 @@ def name(run: str, step: int = 10, task: int = 7, session: int = 2) -> str:
     return f"{run}/{step}/step{step}-task{task}/{session}"
 
 
-
 def token(page: Page, position: int, pane: int = 0) -> Locator:
     return page.locator(".pane").nth(pane).locator(f'.token[data-i="{position}"]')
 
@@ -116,7 +115,11 @@ def test_pointer_and_keyboard_show_all_numbers_of_a_token(actfocus: Page) -> Non
     token(actfocus, 6).hover()
     by_pointer = numbers()
     assert '"Right"' in card.inner_text() and "action · turn 1 · position 6 · id 6" in card.inner_text()
-    for signal, label in {"weight": "weight", "ref_energy": "energy (reference)", "old_entropy": "entropy (policy)"}.items():
+    for signal, label in {
+        "weight": "weight",
+        "ref_energy": "energy (reference)",
+        "old_entropy": "entropy (policy)",
+    }.items():
         assert number(by_pointer[label]) == pytest.approx(RECORDED[signal][6], rel=1e-3)
     product = RECORDED["weight"][6] * RECORDED["advantage"][6]
     assert number(by_pointer["weight × advantage"]) == pytest.approx(product, rel=1e-3)
@@ -142,7 +145,10 @@ def test_one_token_of_a_trajectory_is_in_the_tab_order(actfocus: Page) -> None:
 
 def test_the_chart_has_a_bar_for_every_token_of_the_model_and_the_borders_of_spans(actfocus: Page) -> None:
     chart = actfocus.locator(".chart")
-    bars = {kind: (chart.locator(f".bars.{kind}").get_attribute("d") or "").count("M") for kind in ("reasoning", "action", "none")}
+    bars = {
+        kind: (chart.locator(f".bars.{kind}").get_attribute("d") or "").count("M")
+        for kind in ("reasoning", "action", "none")
+    }
     assert bars == {"reasoning": 8, "action": 2, "none": 6}
     # reasoning, tags, action, tag; the environment; the same again.
     assert chart.locator(".border").count() == 9
@@ -155,7 +161,9 @@ def test_arrows_step_through_the_siblings_of_the_group(actfocus: Page) -> None:
     expect(actfocus.locator(".stepper").first).to_contain_text("sibling 3 of 4")
     actfocus.keyboard.press("ArrowRight")
     expect(actfocus.locator(".stepper").first).to_contain_text("sibling 4 of 4")
-    expect(actfocus.locator(".facts").first).to_contain_text("step 10 · corridor · task 7 · group step10-task7, session 3")
+    expect(actfocus.locator(".facts").first).to_contain_text(
+        "step 10 · corridor · task 7 · group step10-task7, session 3"
+    )
     actfocus.get_by_role("button", name="previous: siblings").click()
     expect(actfocus.locator(".stepper").first).to_contain_text("sibling 3 of 4")
     expect(actfocus.get_by_role("button", name="previous: siblings")).to_be_focused()
@@ -163,7 +171,9 @@ def test_arrows_step_through_the_siblings_of_the_group(actfocus: Page) -> None:
 
 def test_shift_and_arrows_step_to_the_same_task_at_other_steps(actfocus: Page) -> None:
     actfocus.keyboard.press("Shift+ArrowRight")
-    expect(actfocus.locator(".facts").first).to_contain_text("step 20 · corridor · task 7 · group step20-task7, session 2")
+    expect(actfocus.locator(".facts").first).to_contain_text(
+        "step 20 · corridor · task 7 · group step20-task7, session 2"
+    )
     for _ in range(2):
         actfocus.keyboard.press("Shift+ArrowLeft")
         actfocus.wait_for_timeout(100)
