@@ -27,8 +27,10 @@ class Shown:
     meaning: str
     #: Value without a colour, between the two colours of a diverging scale; None for a sequential scale.
     centre: float | None = None
-    #: Value at which a sequential scale starts; None for the least that occurs. Without a meaning on a diverging one.
+    #: Value without a colour on a sequential scale; None for the first that occurs.
     start: float | None = None
+    #: Least distance of a diverging scale's ends from its centre: rounding errors get no colour.
+    least: float = 0.0
     #: Whether equal ratios are equal distances on the scale.
     logarithmic: bool = False
     #: Whether the lowest value has the strongest colour.
@@ -63,24 +65,28 @@ MENU = (
         label="ratio (policy / rollout)",
         meaning="probability before the update over the probability that it was sampled with; 1 where both agree",
         centre=1.0,
+        least=0.01,
         logarithmic=True,
     ),
     Shown(
         name="rollout_log_prob",
         label="log-probability (rollout)",
         meaning=f"what it was sampled with: {_LOG_PROB}",
+        start=0.0,
         lowest_strongest=True,
     ),
     Shown(
         name="old_log_prob",
         label="log-probability (policy)",
         meaning=f"before the update: {_LOG_PROB}",
+        start=0.0,
         lowest_strongest=True,
     ),
     Shown(
         name="ref_log_prob",
         label="log-probability (reference)",
         meaning=f"under the frozen reference model: {_LOG_PROB}",
+        start=0.0,
         lowest_strongest=True,
     ),
     Shown(name="old_entropy", label="entropy (policy)", meaning=f"in nats: {_ENTROPY}", start=0.0),
@@ -146,7 +152,7 @@ class Scales:
         if shown.centre is not None:
             low, high = _around(shown, low, high)
         elif shown.start is not None:
-            low = shown.start
+            low, high = (low, shown.start) if shown.lowest_strongest else (shown.start, high)
         return {
             "low": float(low),
             "high": float(high),
@@ -159,9 +165,10 @@ def _around(shown: Shown, low: float, high: float) -> tuple[float, float]:
     """Ends at the same distance from the centre."""
     assert shown.centre is not None
     if shown.logarithmic:
-        reach = math.exp(max(abs(math.log(max(end, 1e-300) / shown.centre)) for end in (low, high)))
+        most = max(abs(math.log(max(end, 1e-300) / shown.centre)) for end in (low, high))
+        reach = math.exp(max(most, math.log1p(shown.least)))
         return shown.centre / reach, shown.centre * reach
-    reach = max(abs(end - shown.centre) for end in (low, high))
+    reach = max(shown.least, *(abs(end - shown.centre) for end in (low, high)))
     return shown.centre - reach, shown.centre + reach
 
 

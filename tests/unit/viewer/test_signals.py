@@ -58,9 +58,16 @@ def test_a_diverging_scale_reaches_as_far_down_as_up() -> None:
     assert not shown["clipped_low"] and not shown["clipped_high"]
 
 
-def test_weights_begin_at_0() -> None:
+def test_weights_begin_at_0_and_log_probabilities_end_there() -> None:
     shown = ends("weight", [1.0] * 10)
     assert (shown["low"], shown["high"]) == (0.0, 1.0)
+    shown = ends("old_log_prob", [-2.0] * 10)
+    assert (shown["low"], shown["high"]) == (-2.0, 0.0)
+
+
+def test_rounding_errors_of_the_ratio_get_no_colour() -> None:
+    shown = ends("ratio", [1 - 1e-6, 1 + 1e-6])
+    assert (shown["low"], shown["high"]) == pytest.approx((1 / 1.01, 1.01))
 
 
 def test_a_signal_without_values_has_no_scale_and_one_of_somebody_elses_has_its_own_name() -> None:
