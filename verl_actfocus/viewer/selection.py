@@ -75,7 +75,7 @@ def select(sources: Sequence[Source], limit: int, watch: Callable[[int], None] =
         total = sum(map(len, groups))
         omissions.append(
             f"{sum(map(len, left_out))} of {read} trajectories are not on this page: {len(left_out)} of {total} "
-            f"groups, beyond the limit of {limit} (--limit {read} takes all)."
+            f"groups, beyond the limit of {limit}; actfocus view --limit {read} takes all."
         )
     entries = sorted((entry for group in chosen for entry in group), key=_position)
     return Selection(list(sources), _named(entries, sources), scales.menu(), omissions)

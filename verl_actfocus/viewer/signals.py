@@ -45,19 +45,19 @@ MENU = (
     Shown(
         name="weighted_advantage",
         label="weight × advantage",
-        meaning="which way, and how hard, the update pushes the token: up where it is positive, down where negative",
+        meaning="how hard the update pushes the token's probability: up if positive (orange), down if negative (blue)",
         centre=0.0,
     ),
     Shown(
         name="advantage",
         label="advantage",
-        meaning="how much better (positive) or worse (negative) than expected the trajectory went, before weights",
+        meaning="how much better (orange) or worse (blue) it went than the algorithm expected, before weights",
         centre=0.0,
     ),
     Shown(
         name="ref_energy",
         label="energy (reference)",
-        meaning="−log Σ exp(logits) under the frozen reference model: the higher, the less sure it is of what comes",
+        meaning="−log Σ exp(logits) of the frozen reference model: the higher, the less sure it is of what comes next",
     ),
     Shown(name="signal", label="signal of the weighting", meaning="what this run's weights follow"),
     Shown(

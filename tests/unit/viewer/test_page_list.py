@@ -39,7 +39,7 @@ def test_filters_add_up_and_are_cleared(two_runs: Path, open_page: Open) -> None
     assert set(cells(page, "stop reason")) == {"turn_limit"}
     choose(page, "run", "ActFocus")
     choose(page, "step", "10")
-    choose(page, "group", "step10-task8")
+    choose(page, "group", "step10-task8 · task 8")
     expect(page.locator(".count")).to_have_text(f"2 of {ALL} trajectories")
     choose(page, "stop", "success")
     expect(page.locator("tbody")).to_have_text("No trajectory passes these filters.")

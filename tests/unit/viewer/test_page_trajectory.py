@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from verl_actfocus.viewer import address
+from verl_actfocus.viewer import address, find_sources, select, write_page
 
 from .conftest import Open
-from .samples import RESPONSE, all_signals
+from .samples import RESPONSE, all_signals, make, write
 
 
 def name(run: str, step: int = 10, task: int = 7, session: int = 2) -> str:
@@ -152,7 +152,7 @@ def test_the_chart_has_a_bar_for_every_token_of_the_model_and_the_borders_of_spa
     assert bars == {"reasoning": 8, "action": 2, "none": 6}
     # reasoning, tags, action, tag; the environment; the same again.
     assert chart.locator(".border").count() == 9
-    assert chart.locator("text", has_text="turn").all_text_contents() == ["turn 1", "turn 2"]
+    assert chart.locator("text:not(.tick)").all_text_contents()[:3] == ["turn 1", "environment", "turn 2"]
     token(actfocus, 6).focus()
     expect(chart.locator(".mark")).to_have_attribute("visibility", "visible")
 
@@ -205,3 +205,21 @@ def test_an_address_opens_two_trajectories_and_a_signal(two_runs: Path, open_pag
     assert page.locator("#signal").input_value() == "advantage"
     unknown = open_page(two_runs, address("nobody/1/g/0"))
     expect(unknown.locator(".notice")).to_have_text("There is no trajectory nobody/1/g/0 on this page.")
+
+
+def test_the_keys_are_explained_on_the_page(actfocus: Page) -> None:
+    actfocus.locator(".keys summary").click()
+    assert actfocus.locator(".keys dt").all_inner_texts()[:2] == ["← →", "Shift ← →"]
+    actfocus.keyboard.press("s")
+    expect(actfocus.locator("#signal")).to_be_focused()
+
+
+def test_a_trajectory_alone_says_that_it_has_no_relatives(tmp_path: Path, open_page: Open) -> None:
+    file = write(tmp_path / "one.jsonl", [make()])
+    write_page(select(find_sources([file]), 1), tmp_path / "page.html")
+    page = open_page(tmp_path / "page.html", address("one/1/task-7/0"))
+    assert page.locator(".stepper").all_inner_texts() == [
+        "no siblings on this page",
+        "no other steps of this task on this page",
+    ]
+    expect(page.locator("#beside")).to_be_disabled()

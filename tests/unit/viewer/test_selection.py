@@ -43,8 +43,8 @@ def test_whole_groups_are_taken_up_to_the_limit_and_the_rest_is_counted(
     assert set(sizes.values()) == {4} and len(sizes) == groups
     left = 48 - 4 * groups
     assert selection.omissions == [
-        f"{left} of 48 trajectories are not on this page: {12 - groups} of 12 groups, beyond the limit of {limit} "
-        "(--limit 48 takes all)."
+        f"{left} of 48 trajectories are not on this page: {12 - groups} of 12 groups, beyond the limit of {limit}; "
+        "actfocus view --limit 48 takes all."
     ]
 
 

@@ -55,8 +55,9 @@ function turnBands(body, x, floor) {
   return stretches(body.turns).flatMap(([turn, start, stop]) => {
     const shape = { x: x(start), width: x(stop) - x(start), y: CHART.top, height: floor - CHART.top + CHART.strip };
     const band = draw("rect", { class: turn < 0 ? "band environment" : "band", ...shape });
-    const room = x(stop) - x(start) > 44;
-    return turn < 0 || !room ? [band] : [band, draw("text", { x: x(start) + 3, y: CHART.top - 6 }, `turn ${turn + 1}`)];
+    const words = turn < 0 ? "environment" : `turn ${turn + 1}`;
+    const fits = x(stop) - x(start) > 8 * words.length;
+    return fits ? [band, draw("text", { x: x(start) + 3, y: CHART.top - 6 }, words)] : [band];
   });
 }
 

@@ -6,13 +6,19 @@ const outcome = (one) => (one.success === null ? UNKNOWN : one.success ? "solved
 const stepOf = (one) => (one.step ?? one.policy_version);
 const said = (value) => (value === null || value === undefined ? UNKNOWN : String(value));
 
-/** Columns: `value` sorts, `text` is shown (the value itself if left out); `minor` ones go first on a narrow screen. */
+/** A group with what tells it from others at a glance. */
+const named = (one) => [short(one.group), one.task === null ? null : `task ${one.task}`].filter(Boolean).join(" · ");
+
+/**
+ * Columns: `value` sorts, `text` is shown (the value itself if left out), `choice` in the filter if that says more;
+ * `minor` ones go first on a narrow screen.
+ */
 const COLUMNS = [
   { key: "run", label: "run", value: (one) => one.source, text: (one) => index.sources[one.source] },
   { key: "step", label: "step", value: stepOf, number: true },
   { key: "environment", label: "environment", value: (one) => one.environment, minor: true },
   { key: "task", label: "task", value: (one) => one.task, number: true },
-  { key: "group", label: "group", value: (one) => one.group, text: (one) => short(one.group), minor: true },
+  { key: "group", label: "group", value: (one) => one.group, text: (one) => short(one.group), choice: named, minor: true },
   { key: "session", label: "session", value: (one) => one.session, number: true, minor: true },
   { key: "outcome", label: "outcome", value: outcome },
   { key: "reward", label: "reward", value: (one) => one.reward, text: (one) => inDigits(one.reward, true), number: true },
@@ -102,9 +108,9 @@ function filterBar(refresh) {
 }
 
 function filterSelect(key, refresh) {
-  const { label, value, text } = column(key);
+  const { label, value, text, choice } = column(key);
   const names = new Map();
-  for (const one of index.trajectories) names.set(said(value(one)), [value(one), shown(one, { value, text })]);
+  for (const one of index.trajectories) names.set(said(value(one)), [value(one), shown(one, { value, text: choice ?? text })]);
   const sorted = [...names].sort(([, [a]], [, [b]]) => compare(a, b, false));
   const options = [[ANY, "any"], ...sorted.map(([name, [, words]]) => [name, words])];
   return labelledSelect(label, options, choices.filters[key], (chosen) => { choices.filters[key] = chosen; refresh(); }, { "data-filter": key });

@@ -45,11 +45,11 @@ function byKey(candidates, key, number) {
 /** Two arrows with the place among relatives in between, or in words that there are none. */
 function stepper(kind, label, relatives, number, describe, onStep) {
   const place = relatives.indexOf(number);
-  const alone = relatives.length < 2;
+  if (relatives.length < 2) return make("p", { class: "stepper" }, `no ${label} on this page`);
   const arrow = (way, text) => make("button", {
     type: "button", "data-step": `${kind}${way}`, disabled: relatives[place + way] === undefined,
     "aria-label": `${way < 0 ? "previous" : "next"}: ${label}`, click: () => onStep(relatives[place + way]),
   }, text);
   return make("div", { class: "stepper", role: "group", "aria-label": label },
-    arrow(-1, "◀"), make("span", {}, alone ? `no ${label} on this page` : describe(place, relatives.length)), arrow(1, "▶"));
+    arrow(-1, "◀"), make("span", {}, describe(place, relatives.length)), arrow(1, "▶"));
 }
