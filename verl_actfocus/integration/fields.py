@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from tensordict import NonTensorData
 from torch import Tensor
 
 #: `verl_actfocus.weighting.Span` of each response token, int64.
@@ -34,5 +35,5 @@ INPUT_PREFIX = "actfocus_input_"
 
 def plain(column: Iterable[Any]) -> list[Any]:
     """Return a column that is no tensor per token as plain values, however TransferQueue's backend has wrapped them."""
-    values = (getattr(item, "data", item) for item in column)
+    values = (item.data if isinstance(item, NonTensorData) else item for item in column)
     return [value.item() if isinstance(value, Tensor) else value for value in values]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import IO, Any
 
@@ -176,7 +177,7 @@ class TrajectoryLog:
 
 def _place(index: Any) -> tuple[bool, int, str]:
     """A place in the data as something to sort by; whoever makes a dataset may also write names there."""
-    return (False, int(index), "") if isinstance(index, int) else (True, 0, str(index))
+    return (False, int(index), "") if isinstance(index, Integral) else (True, 0, str(index))
 
 
 def _signal(name: str, key: str, values: Tensor, turns: Sequence[int]) -> list[float | None]:

@@ -14,6 +14,8 @@ from verl_actfocus.trajectories.format import Trajectory, TrajectoryFormatError
 SUFFIXES = (".jsonl", ".jsonl.gz")
 #: Bytes that are read at a time when the end of the last whole line is looked for.
 _BLOCK = 1 << 16
+#: How every gzip member begins; the module names what it found if there is no second byte.
+_FIRST_BYTE = b"\x1f"
 
 
 def encoded(trajectory: Trajectory, *, compress: bool) -> bytes:
@@ -58,6 +60,8 @@ def read_trajectories(path: Path) -> Iterator[Trajectory]:
             except EOFError:  # a compressed member that was cut off
                 return
             except (gzip.BadGzipFile, zlib.error) as error:
+                if str(_FIRST_BYTE) in str(error):  # cut off behind its first byte
+                    return
                 raise TrajectoryFormatError(f"{path}: damaged behind line {number}: {error}") from error
             number += 1
             if not line.endswith(b"\n"):

@@ -23,6 +23,7 @@ from verl_actfocus.evaluation.records import EvaluationFolder
 from verl_actfocus.evaluation.runner import run
 from verl_actfocus.evaluation.settings import EvaluationSettings
 from verl_actfocus.evaluation.tokenizers import load_tokenizer
+from verl_actfocus.trajectories import read_trajectories
 
 TINY = models.folder("frozenlake")
 TEXT = "Player: (1, 2)\nHoles: (0, 3) I go Right and Down.</think><answer> Right || Down</answer>"
