@@ -56,9 +56,9 @@ def main() -> None:
         actfocus(["view", "--demo", "--out", str(file)])
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
         pair = f"{file.as_uri()}{address(uniform, other)}&signal=weighted_advantage"
-        photograph(browser, pair, out / "viewer-side-by-side.png", (1280, 840), "light", "")
+        photograph(browser, pair, out / "viewer-side-by-side.png", (1280, 900), "light", "")
         one = f"{file.as_uri()}{address(other)}&signal=ref_energy"
-        photograph(browser, one, out / "viewer.png", (1280, 840), "dark", ".token.action >> nth=0")
+        photograph(browser, one, out / "viewer.png", (1280, 960), "dark", ".token.action >> nth=0")
         browser.close()
 
 
