@@ -9,10 +9,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from verl_actfocus.cli._values import positive
+from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.viewer import Selection, Source, find_sources, select, write_page
 
 #: Packaged samples of both methods, in the order of the page: `viewer/demo/README.md` says where they are from.
 _DEMO = ("Uniform", "ActFocus")
+#: Megabytes of a page from which on it opens slowly.
+_SLOW = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,11 +64,16 @@ def run(args: argparse.Namespace) -> int:
             selection = read(find_sources([folder / f"{name}.jsonl.gz" for name in _DEMO]), args.limit)
     else:
         selection = read(find_sources(args.paths), args.limit)
+    if not selection.entries:
+        raise ExperimentError("no trajectory has been written there yet")
     write_page(selection, args.out)
+    size = args.out.stat().st_size / 1e6
     print(f"{len(selection.entries)} trajectories of {'; '.join(source.label for source in selection.sources)}")
     for omission in selection.omissions:
         print(omission)
-    print(f"{args.out} ({args.out.stat().st_size / 1e6:.1f} MB), in a browser: {args.out.resolve().as_uri()}")
+    if size > _SLOW:
+        print(f"{size:.0f} MB take a browser some seconds to open; a smaller --limit makes the page smaller")
+    print(f"{args.out} ({size:.1f} MB), in a browser: {args.out.resolve().as_uri()}")
     return 0
 
 
@@ -78,4 +86,8 @@ def _page(text: str) -> Path:
 def read(sources: list[Source], limit: int) -> Selection:
     """Read trajectories and choose those of the page; what takes longer than a second shows its progress."""
     with tqdm(desc="reading", unit=" trajectories", delay=1, leave=False) as bar:
-        return select(sources, limit, lambda count: bar.update(count - bar.n) and None)
+
+        def watch(count: int) -> None:
+            bar.update(count - bar.n)
+
+        return select(sources, limit, watch)

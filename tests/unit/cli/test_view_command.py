@@ -35,11 +35,14 @@ def test_the_demo_shows_both_methods(tmp_path: Path, capsys: pytest.CaptureFixtu
         (["--demo", "{here}"], "name a run, an evaluation, a folder or a file, or --demo"),
         (["{here}/nowhere"], "nowhere does not exist"),
         (["{here}"], "holds no trajectories"),
+        (["{here}/empty.jsonl"], "no trajectory has been written there yet"),
     ],
 )
 def test_what_cannot_be_shown_is_refused_in_a_sentence(
     words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if "{here}/empty.jsonl" in words:
+        (tmp_path / "empty.jsonl").touch()
     assert main(["view", *(word.format(here=tmp_path) for word in words)]) == 2
     assert said in capsys.readouterr().err
 

@@ -37,7 +37,8 @@ async function route() {
     Object.assign(current, { view: null, beside: null });
     panes = [];
     await showList(main);
-    if (view === -1) main.prepend(make("p", { class: "notice" }, `There is no trajectory ${words.get("view")} on this page.`));
+    const unknown = `There is no trajectory ${words.get("view")} on this page.`;
+    if (view === -1) main.prepend(make("p", { class: "notice" }, unknown));
     if (from !== null) {
       scrollTo(0, place.scroll);
       main.querySelector(`tr[data-number="${from}"] a`)?.focus({ preventScroll: true });
@@ -63,26 +64,28 @@ async function showTrajectories(main, first) {
     make("div", { class: made.length > 1 ? "panes two" : "panes" }, made.map((pane) => pane.root)));
   showSignal();
   announce(document.title);
-  if (first) { scrollTo(0, 0); main.querySelector("h2").focus({ preventScroll: true }); }
-  else if (focused) (main.querySelector(`[data-step="${focused}"]:not(:disabled)`) ?? main.querySelector("h2")).focus({ preventScroll: true });
+  if (first) scrollTo(0, 0);
+  const same = main.querySelector(`[data-step="${focused}"]:not(:disabled)`);
+  if (first || focused) (same ?? main.querySelector("h2")).focus({ preventScroll: true });
 }
 
+/** Whether a trajectory is of the run that stands on the right. */
+const besideNow = (number) => current.beside !== null && at(number).source === at(current.beside).source;
+
 /** The other run's pane follows: the same task at the nearest step. */
-function stepLeft(number) {
-  const partner = current.beside === null ? undefined
-    : elsewhere(number).find((one) => at(one).source === at(current.beside).source);
-  return go({ view: number, beside: partner }, true);
-}
+const stepLeft = (number) => go({ view: number, beside: elsewhere(number).find(besideNow) }, true);
 
 const stepRight = (number) => go({ beside: number }, true);
 
 function toolbar() {
-  const signals = menu().map((signal) => [signal.name, signal.label + (panes.some((pane) => recorded(pane, signal)) ? "" : " (not recorded)")]);
+  const there = (signal) => panes.some((pane) => recorded(pane, signal));
+  const signals = menu().map((signal) => [signal.name, signal.label + (there(signal) ? "" : ` (${UNKNOWN})`)]);
   const others = elsewhere(current.view);
-  const partner = others.find((one) => current.beside !== null && at(one).source === at(current.beside).source);
-  const beside = [["", others.length ? "nothing" : "no other run has this task"], ...others.map((one) => [String(one), index.sources[at(one).source]])];
+  const partner = others.find(besideNow);
+  const nobody = ["", others.length ? "nothing" : "no other run has this task"];
+  const beside = [nobody, ...others.map((one) => [String(one), index.sources[at(one).source]])];
   return make("div", { class: "toolbar" },
-    make("a", { class: "back", href: "#", click: (event) => { event.preventDefault(); go({ view: null }); } }, "◀ All trajectories"),
+    make("a", { class: "back", href: "#" }, "◀ All trajectories"),
     labelledSelect("colour tokens by", signals, current.signal, chooseSignal, { id: "signal" }),
     labelledSelect("side by side with", beside, partner === undefined ? "" : String(partner),
       (value) => go({ beside: value === "" ? null : Number(value) }, true), { id: "beside", disabled: !others.length }),
@@ -114,15 +117,18 @@ function showSignal() {
   for (const pane of panes) {
     paint(pane, signal);
     drawChart(pane, signal);
-    const missing = panes.length > 1 && !recorded(pane, signal);
-    if (missing) pane.root.querySelector(".chart-box").append(make("p", { class: "unrecorded" }, `${signal.label}: not recorded in this trajectory`));
+    if (panes.length > 1 && !recorded(pane, signal)) {
+      const words = `${signal.label}: not recorded in this trajectory`;
+      pane.root.querySelector(".chart-box").append(make("p", { class: "unrecorded" }, words));
+    }
   }
   document.getElementById("legend").replaceChildren(legend(signal, panes.some((pane) => recorded(pane, signal))));
 }
 
 /** Keys of the trajectory view. Fields keep theirs. */
 function onKey(event) {
-  if (current.view === null || event.altKey || event.ctrlKey || event.metaKey || event.target.closest("input, select, textarea")) return;
+  if (current.view === null || event.altKey || event.ctrlKey || event.metaKey) return;
+  if (event.target.closest("input, select")) return;
   if (event.key === "Escape") return void go({ view: null });
   if (event.key === "s") { event.preventDefault(); return document.getElementById("signal").focus(); }
   if (event.key === "b") return nextBeside();
@@ -135,13 +141,14 @@ function onKey(event) {
 
 function nextBeside() {
   const others = [null, ...elsewhere(current.view)];
-  const now = others.findIndex((one) => one !== null && current.beside !== null && at(one).source === at(current.beside).source);
+  const now = others.findIndex((one) => one !== null && besideNow(one));
   go({ beside: others[(Math.max(0, now) + 1) % others.length] }, true);
 }
 
 async function begin() {
   if (!("DecompressionStream" in window)) {
-    document.getElementById("main").replaceChildren(make("p", { class: "notice" }, "This browser is too old for the page: it cannot unpack compressed data. Every browser since the spring of 2023 can."));
+    const words = "This browser is too old for the page: it cannot unpack compressed data. Those of 2023 and later can.";
+    document.getElementById("main").replaceChildren(make("p", { class: "notice" }, words));
     return;
   }
   document.body.append(make("div", { id: "card", role: "status", hidden: true }));

@@ -24,11 +24,17 @@ function chart(pane, signal, width) {
     const end = Math.abs(y(value) - base) < 1.5 ? base - (base === CHART.top ? -1.5 : 1.5) : y(value);
     bars[body.spans[i]] += `M${(x(i) + inner / count / 2).toFixed(1)} ${base.toFixed(1)}V${end.toFixed(1)}`;
   });
-  const label = `${signal.label} over ${count} positions, from ${inWords(signal, signal.low)} to ${inWords(signal, signal.high)}`;
-  const svg = draw("svg", { class: "chart", width, height: CHART.height, viewBox: `0 0 ${width} ${CHART.height}`, role: "img", "aria-label": label },
+  const ends = `from ${inWords(signal, signal.low)} to ${inWords(signal, signal.high)}`;
+  const svg = draw("svg", {
+    class: "chart", width, height: CHART.height, viewBox: `0 0 ${width} ${CHART.height}`,
+    role: "img", "aria-label": `${signal.label} over ${count} positions, ${ends}`,
+  },
     turnBands(body, x, floor), spanStrip(body, x, floor), axis(signal, y, base, width),
     Object.entries(bars).map(([span, path]) => draw("path", { class: `bars ${span}`, d: path, "stroke-width": bar })),
-    draw("rect", { class: "mark", y: CHART.top, height: floor - CHART.top + CHART.strip, width: Math.max(2, bar), visibility: "hidden" }));
+    draw("rect", {
+      class: "mark", visibility: "hidden",
+      y: CHART.top, height: floor - CHART.top + CHART.strip, width: Math.max(2, bar),
+    }));
   const at = (event) => Math.floor(((event.clientX - svg.getBoundingClientRect().left - CHART.left) / inner) * count);
   svg.addEventListener("pointermove", (event) => showCard(pane, pane.tokens.get(at(event))));
   svg.addEventListener("pointerleave", hideCard);
@@ -65,7 +71,9 @@ function turnBands(body, x, floor) {
 function spanStrip(body, x, floor) {
   const spans = body.spans.map((span, i) => (body.turns[i] < 0 ? "environment" : span));
   return stretches(spans).flatMap(([span, start, stop]) => [
-    draw("rect", { class: `span ${span}`, x: x(start), width: Math.max(0.5, x(stop) - x(start)), y: floor + 2, height: CHART.strip - 2 }),
+    draw("rect", {
+      class: `span ${span}`, x: x(start), width: x(stop) - x(start), y: floor + 2, height: CHART.strip - 2,
+    }),
     draw("line", { class: "border", x1: x(start), x2: x(start), y1: CHART.top, y2: floor + CHART.strip }),
   ]);
 }

@@ -26,7 +26,8 @@ async function textOf(number) {
   if (!texts.has(number)) {
     const body = bodies.get(number) ?? await unpack(`body-${number}`);
     const frames = (body.played ?? []).map((turn) => `${turn.observation}\n${turn.problem ?? ""}`);
-    texts.set(number, [body.prompt, body.tokens.join(""), ...frames, body.final_observation ?? ""].join("\n").toLowerCase());
+    const all = [body.prompt, body.tokens.join(""), ...frames, body.final_observation ?? ""];
+    texts.set(number, all.join("\n").toLowerCase());
   }
   return texts.get(number);
 }

@@ -7,7 +7,7 @@ const stepOf = (one) => (one.step ?? one.policy_version);
 const said = (value) => (value === null || value === undefined ? UNKNOWN : String(value));
 
 /** A group with what tells it from others at a glance. */
-const named = (one) => [short(one.group), one.task === null ? null : `task ${one.task}`].filter(Boolean).join(" · ");
+const named = (one) => short(one.group) + (one.task === null ? "" : ` · task ${one.task}`);
 
 /**
  * Columns: `value` sorts, `text` is shown (the value itself if left out), `choice` in the filter if that says more;
@@ -18,10 +18,12 @@ const COLUMNS = [
   { key: "step", label: "step", value: stepOf, number: true },
   { key: "environment", label: "environment", value: (one) => one.environment, minor: true },
   { key: "task", label: "task", value: (one) => one.task, number: true },
-  { key: "group", label: "group", value: (one) => one.group, text: (one) => short(one.group), choice: named, minor: true },
+  { key: "group", label: "group", value: (one) => one.group, text: (one) => short(one.group), choice: named,
+    minor: true },
   { key: "session", label: "session", value: (one) => one.session, number: true, minor: true },
   { key: "outcome", label: "outcome", value: outcome },
-  { key: "reward", label: "reward", value: (one) => one.reward, text: (one) => inDigits(one.reward, true), number: true },
+  { key: "reward", label: "reward", value: (one) => one.reward, text: (one) => inDigits(one.reward, true),
+    number: true },
   { key: "turns", label: "turns", value: (one) => one.turns, number: true, minor: true },
   { key: "tokens", label: "tokens", value: (one) => one.tokens, number: true, minor: true },
   { key: "actions", label: "action tokens", value: (one) => one.action_tokens, number: true, minor: true },
@@ -30,19 +32,24 @@ const COLUMNS = [
 const FILTERS = ["run", "outcome", "stop", "step", "group"];
 
 /** Choices of the reader; they outlive a visit to a trajectory. */
-const choices = { filters: Object.fromEntries(FILTERS.map((key) => [key, ANY])), text: "", sort: null, descending: false };
+const choices = { filters: noFilters(), text: "", sort: null, descending: false };
 /** Numbers of the trajectories in the list, in its order. */
 let listed = [];
 
+function noFilters() {
+  return Object.fromEntries(FILTERS.map((key) => [key, ANY]));
+}
+
 const column = (key) => COLUMNS.find((one) => one.key === key);
-const shown = (one, { value, text }) => (value(one) === null || value(one) === undefined ? UNKNOWN : (text ?? ((it) => said(value(it))))(one));
+const shown = (one, { value, text }) => (text && value(one) !== null ? text(one) : said(value(one)));
 const short = (text) => (text.length > 14 ? `${text.slice(0, 12)}…` : text);
 
 /** Ascending, texts in their language's order, what was not recorded behind everything else either way. */
 function compare(first, second, descending) {
   const missing = (value) => value === null || value === undefined || value === UNKNOWN;
   if (missing(first) || missing(second)) return Number(missing(first)) - Number(missing(second));
-  const order = typeof first === "number" ? first - second : String(first).localeCompare(String(second), undefined, { numeric: true });
+  const order = typeof first === "number" ? first - second
+    : String(first).localeCompare(String(second), undefined, { numeric: true });
   return descending ? -order : order;
 }
 
@@ -51,7 +58,8 @@ async function chosen() {
   const all = index.trajectories;
   let numbers = all.map((_, number) => number);
   for (const key of FILTERS) {
-    if (choices.filters[key] !== ANY) numbers = numbers.filter((n) => said(column(key).value(all[n])) === choices.filters[key]);
+    const wanted = choices.filters[key];
+    if (wanted !== ANY) numbers = numbers.filter((n) => said(column(key).value(all[n])) === wanted);
   }
   const wanted = choices.text.trim().toLowerCase();
   if (wanted) {
@@ -65,6 +73,8 @@ async function chosen() {
   }
   return numbers;
 }
+
+const LEAD = "What the agent wrote, turn by turn, and what each token counted for. Open one to see its tokens in colour.";
 
 /** Show the list in the page. */
 async function showList(main) {
@@ -85,7 +95,7 @@ async function showList(main) {
   main.replaceChildren(
     make("header", { class: "top" },
       make("h1", {}, "Trajectories"),
-      make("p", { class: "lead" }, "What the agent wrote, turn by turn, and what each token counted for. Open one to see its tokens in colour."),
+      make("p", { class: "lead" }, LEAD),
       index.omissions.map((text) => make("p", { class: "notice" }, text))),
     filterBar(refresh), count, make("div", { class: "scroll" }, table));
   await refresh();
@@ -94,13 +104,18 @@ async function showList(main) {
 function filterBar(refresh) {
   const search = make("input", {
     type: "search", value: choices.text, placeholder: "words of the model or the environment", "data-filter": "text",
-    input: () => { choices.text = search.value; clearTimeout(search.waiting); search.waiting = setTimeout(refresh, 150); },
+    input: () => {
+      choices.text = search.value;
+      clearTimeout(search.waiting);
+      search.waiting = setTimeout(refresh, 150);
+    },
   });
-  const bar = make("form", { class: "filters", role: "search", "aria-label": "Filter trajectories", submit: (event) => event.preventDefault() },
+  const stay = (event) => event.preventDefault();
+  const bar = make("form", { class: "filters", role: "search", "aria-label": "Filter trajectories", submit: stay },
     make("label", { class: "field wide" }, make("span", {}, "text"), search),
     FILTERS.map((key) => filterSelect(key, refresh)));
   bar.append(make("button", { type: "button", class: "quiet", click: () => {
-    Object.assign(choices, { text: "", filters: Object.fromEntries(FILTERS.map((key) => [key, ANY])) });
+    Object.assign(choices, { text: "", filters: noFilters() });
     bar.querySelectorAll("select, input").forEach((field) => { field.value = ""; });
     refresh();
   } }, "Clear"));
@@ -110,10 +125,15 @@ function filterBar(refresh) {
 function filterSelect(key, refresh) {
   const { label, value, text, choice } = column(key);
   const names = new Map();
-  for (const one of index.trajectories) names.set(said(value(one)), [value(one), shown(one, { value, text: choice ?? text })]);
+  const words = { value, text: choice ?? text };
+  for (const one of index.trajectories) names.set(said(value(one)), [value(one), shown(one, words)]);
   const sorted = [...names].sort(([, [a]], [, [b]]) => compare(a, b, false));
-  const options = [[ANY, "any"], ...sorted.map(([name, [, words]]) => [name, words])];
-  return labelledSelect(label, options, choices.filters[key], (chosen) => { choices.filters[key] = chosen; refresh(); }, { "data-filter": key });
+  const options = [[ANY, "any"], ...sorted.map(([name, [, text]]) => [name, text])];
+  const filter = (name) => {
+    choices.filters[key] = name;
+    refresh();
+  };
+  return labelledSelect(label, options, choices.filters[key], filter, { "data-filter": key });
 }
 
 function tableParts(numbers, refresh) {
@@ -134,7 +154,8 @@ function heading(one, refresh) {
     await refresh();
     document.querySelector(`th button[data-sort="${one.key}"]`).focus();
   };
-  return make("th", { scope: "col", class: classes(one), "aria-sort": sorted ? (choices.descending ? "descending" : "ascending") : null },
+  const way = choices.descending ? "descending" : "ascending";
+  return make("th", { scope: "col", class: classes(one), "aria-sort": sorted && way },
     make("button", { type: "button", "data-sort": one.key, click: sort }, one.label,
       make("span", { class: "arrow", "aria-hidden": "true" }, sorted ? (choices.descending ? " ▼" : " ▲") : "")));
 }
@@ -147,11 +168,15 @@ function row(number, columns) {
     const text = shown(one, kind);
     const content = kind.key === "outcome" ? outcomeChip(one) : text;
     const cell = place === 0 ? make("a", { href: addressOf({ view: number }) }, content) : content;
-    return make("td", { class: classes(kind), title: kind.key === "group" ? one.group : null, "data-missing": text === UNKNOWN }, cell);
+    const title = kind.key === "group" && one.group;
+    return make("td", { class: classes(kind), title, "data-missing": text === UNKNOWN }, cell);
   }));
 }
 
-const outcomeChip = (one) => make("span", { class: `outcome ${one.success === null ? "unknown" : one.success ? "solved" : "unsolved"}` }, outcome(one));
+function outcomeChip(one) {
+  const kind = one.success === null ? "unknown" : one.success ? "solved" : "unsolved";
+  return make("span", { class: `outcome ${kind}` }, outcome(one));
+}
 
 /** A click anywhere in a row opens it; a link in it works by itself. */
 function openRow(event) {

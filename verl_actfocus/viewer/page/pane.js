@@ -2,7 +2,8 @@
 
 /** Build a pane. `onStep` gets the number of the relative that an arrow leads to. */
 async function makePane(number, signal, onStep) {
-  const pane = { number, body: await bodyOf(number), tokens: new Map(), root: make("article", { class: "pane", "data-number": number }) };
+  const root = make("article", { class: "pane", "data-number": number });
+  const pane = { number, body: await bodyOf(number), tokens: new Map(), root };
   pane.root.append(
     paneHead(pane), steppers(number, onStep),
     make("div", { class: "chart-box" }),
@@ -20,17 +21,22 @@ function paneHead(pane) {
     one.task === null ? null : `task ${one.task}`,
     `group ${short(one.group)}, session ${one.session}`,
   ].filter((fact) => fact !== null);
+  const end = [
+    ` reward ${inDigits(one.reward, true)}`,
+    `ended: ${said(one.stop_reason).replaceAll("_", " ")}`,
+    `${one.tokens} tokens, ${one.action_tokens} of them action`,
+  ];
   const outcomes = Object.entries(pane.body.outcomes).map(([name, value]) => `${name}: ${value ? "yes" : "no"}`);
   return make("header", {},
     make("h2", { tabindex: "-1" }, index.sources[one.source]),
     make("p", { class: "facts" }, facts.join(" · ")),
-    make("p", { class: "facts" }, outcomeChip(one), ` reward ${inDigits(one.reward, true)} · ended: ${said(one.stop_reason).replaceAll("_", " ")} · ${one.tokens} tokens, ${one.action_tokens} of them action`,
-      outcomes.length ? ` · ${outcomes.join(", ")}` : null));
+    make("p", { class: "facts" }, outcomeChip(one), [...end, ...outcomes].join(" · ")));
 }
 
 function steppers(number, onStep) {
   return make("div", { class: "steppers" },
-    stepper("sibling", "siblings", siblings(number), number, (place, count) => `sibling ${place + 1} of ${count}`, onStep),
+    stepper("sibling", "siblings", siblings(number), number,
+      (place, count) => `sibling ${place + 1} of ${count}`, onStep),
     stepper("step", "other steps of this task", otherSteps(number), number,
       (place, count) => `step ${said(stepOf(at(number)))} (${place + 1} of ${count})`, onStep));
 }

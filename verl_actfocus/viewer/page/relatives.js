@@ -6,7 +6,7 @@ const numbers = (test) => index.trajectories.flatMap((one, number) => (test(one)
 /** All that answered the same prompt in the same step, itself included. */
 function siblings(number) {
   const me = at(number);
-  return numbers((one) => one.source === me.source && one.group === me.group && one.step === me.step && one.policy_version === me.policy_version);
+  return numbers((one) => ["source", "group", "step", "policy_version"].every((key) => one[key] === me[key]));
 }
 
 /** One for every step of the run at which the task was played, itself included, by step. */
@@ -29,15 +29,18 @@ function elsewhere(number) {
 }
 
 /** How far two trajectories are apart: in steps first, then in their group. */
-const distance = (a, b) => 1e6 * Math.abs((stepOf(at(a)) ?? 0) - (stepOf(at(b)) ?? 0)) + Math.abs(at(a).session - at(b).session);
+function distance(a, b) {
+  const steps = Math.abs((stepOf(at(a)) ?? 0) - (stepOf(at(b)) ?? 0));
+  return 1e6 * steps + Math.abs(at(a).session - at(b).session);
+}
 
 /** Of those with equal keys one: `number` itself, or the one with its place in the group, or the first. */
 function byKey(candidates, key, number) {
+  const rank = (one) => (one === number ? 0 : at(one).session === at(number).session ? 1 : 2);
   const kept = new Map();
   for (const one of candidates) {
     const best = kept.get(key(at(one)));
-    const better = one === number || (best !== number && at(one).session === at(number).session && at(best)?.session !== at(number).session);
-    if (best === undefined || better) kept.set(key(at(one)), one);
+    if (best === undefined || rank(one) < rank(best)) kept.set(key(at(one)), one);
   }
   return [...kept.values()];
 }

@@ -1,7 +1,11 @@
 // Signals: numbers in words, and where on its scale a value lies. The scales come from signals.py.
 
 /** The menu's entry that colours by the kind of token; it needs no numbers. */
-const SPANS = { name: "spans", label: "kind of token", meaning: "reasoning, action, or neither (tags and ends of turns)" };
+const SPANS = {
+  name: "spans",
+  label: "kind of token",
+  meaning: "reasoning, action, or neither (tags and ends of turns)",
+};
 const SPAN_NAMES = { reasoning: "reasoning", action: "action", none: "neither (tag, end of turn)" };
 
 const menu = () => [SPANS, ...index.menu];

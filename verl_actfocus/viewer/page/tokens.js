@@ -6,7 +6,8 @@ let carded = null;
 /** A token of the model. One token of a pane is in the tab order; arrow keys move on from it. */
 function tokenElement(pane, i) {
   const { tokens, spans } = pane.body;
-  return make("span", { class: `token ${spans[i]}${/^[ ]*\n+[ ]*$/.test(tokens[i]) ? " newline" : ""}`, "data-i": i, tabindex: "-1" }, tokens[i]);
+  const newline = /^ *\n+ *$/.test(tokens[i]) ? " newline" : "";
+  return make("span", { class: `token ${spans[i]}${newline}`, "data-i": i, tabindex: "-1" }, tokens[i]);
 }
 
 /** Colour all tokens of a pane by a signal. */
@@ -65,7 +66,7 @@ function showCard(pane, token) {
   const i = Number(token.dataset.i);
   const { body } = pane;
   const known = index.menu.filter((signal) => body.signals[signal.name]);
-  const missing = index.menu.filter((signal) => !body.signals[signal.name]);
+  const missing = index.menu.filter((signal) => !body.signals[signal.name]).map((signal) => signal.label);
   const rows = known.map((signal) => make("tr", { class: signal.name === current.signal ? "current" : null },
     make("th", { scope: "row" }, signal.label), make("td", {}, inWords(signal, body.signals[signal.name][i]))));
   const card = document.getElementById("card");
@@ -73,7 +74,7 @@ function showCard(pane, token) {
     make("p", { class: "quote" }, JSON.stringify(body.tokens[i])),
     make("p", {}, `${SPAN_NAMES[body.spans[i]]} · turn ${body.turns[i] + 1} · position ${i} · id ${body.ids[i]}`),
     make("table", {}, make("tbody", {}, rows)),
-    ...(missing.length ? [make("p", { class: "unrecorded" }, `not recorded: ${missing.map((signal) => signal.label).join(", ")}`)] : []));
+    ...(missing.length ? [make("p", { class: "unrecorded" }, `${UNKNOWN}: ${missing.join(", ")}`)] : []));
   card.hidden = false;
   carded = token;
   moveCard();

@@ -24,7 +24,8 @@ function environmentSays(body, start, stop) {
 }
 
 function turnSection(pane, turn, played, start, stop) {
-  const text = make("div", { class: "text", role: "group", "aria-label": `Tokens of turn ${turn + 1}; arrow keys move along them` });
+  const label = `Tokens of turn ${turn + 1}; arrow keys move along them`;
+  const text = make("div", { class: "text", role: "group", "aria-label": label });
   for (let i = start; i < stop; i++) {
     pane.tokens.set(i, tokenElement(pane, i));
     text.append(pane.tokens.get(i));
@@ -42,7 +43,8 @@ function turnSection(pane, turn, played, start, stop) {
 
 function actions(played) {
   if (played.executed.length) return `executed: ${played.executed.join(", ")}`;
-  return played.parsed.length ? `named ${played.parsed.join(", ")}; nothing was executed` : "no action was read from it";
+  if (played.parsed.length) return `named ${played.parsed.join(", ")}; nothing was executed`;
+  return "no action was read from it";
 }
 
 /** The state as the environment writes it. */
