@@ -24,6 +24,8 @@ class Entry:
     summary: dict[str, Any]
     #: Everything else, as compressed JSON.
     body: bytes
+    #: Place of the group among those of its source, as they were read.
+    group: int
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Selection:
     """The trajectories of a page."""
 
     sources: list[Source]
-    #: Ordered by source, step, group and number in the group.
+    #: Ordered by source and step; groups of a step as they were written; siblings by their number.
     entries: list[Entry]
     #: The menu of signals with their scales, see `Scales.menu`.
     menu: list[dict[str, Any]]
@@ -63,8 +65,9 @@ def select(sources: Sequence[Source], limit: int, watch: Callable[[int], None] =
         for trajectory in _read(source):
             signals = signals_of(trajectory)
             scales.add(signals)
-            entry = Entry(_summary(trajectory, number), zlib.compress(_body(trajectory, signals)))
-            by_group.setdefault((trajectory.step, trajectory.policy_version, trajectory.group), []).append(entry)
+            members = by_group.setdefault((trajectory.step, trajectory.policy_version, trajectory.group), [])
+            place = members[0].group if members else len(by_group)
+            members.append(Entry(_summary(trajectory, number), zlib.compress(_body(trajectory, signals)), place))
             read += 1
             watch(read)
         if not by_group:
@@ -133,14 +136,8 @@ def _choose(groups: Sequence[list[list[Entry]]], limit: int) -> tuple[list[list[
 
 def _position(entry: Entry) -> tuple[Any, ...]:
     one = entry.summary
-    return (
-        one["source"],
-        one["step"] is None,
-        one["step"] or 0,
-        one["policy_version"] or 0,
-        one["group"],
-        one["session"],
-    )
+    step = one["step"] is None, one["step"] or 0, one["policy_version"] or 0
+    return one["source"], step, entry.group, one["session"]
 
 
 def _named(entries: Sequence[Entry], sources: Sequence[Source]) -> list[Entry]:

@@ -223,3 +223,13 @@ def test_a_trajectory_alone_says_that_it_has_no_relatives(tmp_path: Path, open_p
         "no other steps of this task on this page",
     ]
     expect(page.locator("#beside")).to_be_disabled()
+
+
+def test_without_a_choice_the_first_recorded_signal_has_the_colours(tmp_path: Path, open_page: Open) -> None:
+    with_weights, without = make(), make(group="b", signals={"rollout_log_prob": [-1.0] * 19})
+    nothing = make(group="c", signals={})
+    file = write(tmp_path / "a.jsonl", [with_weights, without, nothing])
+    write_page(select(find_sources([file]), 9), tmp_path / "page.html")
+    for group, signal in {"task-7": "weight", "b": "rollout_log_prob", "c": "spans"}.items():
+        page = open_page(tmp_path / "page.html", address(f"a/1/{group}/0"))
+        assert page.locator("#signal").input_value() == signal

@@ -61,6 +61,13 @@ def test_a_limit_below_the_number_of_steps_keeps_the_first_and_the_last(tmp_path
     assert [entry.summary["step"] for entry in entries] == [1, 5, 9]
 
 
+def test_groups_of_a_step_stay_in_the_order_in_which_they_were_written(tmp_path: Path) -> None:
+    """Training writes the same tasks first in every run; the groups' own names are random."""
+    file = write(tmp_path / "a.jsonl", [make(group=group, session=n) for group in ("z", "m", "a") for n in (1, 0)])
+    entries = select(find_sources([file]), 9).entries
+    assert [entry.summary["name"] for entry in entries] == [f"a/1/{group}/{n}" for group in "zma" for n in (0, 1)]
+
+
 def test_a_trajectory_that_is_there_twice_is_shown_twice(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", [make(), make()])
     assert [entry.summary["name"] for entry in select(find_sources([file]), 9).entries] == [

@@ -1,6 +1,6 @@
 // What is shown follows the address: nothing for the list, #view=NAME&with=NAME&signal=NAME for trajectories.
 
-/** What the page shows: numbers of the trajectories, and the signal. */
+/** What the page shows: numbers of the trajectories, and the signal that the reader has chosen. */
 const current = { view: null, beside: null, signal: null };
 let panes = [];
 /** The list's place, to come back to. */
@@ -52,9 +52,8 @@ async function route() {
 
 async function showTrajectories(main, first) {
   const shownNow = { ...current };
-  const signal = signalNamed(current.signal);
-  const made = [await makePane(current.view, signal, stepLeft)];
-  if (current.beside !== null) made.push(await makePane(current.beside, signal, stepRight));
+  const made = [await makePane(current.view, stepLeft)];
+  if (current.beside !== null) made.push(await makePane(current.beside, stepRight));
   // Somebody was quicker with the next arrow.
   if (shownNow.view !== current.view || shownNow.beside !== current.beside) return;
   const focused = document.activeElement?.dataset.step;
@@ -86,7 +85,7 @@ function toolbar() {
   const beside = [nobody, ...others.map((one) => [String(one), index.sources[at(one).source]])];
   return make("div", { class: "toolbar" },
     make("a", { class: "back", href: "#" }, "◀ All trajectories"),
-    labelledSelect("colour tokens by", signals, current.signal, chooseSignal, { id: "signal" }),
+    labelledSelect("colour tokens by", signals, signalOf(panes[0].body).name, chooseSignal, { id: "signal" }),
     labelledSelect("side by side with", beside, partner === undefined ? "" : String(partner),
       (value) => go({ beside: value === "" ? null : Number(value) }, true), { id: "beside", disabled: !others.length }),
     make("details", { class: "keys" }, make("summary", {}, "Keys"), keyHelp()),
@@ -113,7 +112,7 @@ function chooseSignal(name) {
 
 /** Bring colours, legend and charts to the signal. */
 function showSignal() {
-  const signal = signalNamed(current.signal);
+  const signal = signalOf(panes[0].body);
   for (const pane of panes) {
     paint(pane, signal);
     drawChart(pane, signal);
@@ -153,10 +152,9 @@ async function begin() {
   }
   document.body.append(make("div", { id: "card", role: "status", hidden: true }));
   index = await unpack("index");
-  current.signal = firstSignal();
   addEventListener("hashchange", route);
   addEventListener("keydown", onKey);
-  addEventListener("resize", () => panes.forEach((pane) => drawChart(pane, signalNamed(current.signal))));
+  addEventListener("resize", () => panes.forEach((pane) => drawChart(pane, signalOf(panes[0].body))));
   addEventListener("scroll", moveCard, { passive: true });
   await route();
   document.documentElement.dataset.ready = "yes";

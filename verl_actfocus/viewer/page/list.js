@@ -10,24 +10,22 @@ const said = (value) => (value === null || value === undefined ? UNKNOWN : Strin
 const named = (one) => short(one.group) + (one.task === null ? "" : ` · task ${one.task}`);
 
 /**
- * Columns: `value` sorts, `text` is shown (the value itself if left out), `choice` in the filter if that says more;
- * `minor` ones go first on a narrow screen.
+ * Columns, what matters first: a narrow screen has the rest of them to the right. `value` sorts, `text` is shown (the
+ * value itself if left out), `choice` in the filter if that says more.
  */
 const COLUMNS = [
   { key: "run", label: "run", value: (one) => one.source, text: (one) => index.sources[one.source] },
   { key: "step", label: "step", value: stepOf, number: true },
-  { key: "environment", label: "environment", value: (one) => one.environment, minor: true },
   { key: "task", label: "task", value: (one) => one.task, number: true },
-  { key: "group", label: "group", value: (one) => one.group, text: (one) => short(one.group), choice: named,
-    minor: true },
-  { key: "session", label: "session", value: (one) => one.session, number: true, minor: true },
   { key: "outcome", label: "outcome", value: outcome },
-  { key: "reward", label: "reward", value: (one) => one.reward, text: (one) => inDigits(one.reward, true),
-    number: true },
-  { key: "turns", label: "turns", value: (one) => one.turns, number: true, minor: true },
-  { key: "tokens", label: "tokens", value: (one) => one.tokens, number: true, minor: true },
-  { key: "actions", label: "action tokens", value: (one) => one.action_tokens, number: true, minor: true },
-  { key: "stop", label: "stop reason", value: (one) => one.stop_reason, minor: true },
+  { key: "reward", label: "reward", value: (one) => one.reward, text: (one) => inDigits(one.reward, true), number: true },
+  { key: "turns", label: "turns", value: (one) => one.turns, number: true },
+  { key: "tokens", label: "tokens", value: (one) => one.tokens, number: true },
+  { key: "actions", label: "action tokens", value: (one) => one.action_tokens, number: true },
+  { key: "stop", label: "stop reason", value: (one) => one.stop_reason },
+  { key: "group", label: "group", value: (one) => one.group, text: (one) => short(one.group), choice: named },
+  { key: "session", label: "session", value: (one) => one.session, number: true },
+  { key: "environment", label: "environment", value: (one) => one.environment },
 ];
 const FILTERS = ["run", "outcome", "stop", "step", "group"];
 
@@ -155,12 +153,10 @@ function heading(one, refresh) {
     document.querySelector(`th button[data-sort="${one.key}"]`).focus();
   };
   const way = choices.descending ? "descending" : "ascending";
-  return make("th", { scope: "col", class: classes(one), "aria-sort": sorted && way },
+  return make("th", { scope: "col", class: one.number && "number", "aria-sort": sorted && way },
     make("button", { type: "button", "data-sort": one.key, click: sort }, one.label,
       make("span", { class: "arrow", "aria-hidden": "true" }, sorted ? (choices.descending ? " ▼" : " ▲") : "")));
 }
-
-const classes = (one) => [one.number && "number", one.minor && "minor"].filter(Boolean).join(" ") || null;
 
 function row(number, columns) {
   const one = index.trajectories[number];
@@ -169,7 +165,7 @@ function row(number, columns) {
     const content = kind.key === "outcome" ? outcomeChip(one) : text;
     const cell = place === 0 ? make("a", { href: addressOf({ view: number }) }, content) : content;
     const title = kind.key === "group" && one.group;
-    return make("td", { class: classes(kind), title, "data-missing": text === UNKNOWN }, cell);
+    return make("td", { class: kind.number && "number", title, "data-missing": text === UNKNOWN }, cell);
   }));
 }
 

@@ -1,7 +1,7 @@
 // A pane: one trajectory with its heading, its arrows, its chart and its turns. Two of them stand side by side.
 
 /** Build a pane. `onStep` gets the number of the relative that an arrow leads to. */
-async function makePane(number, signal, onStep) {
+async function makePane(number, onStep) {
   const root = make("article", { class: "pane", "data-number": number });
   const pane = { number, body: await bodyOf(number), tokens: new Map(), root };
   pane.root.append(
@@ -9,7 +9,6 @@ async function makePane(number, signal, onStep) {
     make("div", { class: "chart-box" }),
     ...turnParts(pane));
   pane.tokens.values().next().value?.setAttribute("tabindex", "0");
-  paint(pane, signal);
   return pane;
 }
 

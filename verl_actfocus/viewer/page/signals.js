@@ -12,10 +12,9 @@ const menu = () => [SPANS, ...index.menu];
 const signalNamed = (name) => menu().find((signal) => signal.name === name);
 const isDiverging = (signal) => signal.centre !== null && signal.centre !== undefined;
 
-/** The signal that the page begins with: weights if there are any. */
-function firstSignal() {
-  return (index.menu.find((signal) => signal.low !== null) ?? SPANS).name;
-}
+/** The signal that the reader has chosen, or the first of the menu that a trajectory has recorded. */
+const signalOf = (body) =>
+  signalNamed(current.signal) ?? index.menu.find((signal) => body.signals[signal.name]) ?? SPANS;
 
 /** A number with four significant digits, signed where signs matter. */
 function inDigits(value, signed = false) {

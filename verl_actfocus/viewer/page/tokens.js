@@ -67,7 +67,7 @@ function showCard(pane, token) {
   const { body } = pane;
   const known = index.menu.filter((signal) => body.signals[signal.name]);
   const missing = index.menu.filter((signal) => !body.signals[signal.name]).map((signal) => signal.label);
-  const rows = known.map((signal) => make("tr", { class: signal.name === current.signal ? "current" : null },
+  const rows = known.map((signal) => make("tr", { class: signal === signalOf(panes[0].body) && "current" },
     make("th", { scope: "row" }, signal.label), make("td", {}, inWords(signal, body.signals[signal.name][i]))));
   const card = document.getElementById("card");
   card.replaceChildren(
