@@ -3,7 +3,7 @@
 They live under `algorithm.actfocus`. The group of a weighting (`verl_actfocus/config/actfocus/*.yaml`) holds its
 name and settings and nothing else of this section; the rest has its defaults here. Free of veRL, so that a run is
 checked without importing it; what of the rest of a veRL configuration goes with them is checked in
-`verl_actfocus.integration.settings`.
+`verl_actfocus.config.compatibility`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 veRL's FSDP engine returns a dictionary of per-token outputs from every forward pass and writes each of them back to
 TransferQueue (`verl/workers/engine/fsdp/transformer_impl.py`, `prepare_model_outputs`). `WeightingInputs` adds
-functions of the *raw* logits to it (`verl_actfocus.integration.inputs`), only when the batch asks for them.
+functions of the *raw* logits to it (`verl_actfocus.weighting.inputs`), only when the batch asks for them.
 `WeightedUpdate` sums the token weights of the global mini-batch before it is split, as veRL does with the token count,
 unless the batch asks for another normaliser.
 """
@@ -22,7 +22,7 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngine, FSDPEngineWith
 from verl.workers.engine.utils import prepare_micro_batches
 
 from verl_actfocus.integration import fields
-from verl_actfocus.integration.inputs import ENGINE_INPUTS
+from verl_actfocus.weighting.inputs import ENGINE_INPUTS
 
 
 class WeightingInputs(FSDPEngineWithLMHead):

@@ -3,10 +3,12 @@
 All per-token fields but the engine's have one value per response token of a trajectory.
 """
 
+from verl_actfocus.weighting.inputs import ROLLOUT_INPUTS
+
 #: `verl_actfocus.weighting.Span` of each response token, int64.
 SPANS = "actfocus_spans"
 #: Reward of each turn on the last token of the turn, float32.
-TURN_REWARDS = "actfocus_turn_rewards"
+TURN_REWARDS = ROLLOUT_INPUTS["turn_rewards"]
 #: Weight of each response token, float32.
 WEIGHTS = "actfocus_weights"
 #: Batch entry: sum of the weights over the optimizer step's global mini-batch.
@@ -17,7 +19,7 @@ FIXED_NORMALIZER = "actfocus_fixed_normalizer"
 NORMALIZE_MICRO_BATCHES = "actfocus_normalize_micro_batches"
 #: Batch entry: micro-batches of the global mini-batch over all ranks, if each is normalised by its own weights.
 MICRO_BATCHES = "actfocus_micro_batches"
-#: Batch flag: comma-separated inputs (`verl_actfocus.integration.inputs.ENGINE_INPUTS`) that a forward pass shall add.
+#: Batch flag: comma-separated inputs (`verl_actfocus.weighting.inputs.ENGINE_INPUTS`) that a forward pass shall add.
 INPUTS = "actfocus_inputs"
 #: Prefix under which the engine stores an input, over prompt and response like veRL's `log_probs`.
 INPUT_PREFIX = "actfocus_input_"

@@ -22,22 +22,12 @@ from verl.utils.metric import AggregationType, Metric
 from verl.workers.config import ActorConfig
 from verl.workers.utils.losses import ppo_loss
 
+from verl_actfocus.config.compatibility import LOSS_NAME, REFUSED_AGG_MODES
 from verl_actfocus.integration import fields
 from verl_actfocus.weighting import weighted_policy_loss
 
-#: Value of `actor.policy_loss.loss_mode`.
-LOSS_NAME = "actfocus"
 #: Metric of the actor: 1 for a mini-batch without any weight, whose update is skipped; veRL averages it over the step.
 SKIPPED_METRIC = "actfocus/skipped_update_share"
-
-#: `loss_agg_mode` → why it has no weighted mean. The others are honoured.
-REFUSED_AGG_MODES = {
-    mode: (
-        "it is a sum, not a mean: it has no normaliser that the weights could take the place of, so the size of the "
-        "update would change with the weights"
-    )
-    for mode in ("token-sum", "seq-mean-token-sum", "seq-mean-token-sum-norm")
-}
 
 
 @dataclass(frozen=True)

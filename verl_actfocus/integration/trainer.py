@@ -2,7 +2,7 @@
 
 `ActFocusTrainer` overrides the steps of `verl/trainer/ppo/v1/trainer_base.py` where something has to be added and
 calls veRL's own code for the rest. The weighting says which inputs it needs; which there are, and from which pass, is
-the business of `verl_actfocus.integration.inputs`. What concerns episodes rather than weights is its base
+the business of `verl_actfocus.weighting.inputs`. What concerns episodes rather than weights is its base
 `EpisodeTrainer`'s.
 
 =========================  =============================================================================================
@@ -34,17 +34,17 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 from verl.workers.utils.padding import response_from_nested, response_to_nested
 
+from verl_actfocus.config.compatibility import BASE_ESTIMATORS, TRAINER_MODE, check_compatible
 from verl_actfocus.config.environment import EnvironmentSettings
 from verl_actfocus.config.settings import ActFocusSettings
 from verl_actfocus.integration import fields, registration
 from verl_actfocus.integration.episode_trainer import EpisodeTrainer
 from verl_actfocus.integration.groups import group_of, group_returns, groups_without_spread
-from verl_actfocus.integration.inputs import ENGINE_INPUTS, ROLLOUT_INPUTS, Model, engine_inputs, rollout_inputs
 from verl_actfocus.integration.policy_loss import SKIPPED_METRIC, actfocus_ppo_loss
 from verl_actfocus.integration.response_tagger import ResponseTagger
-from verl_actfocus.integration.settings import BASE_ESTIMATORS, TRAINER_MODE, check_compatible
 from verl_actfocus.integration.trajectories import TrajectoryLog
 from verl_actfocus.weighting import TokenBatch, compute_weights, share_metrics, turn_indices
+from verl_actfocus.weighting.inputs import ENGINE_INPUTS, ROLLOUT_INPUTS, Model, engine_inputs, rollout_inputs
 
 logger = logging.getLogger(__name__)
 

@@ -162,7 +162,7 @@ def run_outputs(arguments: dict) -> None:
     from verl.workers.utils.padding import response_from_nested
 
     from verl_actfocus.integration import fields
-    from verl_actfocus.integration.inputs import ENGINE_INPUTS
+    from verl_actfocus.weighting.inputs import ENGINE_INPUTS
 
     engine, _ = build_engine(arguments)
     inputs = list(ENGINE_INPUTS)

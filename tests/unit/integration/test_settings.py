@@ -7,11 +7,11 @@ from dataclasses import fields
 import pytest
 from omegaconf import OmegaConf
 
+from verl_actfocus.config.compatibility import check_compatible
 from verl_actfocus.config.settings import ActFocusSettings, TrajectorySettings
 from verl_actfocus.episodes import TagSettings
-from verl_actfocus.integration.inputs import Model, engine_inputs
-from verl_actfocus.integration.settings import check_compatible
 from verl_actfocus.weighting import WEIGHTINGS, ActFocus, EntropyTop, Uniform
+from verl_actfocus.weighting.inputs import Model, engine_inputs
 
 from . import gradients
 
@@ -187,7 +187,7 @@ def test_an_input_that_nothing_delivers_is_refused_before_anything_is_built(conf
         name = "wishful"
         needs = ("turns", "ref_hidden_state")
 
-    with pytest.raises(ValueError, match=r"'wishful' needs \['ref_hidden_state'\].*integration/inputs\.py"):
+    with pytest.raises(ValueError, match=r"'wishful' needs \['ref_hidden_state'\].*weighting/inputs\.py"):
         check_compatible(config, ActFocusSettings(weighting=Wishful()))
 
 

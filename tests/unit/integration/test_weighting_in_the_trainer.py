@@ -14,10 +14,10 @@ from transformers import AutoTokenizer
 
 from verl_actfocus.config.settings import ActFocusSettings
 from verl_actfocus.integration import fields, trainer
-from verl_actfocus.integration.inputs import Model
 from verl_actfocus.integration.response_tagger import ResponseTagger
 from verl_actfocus.integration.trajectories import TrajectoryLog
 from verl_actfocus.weighting import ActFocus, EntropyTop, Span, TurnBalanced, Uniform
+from verl_actfocus.weighting.inputs import Model
 
 A, R = int(Span.ACTION), int(Span.REASONING)
 
