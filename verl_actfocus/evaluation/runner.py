@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from verl_actfocus import envs
 from verl_actfocus.episodes import Episode
+from verl_actfocus.episodes.deadline import make_within
 from verl_actfocus.episodes.player import Player
 from verl_actfocus.episodes.record import EpisodeRecord
 from verl_actfocus.evaluation.policy import Answer, Policy
@@ -111,7 +111,7 @@ class _Run:
     def _episode(self) -> Episode:
         settings = self._settings
         return Episode(
-            envs.make(settings.environment, **settings.options),
+            make_within(settings.step_timeout, settings.environment, **settings.options),
             settings.limits,
             format_penalty=settings.format_penalty,
             tags=settings.tags,

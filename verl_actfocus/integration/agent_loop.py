@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, cast
 
 import torch
@@ -19,9 +19,9 @@ from verl.utils.profiler import simple_timer
 from verl.workers.rollout.replica import TokenOutput
 
 from verl_actfocus.config.settings import ActFocusSettings
-from verl_actfocus.envs import EpisodeLimits, make
-from verl_actfocus.episodes import Episode, TagSettings
-from verl_actfocus.episodes.deadline import off_loop
+from verl_actfocus.envs import EpisodeLimits, TextEnv
+from verl_actfocus.episodes import Episode, StopReason, TagSettings
+from verl_actfocus.episodes.deadline import make_within, off_loop
 from verl_actfocus.episodes.player import Player
 from verl_actfocus.episodes.tokens import Lengths
 from verl_actfocus.generation.sampling import response_seed
@@ -68,7 +68,11 @@ class EpisodeLoop(AgentLoopBase):
             out of the batch and the trainer counts it (`rollout/excluded_trajectories`).
         """
         row = kwargs["environment"]
-        player, ends = self._player(row), ends_of_turn(self.config, self._tokenizer)
+        try:
+            env = await off_loop(partial(make_within, row["step_timeout"], row["name"], **row["kwargs"]))
+        except Exception as error:  # any: counted, like every other failure of the environment
+            return await _excluded(kwargs, StopReason.ENVIRONMENT_ERROR, f"{type(error).__name__}: {error}")
+        player, ends = self._player(env, row), ends_of_turn(self.config, self._tokenizer)
         metrics: dict[str, Any] = {}
         steps: list[int] = []
         try:
@@ -91,10 +95,7 @@ class EpisodeLoop(AgentLoopBase):
         if reason is None:
             raise RuntimeError(f"{row['name']} seed {row['seed']}: the episode ended without a stop reason")
         if reason.excluded_from_training:
-            logger.error("excluded trajectory: %s seed %s: %s", row["name"], row["seed"], player.failure)
-            key = f"{kwargs['uid']}_{kwargs['session_id']}"
-            await exclusions.report(key, reason, validate=row["validate"])
-            return []
+            return await _excluded(kwargs, reason, player.failure)
         return _output(player, metrics.get("generate_sequences", 0.0), steps)
 
     @property
@@ -102,11 +103,10 @@ class EpisodeLoop(AgentLoopBase):
         # veRL annotates the factory class (AutoTokenizer) where it passes what the factory makes.
         return cast(PreTrainedTokenizerBase, self.tokenizer)
 
-    def _player(self, row: dict[str, Any]) -> Player:
-        """Return the player of a row's episode, with the tags and lengths of the configuration."""
+    def _player(self, env: TextEnv, row: dict[str, Any]) -> Player:
+        """Return the player of a row's episode in an environment, with the tags and lengths of the configuration."""
         tags = ActFocusSettings.tags_from_config(self.config)
         limits = EpisodeLimits(**row["limits"])
-        env = make(row["name"], **row["kwargs"])
         episode = Episode(
             env, limits, format_penalty=row["format_penalty"], tags=tags, step_timeout=row["step_timeout"]
         )
@@ -128,6 +128,14 @@ class EpisodeLoop(AgentLoopBase):
             )
         request = f"{row.get('uid')}-{row.get('session_id')}"
         return await self.server_manager.generate(request_id=request, prompt_ids=player.prompt, sampling_params=params)
+
+
+async def _excluded(row: dict[str, Any], reason: StopReason, failure: str | None) -> list[EpisodeOutput]:
+    """Log and count an episode that ended in an infrastructure failure; return what veRL gets of it."""
+    environment = row["environment"]
+    logger.error("excluded trajectory: %s seed %s: %s", environment["name"], environment["seed"], failure)
+    await exclusions.report(f"{row['uid']}_{row['session_id']}", reason, validate=environment["validate"])
+    return []
 
 
 def _output(player: Player, seconds: float, steps: list[int]) -> EpisodeOutput:
