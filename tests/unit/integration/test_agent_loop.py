@@ -221,20 +221,17 @@ def test_an_invalid_turn_executes_nothing_and_the_episode_goes_on(tokenizer):
 def test_an_environment_that_cannot_be_made_is_counted_like_one_that_fails(
     tokenizer, reported, caplog, monkeypatch, what
 ):
-    def __init__(self):
+    def construct(self):
         if what == "hangs":
             threading.Event().wait()
         raise OSError("no such game")
 
-    monkeypatch.setattr(CountingEnv, "__init__", __init__)
+    monkeypatch.setattr(CountingEnv, "__init__", construct)
     output, server = play(tokenizer, [RIGHT])
     assert output == [] and server.prompts == [] and reported == [("u_0", "environment_error", False)]
-    said = {"hangs": "the environment counting could not be made: no answer within 0.5 s", "fails": "no such game"}
-    assert (
-        f"excluded trajectory: counting seed 5: {'EnvironmentTimeoutError' if what == 'hangs' else 'OSError'}"
-        in caplog.text
-    )
-    assert said[what] in caplog.text
+    late = "EnvironmentTimeoutError: the environment counting could not be made: no answer within 0.5 s"
+    said = {"hangs": late, "fails": "OSError: no such game"}
+    assert f"excluded trajectory: counting seed 5: {said[what]}" in caplog.text
 
 
 @pytest.mark.parametrize(
