@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from verl_actfocus.episodes.clusters import Outcomes
+from verl_actfocus.experiments.report.escapes import literal
 from verl_actfocus.experiments.report.summary import Summary, WeightingSummary
 from verl_actfocus.experiments.statistics import success_rate
 
@@ -44,7 +45,7 @@ def learning_curves(summary: Summary, title: str) -> bytes:
     success.set_ylim(bottom=0)
     length.set_ylim(bottom=0)
     share.set_ylim(0, 100)
-    figure.suptitle(title)
+    figure.suptitle(literal(title))
     return png(figure)
 
 
@@ -72,7 +73,7 @@ def draw_success(axes: Axes, runs: Sequence[Mapping[int, Outcomes]], label: str,
     axes.fill_between(
         steps, [100 * low for low, _ in ends], [100 * high for _, high in ends], color=colour, alpha=0.15, linewidth=0
     )
-    axes.plot(steps, values, color=colour, marker=marker, markersize=5, linewidth=2, label=label)
+    axes.plot(steps, values, color=colour, marker=marker, markersize=5, linewidth=2, label=literal(label))
     if len(runs) > 1:
         for run in runs:
             axes.plot(steps, [100 * run[step].rate for step in steps], color=colour, linewidth=0.7, alpha=0.6)
@@ -88,7 +89,7 @@ def _draw_series(
     means = np.array([factor * np.mean([values.get(step, np.nan) for values in series]) for step in steps])
     known = np.pad(np.isfinite(means), 1)
     alone = np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:]).tolist()
-    axes.plot(steps, means, style, color=colour, linewidth=1.8, label=label, marker=".", markevery=alone)
+    axes.plot(steps, means, style, color=colour, linewidth=1.8, label=literal(label), marker=".", markevery=alone)
 
 
 def finish(axes: Axes, title: str, unit: str) -> None:

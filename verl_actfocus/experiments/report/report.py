@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from verl_actfocus.experiments.disk import write_whole
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.report import summary as numbers
-from verl_actfocus.experiments.report.escapes import Verbatim, markdown
+from verl_actfocus.experiments.report.escapes import Verbatim, fenced, markdown
 from verl_actfocus.experiments.report.plots import learning_curves
 from verl_actfocus.experiments.report.provenance import Row, made_with, wall_times
 from verl_actfocus.experiments.report.steps import checks, run_times, step_times
@@ -76,6 +76,7 @@ def write_report(summary: Summary, out: Path) -> list[Path]:
         "trajectories": trajectories,
         "headline": _headline,
         "scale": scale_of(trajectories),
+        "run_commands": [run.folder.done["command"] for run in summary.runs if run.folder.done],
         "commands": [*_compare_command(summary, out), f"actfocus report {shlex.quote(str(out))}"],
     }
     files = {PICTURE: picture}
@@ -98,6 +99,7 @@ def render(name: str, context: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["verbatim"] = Verbatim
+    environment.globals["fenced"] = fenced
     return environment.get_template(name).render(context)
 
 
