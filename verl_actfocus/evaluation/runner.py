@@ -16,6 +16,7 @@ from verl_actfocus.evaluation.records import EvaluationFolder
 from verl_actfocus.evaluation.settings import EvaluationSettings
 from verl_actfocus.generation.sampling import SamplingParams, response_seed
 from verl_actfocus.tagging import SpanTagger
+from verl_actfocus.trajectories import played
 
 #: Step of the sampling seeds. An evaluation before training has this one, so its responses are sampled alike here.
 STEP = 0
@@ -125,7 +126,7 @@ class _Run:
         if answer.error is not None:
             player.abort(answer.error)
         else:
-            player.answer(answer.ids, cut_off=answer.cut_off)
+            player.answer(answer.ids, cut_off=answer.cut_off, log_probs=answer.log_probs)
         self._ask_or_end(key)
 
     def _ask_or_end(self, key: str) -> None:
@@ -134,13 +135,14 @@ class _Run:
             self._policy.ask(key, player.prompt, self._sampling(player))
             return
         del self._running[key]
+        trajectory = played(player, self._tagger, environment=self._settings.environment)
         record = player.record()
         if record.failure is None:
-            self._folder.add(record)
+            self._folder.add(trajectory)
             self._attempt.finished.append(record)
             self._idle.append(player.episode)
         else:
-            self._folder.add_failure(record)
+            self._folder.add_failure(trajectory)
             self._attempt.failures.append(record)
             self._close(player.episode)
         self._watch(self._attempt)
