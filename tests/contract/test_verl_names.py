@@ -73,6 +73,9 @@ METHODS = {
     "verl.workers.engine.fsdp.transformer_impl:FSDPEngineWithLMHead": {
         "prepare_model_outputs": ["self", "output", "output_args", "micro_batch", "logits_processor_func"],
         "forward_backward_batch": ["self", "data", "loss_function", "forward_only"],
+        "train_batch": ["self", "data", "loss_function"],
+        "forward_step": ["self", "micro_batch", "loss_function", "forward_only"],
+        "_gradient_sync_context": ["self", "is_last_micro_batch"],
         "optimizer_step": ["self"],
         "_gather_and_unpad_packed": ["self", "tensor", "pad_size"],
         "_build_fsdp_module": ["self", "module"],

@@ -129,6 +129,7 @@ def test_two_fsdp2_ranks_with_lora_padding_removed_and_dynamic_batches(run_verl)
         "actor_rollout_ref.model.lora.merge=True",
         "actor_rollout_ref.actor.use_kl_loss=True",
         "actor_rollout_ref.actor.kl_loss_coef=0.001",
+        "algorithm.actfocus.gradient_report.every=2",
         "trainer.val_before_train=False",
         "trainer.test_freq=-1",
     )
@@ -136,3 +137,8 @@ def test_two_fsdp2_ranks_with_lora_padding_removed_and_dynamic_batches(run_verl)
     for step in metrics:
         # veRL exports merged adapters in bfloat16, which has 8 bits of precision.
         check_training_step(step, rollout_difference=0.1)
+    first, second = ({name for name in step if name.startswith("actfocus/gradient_")} for step in metrics)
+    shares = {f"actfocus/gradient_share/{span}" for span in ("none", "reasoning", "action")}
+    assert first == shares
+    assert second > {"actfocus/gradient_norm/reasoning", "actfocus/gradient_norm/action", "actfocus/gradient_cosine"}
+    assert all(math.isfinite(metrics[1][name]) for name in second)
