@@ -47,6 +47,7 @@ CALLED = {
     "verl.utils.tokenizer.continuous_token_wiring:create_continuous_token_builder": ["tokenizer", "hf_model_type"],
     "verl.utils.torch_dtypes:PrecisionType.to_dtype": ["precision"],
     "verl.utils.profiler:simple_timer": ["name", "timing_raw"],
+    "verl.utils.rollout_trace:rollout_trace_op": ["func"],
     "verl.trainer.ppo.v1.replay_buffer:ReplayBuffer": ["poll_interval"],
     "verl.utils.tensordict_utils:assign_non_tensor": ["tensor_dict"],
     "verl.utils.tensordict_utils:get_non_tensor_data": ["data", "key", "default"],
