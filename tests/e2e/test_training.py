@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from ..documented_metrics import undocumented
 from ..tag_styles import foreign_model
 from .conftest import TINY
 
@@ -26,6 +27,7 @@ def check_training_step(step: dict, rollout_difference: float = 1e-4) -> None:
     assert step["training/rollout_probs_diff_max"] < rollout_difference
     assert step["rollout/excluded_trajectories"] == 0
     assert step["actfocus/skipped_updates"] == 0
+    assert undocumented(step) == set()
     stops = [value for name, value in step.items() if name.startswith("rollout/stop/")]
     assert sum(stops) == pytest.approx(1)
     for kind in ("token", "weight"):

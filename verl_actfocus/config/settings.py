@@ -54,7 +54,7 @@ class GradientReportSettings:
 
     def due(self, step: int) -> bool:
         """Whether the report of a training step is asked for."""
-        return bool(self.every) and step % self.every == 0
+        return self.every is not None and self.every > 0 and step % self.every == 0
 
 
 @dataclass(frozen=True, kw_only=True)

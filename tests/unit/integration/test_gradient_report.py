@@ -17,6 +17,7 @@ import torch
 from verl_actfocus.integration import fields
 from verl_actfocus.integration.gradient_report import variance_of_sum
 
+from ...documented_metrics import documented, pattern, undocumented
 from . import gradients
 
 SIZE = 8
@@ -158,6 +159,14 @@ def test_entropy_and_kl_terms_are_no_part_of_the_reported_gradient(left):
     (plain,), (terms,) = left("one rank")["reported"], left("one rank")["reported, with entropy and KL"]
     assert reported(terms["metrics"][0]) == reported(plain["metrics"][0])
     assert terms["metrics"][0]["grad_norm"] != pytest.approx(plain["metrics"][0]["grad_norm"], rel=1e-3)
+
+
+def test_every_metric_of_the_report_is_documented_and_no_other_is(left):
+    (rank,) = left("one rank")["reported"]
+    names = {f"actfocus/{name}" for name in reported(rank["metrics"][0])}
+    assert undocumented(names) == set()
+    listed = [name for name in documented() if name.startswith("actfocus/gradient_") and "_share/<" not in name]
+    assert all(any(pattern(name).fullmatch(one) for one in names) for name in listed)
 
 
 def test_a_single_round_tells_no_variance_and_none_is_reported(left):
