@@ -18,7 +18,7 @@ COMMANDS = {
     "train": ("train", "train one run: a miniature on the CPU or a recipe on GPUs"),
     "eval": ("evaluate", "measure how well a model plays, with confidence intervals"),
     "reproduce": ("reproduce", "make the paper's tables: train their runs and write them beside the paper's numbers"),
-    "report": ("report", "make the report of a comparison again"),
+    "report": ("report", "make the report of a comparison again, or one of any veRL runs from their metrics"),
     "doctor": ("doctor", "check the installation and this machine"),
     "play": ("play", "play one episode of an environment on the terminal"),
     "experts": ("experts", "measure how often the solvers of the environments win"),

@@ -17,6 +17,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
 from verl.utils.profiler import simple_timer
+from verl.utils.rollout_trace import rollout_trace_op
 from verl.workers.rollout.replica import TokenOutput
 
 from verl_actfocus.config.settings import ActFocusSettings
@@ -31,6 +32,7 @@ from verl_actfocus.integration import exclusions, fields
 from verl_actfocus.integration.cpu import BACKEND_NAME
 from verl_actfocus.integration.dataset import AGENT_NAME
 from verl_actfocus.integration.prompts import ends_of_turn, episode_prompts
+from verl_actfocus.integration.turn_trace import trace_turn
 from verl_actfocus.tagging import SpanTagger
 
 logger = logging.getLogger(__name__)
@@ -60,6 +62,7 @@ class EpisodeOutput(AgentLoopOutput):
 class EpisodeLoop(AgentLoopBase):
     """Plays one episode of a text environment with the policy behind veRL's rollout server."""
 
+    @rollout_trace_op
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> Any:
         """Play the episode that the dataset row describes.
 
@@ -93,7 +96,8 @@ class EpisodeLoop(AgentLoopBase):
                 step = output.extra_fields.get("global_steps")
                 steps += [] if step is None else [step]
                 ended = turn_ended(output.token_ids, ends, max_tokens, output.stop_reason)
-                await player.answer_off_loop(output.token_ids, cut_off=not ended, log_probs=output.log_probs)
+                turn = await player.answer_off_loop(output.token_ids, cut_off=not ended, log_probs=output.log_probs)
+                await trace_turn(len(player.turns), turn)
         finally:
             await off_loop(player.episode.close)
         reason = player.episode.stop_reason

@@ -29,6 +29,10 @@ FIXED_NORMALIZER = "actfocus_fixed_normalizer"
 NORMALIZE_MICRO_BATCHES = "actfocus_normalize_micro_batches"
 #: Batch entry: micro-batches of the global mini-batch over all ranks, if each is normalised by its own weights.
 MICRO_BATCHES = "actfocus_micro_batches"
+#: Batch entry: training step whose first mini-batch the engine shall report the gradients of.
+GRADIENT_REPORT = "actfocus_gradient_report"
+#: Batch flag: the loss is the policy loss without entropy and KL terms.
+POLICY_LOSS_ALONE = "actfocus_policy_loss_alone"
 #: Batch flag: comma-separated inputs (`verl_actfocus.weighting.inputs.ENGINE_INPUTS`) that a forward pass shall add.
 INPUTS = "actfocus_inputs"
 #: Prefix under which the engine stores an input, over prompt and response like veRL's `log_probs`.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -75,7 +75,8 @@ def actfocus_ppo_loss(
         config: actor configuration with `policy_loss.loss_mode=actfocus`.
         model_output: per-token outputs of the forward pass (`log_probs`, `entropy`).
         data: micro-batch with the field `fields.WEIGHTS` and the entry `fields.WEIGHT_SUM`, which the loss is divided
-            by unless there is an entry `fields.FIXED_NORMALIZER` or `fields.MICRO_BATCHES`.
+            by unless there is an entry `fields.FIXED_NORMALIZER` or `fields.MICRO_BATCHES`; with the entry
+            `fields.POLICY_LOSS_ALONE` there is no KL term (and no entropy term if `entropy` is not among the outputs).
         dp_group: data-parallel process group, unused as in veRL.
 
     Returns:
@@ -84,6 +85,8 @@ def actfocus_ppo_loss(
     Raises:
         RuntimeError: the batch carries no weights.
     """
+    if fields.POLICY_LOSS_ALONE in data:
+        config = replace(config, use_kl_loss=False)
     with _weights_of(data):
         loss, metrics = ppo_loss(config, model_output, data, dp_group)
     skipped = float(data[fields.WEIGHT_SUM] == 0)

@@ -13,7 +13,8 @@ step                       what is added
 `_compute_old_log_prob`  what the weighting needs of the policy before the update
 `_compute_ref_log_prob`  what it needs of the reference model
 `_compute_advantage`     the base advantages, 0 in groups that GRPO has nothing to compare in, then the token weights
-`_update_actor`          what the loss is divided by, unless it is the weights of the mini-batch
+`_update_actor`          what the loss is divided by, unless it is the weights of the mini-batch, and whether the
+                         gradient is reported on
 =========================  =============================================================================================
 """
 
@@ -295,9 +296,14 @@ class ActFocusTrainer(EpisodeTrainer):
             )
         elif self.settings.normalize_over == "micro_batch":
             batch.extra_info[fields.NORMALIZE_MICRO_BATCHES] = True
+        if self.settings.gradient_report.due(self.global_steps):
+            batch.extra_info[fields.GRADIENT_REPORT] = self.global_steps
         batch = super()._update_actor(batch, metrics)
+        # veRL puts "actor/" before the names of everything that the update reports.
+        for name in [name for name in metrics if name.startswith("actor/actfocus/")]:
+            metrics[name.removeprefix("actor/")] = metrics.pop(name)
         updates = mini_batches * actor.ppo_epochs
-        metrics["actfocus/skipped_updates"] = round(metrics.pop(f"actor/{SKIPPED_METRIC}") * updates)
+        metrics["actfocus/skipped_updates"] = round(metrics.pop(SKIPPED_METRIC) * updates)
         return batch
 
     def _put(self, batch: KVBatchMeta, values: dict[str, torch.Tensor]) -> KVBatchMeta:
