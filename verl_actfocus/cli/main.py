@@ -19,6 +19,7 @@ COMMANDS = {
     "eval": ("evaluate", "measure how well a model plays, with confidence intervals"),
     "reproduce": ("reproduce", "make the paper's tables: train their runs and write them beside the paper's numbers"),
     "report": ("report", "make the report of a comparison again, or one of any veRL runs from their metrics"),
+    "view": ("view", "look at trajectories in a browser, token by token"),
     "doctor": ("doctor", "check the installation and this machine"),
     "play": ("play", "play one episode of an environment on the terminal"),
     "experts": ("experts", "measure how often the solvers of the environments win"),

@@ -8,17 +8,24 @@ from pathlib import Path
 
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.report.metrics_report import write_metrics_report
-from verl_actfocus.experiments.report.report import write_report
+from verl_actfocus.experiments.report.report import Page, write_report
 from verl_actfocus.experiments.report.runs import grouped, read_logged
-from verl_actfocus.experiments.report.summary import summarise
+from verl_actfocus.experiments.report.summary import Summary, summarise
 from verl_actfocus.experiments.results import read_runs
+from verl_actfocus.viewer import examples, run_source, select, write_page
+
+#: Name of the page of trajectories in a comparison's folder.
+PAGE = "trajectories.html"
+#: Most trajectories on it.
+_LIMIT = 1000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
     parser.description = (
-        "Write a report; nothing is trained. Of the folder of a comparison, its report.md, report.html and picture "
-        "again. With --out, of any runs the metrics over training: metrics.md, metrics.html and metrics.png."
+        "Write a report; nothing is trained. Of the folder of a comparison, its report.md, report.html, picture and "
+        "page of trajectories again. With --out, of any runs the metrics over training: metrics.md, metrics.html and "
+        "metrics.png."
     )
     parser.add_argument(
         "runs",
@@ -64,10 +71,21 @@ def _comparison(words: Sequence[str]) -> Path:
 def write_and_print(folder: Path) -> None:
     """Write the report of a comparison, and print its sentences and where it is."""
     summary = summarise(read_runs(folder))
-    files = write_report(summary, folder)
+    page = _trajectories(summary, folder)
+    files = [*write_report(summary, folder, page), *([] if page is None else [folder / page.name])]
     for one in summary.weightings:
         print(one.sentence)
     for difference in summary.differences:
         print(f"{difference.sentence} {difference.scope}")
     for file in files:
         print(file)
+
+
+def _trajectories(summary: Summary, folder: Path) -> Page | None:
+    """Write the page of all runs' trajectories, the baseline's first; None if there are none."""
+    selection = select([run_source(run.folder.path) for run in [*summary.runs, *summary.unfinished]], _LIMIT)
+    if not selection.entries:
+        return None
+    write_page(selection, folder / PAGE)
+    links = {link.text: link.fragment for link in examples(selection)}
+    return Page(PAGE, len(selection.entries), selection.omissions, links)

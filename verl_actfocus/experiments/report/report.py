@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,6 @@ from verl_actfocus.experiments.report.plots import learning_curves
 from verl_actfocus.experiments.report.provenance import Row, made_with, wall_times
 from verl_actfocus.experiments.report.steps import checks, run_times, step_times
 from verl_actfocus.experiments.report.summary import Summary
-from verl_actfocus.experiments.report.trajectories import Trajectory, sample, scale_of
 from verl_actfocus.experiments.settings import within
 from verl_actfocus.experiments.weightings import SECTION
 
@@ -45,12 +46,27 @@ _CONDITIONS = {
 _SECTIONS = {"episode limits": "data.environment.limits.", "environment options": "data.environment.kwargs."}
 
 
-def write_report(summary: Summary, out: Path) -> list[Path]:
+@dataclass(frozen=True)
+class Page:
+    """The page of trajectories beside a report."""
+
+    #: Name of the file.
+    name: str
+    #: How many trajectories it shows.
+    count: int
+    #: What is not on it, in sentences.
+    omissions: Sequence[str]
+    #: What a link says → the fragment of the page's address that opens it.
+    links: Mapping[str, str]
+
+
+def write_report(summary: Summary, out: Path, page: Page | None = None) -> list[Path]:
     """Write the report of a comparison.
 
     Args:
         summary: its numbers, see `verl_actfocus.experiments.report.summary.summarise`.
         out: folder of the comparison, where the report goes.
+        page: the page of its trajectories, which lies there already; None if the runs have written none.
 
     Returns:
         The files written: Markdown, HTML and the picture.
@@ -61,7 +77,6 @@ def write_report(summary: Summary, out: Path) -> list[Path]:
     identity = summary.runs[0].identity
     title = f"{identity['algorithm'].upper()} on {identity['env']}, {identity['steps']} steps"
     picture = learning_curves(summary, title)
-    trajectories = [trajectory for one in summary.weightings for trajectory in sample(one.runs[0])]
     context = {
         "title": title,
         "summary": summary,
@@ -73,10 +88,8 @@ def write_report(summary: Summary, out: Path) -> list[Path]:
         "made_with": [*made_with(summary.runs), *wall_times(summary.runs)],
         "picture_name": PICTURE,
         "picture_data": base64.b64encode(picture).decode("ascii"),
-        "trajectories": trajectories,
-        "headline": _headline,
-        "scale": scale_of(trajectories),
         "run_commands": [run.folder.done["command"] for run in summary.runs if run.folder.done],
+        "page": page,
         "commands": [*_compare_command(summary, out), f"actfocus report {shlex.quote(str(out))}"],
     }
     files = {PICTURE: picture}
@@ -113,16 +126,6 @@ def _compare_command(summary: Summary, out: Path) -> list[str]:
     words = ["actfocus", "compare", "--profile", run["profile"], "--algorithm", run["algorithm"]]
     words += ["--steps", str(run["steps"]), "--seeds", str(1 + max(seeds)), "--weightings", *weightings]
     return [shlex.join([*words, "--out", str(out), *(["--", *run["extra"]] if run["extra"] else [])])]
-
-
-def _headline(trajectory: Trajectory) -> str:
-    """What a trajectory is, in a line."""
-    end = "" if trajectory.stop_reason is None else f", end: {trajectory.stop_reason}"
-    task = "" if trajectory.task is None else f", task {trajectory.task}"
-    return (
-        f"{trajectory.weighting.label}, seed {trajectory.seed}, step {trajectory.step}{task}: "
-        f"reward {trajectory.reward:+.2f}{end}"
-    )
 
 
 def _conditions(summary: Summary) -> list[Row]:
