@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from verl_actfocus.episodes.record import EpisodeRecord
+from verl_actfocus.experiments.claims import claimed
 from verl_actfocus.experiments.disk import writing
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.folder import write_json
-from verl_actfocus.experiments.locks import locked
-from verl_actfocus.experiments.settings import differences, flatten, in_words
 
 
 @dataclass(frozen=True)
@@ -61,25 +60,7 @@ class EvaluationFolder:
         Raises:
             ExperimentError: the folder holds another evaluation or other files, or is in use.
         """
-        begun = self.path / "settings.json"
-        wanted = json.loads(json.dumps(settings))
-        if begun.exists():
-            try:
-                before = json.loads(begun.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise ExperimentError(
-                    f"{begun} cannot be read ({error}); choose another --out or delete the folder"
-                ) from error
-            changes = differences(flatten(before), flatten(wanted))
-            if changes:
-                raise ExperimentError(
-                    f"{self.path} holds an evaluation with other settings ({in_words(changes)}); choose another --out "
-                    "or delete the folder"
-                )
-        elif self.path.exists() and any(self.path.iterdir()):
-            raise ExperimentError(f"{self.path} holds files but no evaluation; choose another --out")
-        with locked(self.path):
-            write_json(begun, wanted)
+        with claimed(self.path, settings, "evaluation"):
             yield
 
     def episodes(self) -> list[EpisodeRecord]:
