@@ -80,14 +80,14 @@ class Driver:
 
     Args:
         policy: answers the prompts; begun by the caller.
-        sampling: how the next response of a player is sampled.
+        sampling: how the next response of the player of a key is sampled.
         at_once: most episodes under way at a time.
 
     Attributes:
         lost: Why no further episode could be begun; None as long as the policy answers.
     """
 
-    def __init__(self, policy: Policy, sampling: Callable[[Player], SamplingParams], at_once: int) -> None:
+    def __init__(self, policy: Policy, sampling: Callable[[str, Player], SamplingParams], at_once: int) -> None:
         self._policy, self._sampling, self._at_once = policy, sampling, at_once
         self._running: dict[str, Player] = {}
         self.lost: str | None = None
@@ -130,7 +130,7 @@ class Driver:
         if player.done:
             yield key, self._running.pop(key)
         else:
-            self._policy.ask(key, player.prompt, self._sampling(player))
+            self._policy.ask(key, player.prompt, self._sampling(key, player))
 
 
 def response_sampling(settings: EvaluationSettings, player: Player) -> SamplingParams:

@@ -62,7 +62,7 @@ def run(
     at_once = min(at_once, len(waiting))
     players = Players(policy, settings)
     policy.begin(players.lengths, at_once)
-    driver = Driver(policy, partial(response_sampling, settings), at_once)
+    driver = Driver(policy, lambda _, player: response_sampling(settings, player), at_once)
     seats = ((f"{task}-{sample}", partial(_begin, players, task, sample)) for task, sample in waiting)
     for _, player in driver.play(seats):
         attempt.lost = driver.lost
