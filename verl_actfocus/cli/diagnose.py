@@ -1,4 +1,4 @@
-"""`actfocus diagnose`: where the return is decided, by one's own model and environment, before a weighting is chosen."""
+"""`actfocus diagnose`: where the return is decided, measured before a weighting is chosen."""
 
 from __future__ import annotations
 
