@@ -91,7 +91,7 @@ def _write_correlation(
     groups: list[Group],
     found: list[Correlation],
 ) -> None:
-    name = f"{settings.environment}, {Path(args.model).name}: {len(groups)} groups of {settings.samples}"
+    name = f"{settings.environment}, model {Path(args.model).name}: {len(groups)} groups of {settings.samples}"
     if args.reference is None:
         own = "the policy is its own reference, so that there is no shift between them"
         found = [replace(one, problem=f"not defined: {own}") if one.signal == "shift" else one for one in found]
@@ -225,7 +225,7 @@ def _write_decisions(
             )
             found.append((label, outcome, one))
             figures.append({"turn": turn, "outcome": outcome, **one.as_dict()})
-    name = f"{described['evaluation']['environment']}, {Path(args.model).name}: where the return is decided"
+    name = f"{described['evaluation']['environment']}, model {Path(args.model).name}: where the return is decided"
     text = tables.decisions_table(found) if found else "no episode gets to any of the turns"
     text = "\n".join([text, "", *notes, "", "Intervals: 95 %, bootstrap over states."]) + "\n"
     pictures = {"decisions.png": charts.decision_bars(found, name)} if found else {}

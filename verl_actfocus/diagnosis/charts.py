@@ -33,12 +33,12 @@ def scatter(groups: Sequence[Group], found: Sequence[Correlation], title: str) -
         found: their correlations.
         title: stands above the figure.
     """
-    figure = Figure(figsize=(12, 4), layout="constrained")
+    figure = Figure(figsize=(12, 4.3), layout="constrained")
     for axes, part in zip(figure.subplots(1, 3, sharey=True), PARTS, strict=True):
         one = next(one for one in found if one.signal == "energy" and one.part == part)
         pairs = [(mean, group.spread) for group in groups if (mean := group.mean("energy", part)) is not None]
         axes.scatter(*np.array(pairs).reshape(-1, 2).T, s=14, alpha=0.5, color=_COLOUR[part], linewidths=0)
-        axes.set_title(f"{part} tokens: {_rho(one)}", fontsize=11)
+        axes.set_title(f"{part} tokens\n{_rho(one)}", fontsize=10)
         axes.set_xlabel("mean energy of the group's tokens")
         _finish(axes)
     figure.axes[0].set_ylabel("standard deviation of the group's rewards")

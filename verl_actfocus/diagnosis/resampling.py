@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,7 +39,9 @@ def interval(
     """
     if len(data[0]) < _FEWEST:
         return None
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with warnings.catch_warnings():
+        # Resamples without a value are counted below.
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         found = stats.bootstrap(
             tuple(data),
             statistic,
