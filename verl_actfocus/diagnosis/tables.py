@@ -22,11 +22,11 @@ def correlation_table(found: Sequence[Correlation]) -> str:
     lines = _header("Spearman's ρ with the spread of rewards", *(f"{part} tokens" for part in PARTS))
     for signal, label in SIGNALS.items():
         lines.append(_row(label, *(_correlation(by_place[signal, part]) for part in PARTS)))
-    problems: dict[str, list[str]] = {}
+    problems: dict[str, dict[str, list[str]]] = {}
     for one in found:
         if one.problem is not None:
-            problems.setdefault(one.problem, []).append(f"{SIGNALS[one.signal]} over {one.part} tokens")
-    notes = [f"- {', '.join(places)}: {problem}." for problem, places in problems.items()]
+            problems.setdefault(one.problem, {}).setdefault(SIGNALS[one.signal], []).append(one.part)
+    notes = [f"- {_places(places)}: {problem}." for problem, places in problems.items()]
     return "\n".join([*lines, "", *notes] if notes else lines)
 
 
@@ -72,6 +72,14 @@ def decisions_table(found: Sequence[tuple[str, str, Decided]]) -> str:
         problems = dict.fromkeys(share.problem for share in shares if share.problem is not None)
         notes += [f"- turn {turn}, {outcome}: {problem}." for problem in problems]
     return "\n".join([*lines, "", *notes] if notes else lines)
+
+
+def _places(places: Mapping[str, Sequence[str]]) -> str:
+    """Name signals, with the parts if they are not all."""
+    named = []
+    for label, parts in places.items():
+        named.append(label if len(parts) == len(PARTS) else f"{label} over {' and '.join(parts)} tokens")
+    return ", ".join(named)
 
 
 def _correlation(one: Correlation) -> str:

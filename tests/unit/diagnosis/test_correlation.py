@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -139,8 +140,9 @@ def test_signals_are_those_of_the_paper_at_temperature_1(
     player.begin(3)
     ids = tokenizer.encode("I go.</think><answer>Left</answer>", add_special_tokens=False)
     player.answer([*ids, tokenizer.eos_token_id], cut_off=False)
-    reference = AutoModelForCausalLM.from_pretrained(models.folder("sokoban") / "model").eval()
-    assert reference.config.vocab_size == model.config.vocab_size
+    reference = copy.deepcopy(model)
+    with torch.no_grad():
+        reference.get_parameter("lm_head.weight").mul_(0.9)
     found = token_signals(model, reference, player)
     whole, start = torch.tensor([player.tokens.ids]), player.tokens.prompt_length
     with torch.no_grad():
@@ -155,13 +157,9 @@ def test_signals_are_those_of_the_paper_at_temperature_1(
     }
     assert found.keys() == expected.keys()
     for name, values in expected.items():
-        wanted = [
-            value if sampled else None for value, sampled in zip(values.tolist(), player.tokens.mask, strict=True)
-        ]
-        assert [value is None for value in found[name]] == [value is None for value in wanted]
-        assert [v for v in found[name] if v is not None] == pytest.approx(
-            [v for v in wanted if v is not None], abs=1e-4
-        )
+        sampled = [place for place, mask in enumerate(player.tokens.mask) if mask]
+        assert [place for place, value in enumerate(found[name]) if value is not None] == sampled
+        assert [found[name][place] for place in sampled] == pytest.approx(values[sampled].tolist(), abs=1e-4)
     assert "shift" not in token_signals(model, model, player)
 
 

@@ -60,7 +60,7 @@ def _keys(folder: Path) -> list[tuple[int | None, int]]:
 
 
 def test_another_reference_gives_the_shift(tmp_path: Path) -> None:
-    words = ("correlation", "--groups", "3", "--group-size", "2", "--reference", MODEL)
+    words = ("correlation", "--groups", "4", "--group-size", "3", "--reference", MODEL)
     assert played(tmp_path, *words) == 0
     one = next(read_trajectories(tmp_path / "trajectories.jsonl"))
     # The same weights, loaded twice: a shift of zero that was computed.
