@@ -19,9 +19,9 @@ TERMS = {
 def correlation_table(found: Sequence[Correlation]) -> str:
     """Return ρ of every signal over every part, and below the table why numbers are missing."""
     by_place = {(one.signal, one.part): one for one in found}
-    lines = _header("Spearman's ρ with the spread of rewards", *(f"{part} tokens" for part in PARTS))
+    lines = header("Spearman's ρ with the spread of rewards", *(f"{part} tokens" for part in PARTS))
     for signal, label in SIGNALS.items():
-        lines.append(_row(label, *(_correlation(by_place[signal, part]) for part in PARTS)))
+        lines.append(row(label, *(_correlation(by_place[signal, part]) for part in PARTS)))
     problems: dict[str, dict[str, list[str]]] = {}
     for one in found:
         if one.problem is not None:
@@ -34,8 +34,8 @@ def shares_table(shares: Mapping[str, float | None]) -> str:
     """Return token shares and tokens per trajectory, the columns of He et al. 2026, Table 1."""
     percents = [_percent(shares[f"{part}_share"]) for part in ("reasoning", "action", "none")]
     tokens = shares["tokens_per_trajectory"]
-    row = _row("" if tokens is None else f"{tokens:.1f}", *percents)
-    return "\n".join([*_header("tokens per trajectory", "reasoning", "action", "tags and ends of turn"), row])
+    values = row("" if tokens is None else f"{tokens:.1f}", *percents)
+    return "\n".join([*header("tokens per trajectory", "reasoning", "action", "tags and ends of turn"), values])
 
 
 def steps_table(steps: Sequence[tuple[str, Sequence[Correlation]]], signal: str) -> str:
@@ -45,12 +45,12 @@ def steps_table(steps: Sequence[tuple[str, Sequence[Correlation]]], signal: str)
         steps: name of the step or steps, and their correlations.
         signal: name in `SIGNALS`.
     """
-    lines = _header("training step", "groups", *(f"{part} tokens" for part in PARTS))
+    lines = header("training step", "groups", *(f"{part} tokens" for part in PARTS))
     notes = []
     for name, found in steps:
         by_part = {one.part: one for one in found if one.signal == signal}
         groups = max(one.groups for one in by_part.values())
-        lines.append(_row(name, str(groups), *(_correlation(by_part[part]) for part in PARTS)))
+        lines.append(row(name, str(groups), *(_correlation(by_part[part]) for part in PARTS)))
         notes += [f"- step {name}, {part} tokens: {by_part[part].problem}." for part in PARTS if by_part[part].problem]
     return "\n".join([*lines, "", *notes] if notes else lines)
 
@@ -63,12 +63,12 @@ def decisions_table(found: Sequence[tuple[str, str, Decided]]) -> str:
     """
     terms = list(found[0][2].shares)
     ratio = ["reasoning / (reasoning + action)"] if ACTION in terms else []
-    lines = _header("turn", "outcome", "states", "mean", "variance within a state", *(TERMS[t] for t in terms), *ratio)
+    lines = header("turn", "outcome", "states", "mean", "variance within a state", *(TERMS[t] for t in terms), *ratio)
     notes = []
     for turn, outcome, one in found:
         shares = [one.shares[term] for term in terms] + ([] if one.ratio is None else [one.ratio])
         cells = [turn, outcome, str(one.states), f"{one.mean:.3f}", f"{one.variance:.3f}"]
-        lines.append(_row(*cells, *map(_share, shares)))
+        lines.append(row(*cells, *map(share_cell, shares)))
         problems = dict.fromkeys(share.problem for share in shares if share.problem is not None)
         notes += [f"- turn {turn}, {outcome}: {problem}." for problem in problems]
     return "\n".join([*lines, "", *notes] if notes else lines)
@@ -89,7 +89,8 @@ def _correlation(one: Correlation) -> str:
     return f"{_number(one.rho)}{_interval(one.interval)}, {p_value}"
 
 
-def _share(one: Share) -> str:
+def share_cell(one: Share) -> str:
+    """Return a value with its interval."""
     return "not defined" if one.value is None else f"{_number(one.value)}{_interval(one.interval)}"
 
 
@@ -106,9 +107,11 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
-def _header(*names: str) -> list[str]:
-    return [_row(*names), _row(*("---" for _ in names))]
+def header(*names: str) -> list[str]:
+    """Return the first two lines of a table."""
+    return [row(*names), row(*("---" for _ in names))]
 
 
-def _row(*cells: str) -> str:
+def row(*cells: str) -> str:
+    """Return a line of a table."""
     return f"| {' | '.join(cells)} |"
