@@ -20,4 +20,4 @@ if [[ $model != "$start" ]]; then reference=(--reference "$start"); fi
 actfocus diagnose correlation --model "$model" "${reference[@]}" --profile "cpu_$environment" \
   --groups "${GROUPS_PLAYED:-200}" --group-size 8 --out "$out/correlation"
 actfocus diagnose decisions --model "$model" --profile "cpu_$environment" \
-  --turn "${turns[@]}" --states "${STATES:-40}" --out "$out/decisions"
+  --at-turn "${turns[@]}" --states "${STATES:-40}" --out "$out/decisions"

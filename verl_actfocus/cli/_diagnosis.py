@@ -145,10 +145,11 @@ def saved(args: argparse.Namespace) -> int:
 
 def decisions(args: argparse.Namespace, settings: EvaluationSettings) -> int:
     """Draw and split the variance; see `cli.diagnose.run`."""
-    design = Design(*args.draws, future=args.future)
-    asked = sorted(set(args.turn))
+    reasonings, actions, futures = args.draws
+    design = Design(reasonings, actions, futures, args.future)
+    asked = sorted(set(args.at_turn))
     if max(asked) > settings.limits.turns:
-        raise ValueError(f"--turn {max(asked)}: an episode has at most {settings.limits.turns} turns here")
+        raise ValueError(f"--at-turn {max(asked)}: an episode has at most {settings.limits.turns} turns here")
     settings = replace(settings, tasks=_EPISODES_FOR_A_STATE * args.states, samples=1)
     policy = local_model(args)
     folder = DiagnosisFolder(args.out or Path("outputs") / f"diagnose-decisions-{_named(args)}")

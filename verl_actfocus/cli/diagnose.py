@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_common(decisions, model_required=True)
     draws = decisions.add_argument_group("draws")
     draws.add_argument(
-        "--turn",
+        "--at-turn",
         type=_turn,
         nargs="+",
         default=[1],

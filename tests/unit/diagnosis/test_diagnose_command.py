@@ -72,7 +72,7 @@ def test_another_reference_gives_the_shift(tmp_path: Path) -> None:
 def test_decisions_write_their_files_and_are_continued_with_more_states(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("decisions", "--turn", "1", "2", "--draws", "2", "2", "2")
+    words = ("decisions", "--at-turn", "1", "2", "--draws", "2", "2", "2")
     assert played(tmp_path, *words, "--states", "3") == 0
     said = capsys.readouterr()
     assert "2 turns × 3 states × 2 reasonings × 2 actions × 2 futures = 48 episodes" in said.err
@@ -125,7 +125,7 @@ def test_a_run_is_followed_over_training(tmp_path: Path, capsys: pytest.CaptureF
         (("correlation", "--env", "sokoban"), "name a model with --model, or a training run"),
         (("correlation", "--run", "x", "--model", MODEL), "name one of the two"),
         (("correlation", "--model", MODEL), "name an environment with --env"),
-        (("decisions", "--model", MODEL, "--profile", "cpu_frozenlake", "--turn", "4"), "at most 3 turns"),
+        (("decisions", "--model", MODEL, "--profile", "cpu_frozenlake", "--at-turn", "4"), "at most 3 turns"),
         (
             ("decisions", "--model", MODEL, "--profile", "cpu_frozenlake", "--draws", "1", "5", "2"),
             "1 reasonings: a variance needs at least 2 of each",
