@@ -100,7 +100,7 @@ def step(monkeypatch):
         )
         made.settings = ActFocusSettings(weighting=weighting or Uniform())
         made.global_steps, made._bypass = 1, False
-        made._trajectories = TrajectoryLog(made.settings.trajectories)
+        made._trajectories = TrajectoryLog(made.settings.trajectories, None)
         made._compute_advantage(handle(rows), {})
         return {key: row["advantages"] for key, row in rows.items()}
 

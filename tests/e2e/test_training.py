@@ -7,6 +7,8 @@ import math
 import pytest
 import torch
 
+from verl_actfocus.trajectories import Trajectory, read_trajectories, trajectory_files
+
 from ..tag_styles import foreign_model
 from .conftest import TINY
 
@@ -40,6 +42,49 @@ def check_training_step(step: dict, rollout_difference: float = 1e-4) -> None:
     assert step["timing_s/ref"] > 0
 
 
+def check_whole_groups(trajectories: list[Trajectory], groups: int, size: int) -> None:
+    """What must hold of the trajectories that an ActFocus step on an environment has written.
+
+    Args:
+        trajectories: those of one file.
+        groups: how many prompt groups were asked for.
+        size: trajectories of a group.
+    """
+    members: dict[str, list[Trajectory]] = {}
+    for one in trajectories:
+        members.setdefault(one.group, []).append(one)
+    assert len(members) == groups
+    tasks = [{one.task for one in group} for group in members.values()]
+    assert all(len(task) == 1 for task in tasks) and len(set.union(*tasks)) == groups
+    for group in members.values():
+        assert [one.session for one in group] == list(range(size))
+        assert len({tuple(one.prompt_ids) for one in group}) == 1
+        # The advantage is that of the group (GRPO): it sums to 0 and follows the reward.
+        first = [next(value for value in one.signals["advantage"] if value is not None) for one in group]
+        assert sum(first) == pytest.approx(0, abs=1e-3)
+        pairs = [(one.reward, advantage) for one, advantage in zip(group, first, strict=True)]
+        assert [reward for reward, _ in sorted(pairs)] == [reward for reward, _ in sorted(pairs, key=lambda p: p[::-1])]
+    for one in trajectories:
+        assert one.step is not None and one.policy_version == one.step - 1
+        computed = {"weight", "advantage", "signal", "ref_energy", "rollout_log_prob", "old_log_prob", "ref_log_prob"}
+        assert one.signals.keys() == computed
+        for values in one.signals.values():
+            assert [value is None for value in values] == [turn == -1 for turn in one.turns]
+        on_model = [place for place, turn in enumerate(one.turns) if turn >= 0]
+        for place in on_model:
+            # Rollout, old policy and, in the first step, the reference model are the same weights.
+            for name in ("old_log_prob", *(["ref_log_prob"] if one.step == 1 else [])):
+                assert one.signals[name][place] == pytest.approx(one.signals["rollout_log_prob"][place], abs=1e-3)
+            assert one.signals["signal"][place] == one.signals["ref_energy"][place]
+            if one.spans[place] != "action":
+                assert one.signals["weight"][place] == pytest.approx(0.1)
+        assert one.episode is not None and one.turn_count == len(one.episode.turns) == len(one.turn_rewards or [])
+        assert sum(one.turn_rewards or []) == pytest.approx(one.reward)
+        for number, turn in enumerate(one.episode.turns):
+            text = "".join(token for token, index in zip(one.tokens, one.turns, strict=True) if index == number)
+            assert text.startswith(turn.text) and turn.observation
+
+
 def test_a_foreign_tag_style_trains_like_the_standard_one(run_verl, tmp_path):
     """The tiny model's tag tokens are respelled, so that its text has the tags that the run asks for."""
     folder = foreign_model("frozenlake", tmp_path / "model")
@@ -54,8 +99,13 @@ def test_a_foreign_tag_style_trains_like_the_standard_one(run_verl, tmp_path):
         "algorithm.actfocus.tags.action=['<act>','</act>']",
         "algorithm.actfocus.tags.reasoning=['<reason>','</reason>']",
         "algorithm.actfocus.tags.prefill='<reason>'",
+        f"algorithm.actfocus.trajectories.folder={tmp_path}/trajectories",
+        "algorithm.actfocus.trajectories.every=2",
     )
     assert [step["step"] for step in metrics] == [0, 1, 2]
+    assert [file.name for file in trajectory_files(tmp_path / "trajectories")] == ["1.jsonl", "2.jsonl"]
+    for file in trajectory_files(tmp_path / "trajectories"):
+        check_whole_groups(list(read_trajectories(file)), groups=2, size=4)
     for step in metrics[1:]:
         check_training_step(step)
         # The prompt asked for these tags, the parser took them and the tagger found them.

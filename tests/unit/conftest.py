@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from verl_actfocus.episodes.record import EpisodeRecord
 from verl_actfocus.experiments import execution
 from verl_actfocus.experiments.run import Run
 from verl_actfocus.experiments.weightings import WeightingChoice
+from verl_actfocus.trajectories import Trajectory, write_trajectory
 
 #: Settings that a report shows, as a complete configuration would hold them.
 SETTINGS: dict[str, Any] = {
@@ -90,24 +92,32 @@ def training_metrics(step: int) -> dict[str, float]:
     }
 
 
-def trajectory(step: int, weights: Sequence[float]) -> dict[str, Any]:
+def trajectory(step: int, weights: Sequence[float]) -> Trajectory:
     """A trajectory of two turns with what the environment says between them."""
     tokens = ["go", " right", "</think>", "<answer>", "Right", "</answer>", "\nstate <b>&\n", "Down", "</answer>"]
-    from_model = [1, 1, 1, 1, 1, 1, 0, 1, 1]
     spans = ["reasoning", "reasoning", "none", "none", "action", "none", "none", "action", "none"]
-    return {
-        "step": step,
-        "prompt": "Reach the goal.\n<think>",
-        "tokens": tokens,
-        "from_model": from_model,
-        "spans": spans,
-        "weights": list(weights),
-        "signal": [-11.5] * 9,
-        "advantages": [0.73] * 9,
-        "turn_rewards": [0, 0, 0, 0, 0, -0.1, 0, 0, 1.0],
-        "reward": 0.9,
-        "episode": {"success": 1.0, "stop_reason": "success", "seed": 1000007},
-    }
+    turns = [0, 0, 0, 0, 0, 0, -1, 1, 1]
+
+    def on_turns(values: Sequence[float]) -> list[float | None]:
+        return [None if turn < 0 else value for turn, value in zip(turns, values, strict=True)]
+
+    return Trajectory(
+        environment="frozenlake",
+        group="g",
+        session=0,
+        step=step,
+        policy_version=step - 1,
+        prompt_ids=[7, 8],
+        prompt="Reach the goal.\n<think>",
+        ids=list(range(9)),
+        tokens=tokens,
+        spans=spans,
+        turns=turns,
+        signals={"weight": on_turns(weights), "signal": on_turns([-11.5] * 9), "advantage": on_turns([0.73] * 9)},
+        turn_rewards=[-0.1, 1.0],
+        reward=0.9,
+        episode=EpisodeRecord(task=1000007, sample=0, success=True, reward=0.9, stop_reason="success"),
+    )
 
 
 def write_lines(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
@@ -164,7 +174,8 @@ def record_run() -> RecordRun:
             records.append({"step": step, "data": data})
         write_lines(folder / "metrics-1.jsonl", records)
         weights = [1.0] * 9 if weighting == "uniform" else [0.1, 0.1, 0.1, 0.1, 1.25, 0.1, 0.0, 1.4, 0.1]
-        write_lines(folder / "trajectories" / "1.jsonl", [trajectory(1, weights)])
+        (folder / "trajectories").mkdir()
+        write_trajectory(folder / "trajectories" / "1.jsonl", trajectory(1, weights))
         attempt = {"began": "2026-01-01T00:00:00+00:00", "seconds": seconds, "exit_code": 0}
         (folder / "attempt-1.json").write_text(json.dumps(attempt))
         if done:

@@ -9,15 +9,15 @@ lower one those that the run has recorded.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from verl_actfocus.trajectories import Trajectory, read_trajectories
 
 WIDTH = 100
 """Characters of a line of tokens."""
@@ -29,11 +29,11 @@ LARGEST = 1.5
 MONO = "DejaVu Sans Mono"
 
 
-def first_response(record: dict[str, Any]) -> tuple[list[str], list[float]]:
+def first_response(trajectory: Trajectory) -> tuple[list[str], list[float]]:
     """Return tokens and weights of a trajectory's first response."""
-    mask = record["from_model"]
-    stop = mask.index(0) if 0 in mask else len(mask)
-    return record["tokens"][:stop], record["weights"][:stop]
+    tokens = zip(trajectory.turns, trajectory.tokens, trajectory.signals["weight"], strict=True)
+    first = [(text, weight) for turn, text, weight in tokens if turn == 0 and weight is not None]
+    return [text for text, _ in first], [weight for _, weight in first]
 
 
 def draw_tokens(axes: Axes, title: str, tokens: list[str], weights: list[float]) -> None:
@@ -52,10 +52,10 @@ def draw_tokens(axes: Axes, title: str, tokens: list[str], weights: list[float])
     axes.set_axis_off()
 
 
-def draw(record: dict[str, Any]) -> Figure:
+def draw(trajectory: Trajectory) -> Figure:
     """Draw a trajectory's state and its first response under both weightings."""
-    tokens, weights = first_response(record)
-    state = record["prompt"].partition("Turn 1\n")[2].partition("\nActions left")[0]
+    tokens, weights = first_response(trajectory)
+    state = trajectory.prompt.partition("Turn 1\n")[2].partition("\nActions left")[0]
     figure = Figure(figsize=(13, 3.2), layout="constrained")
     left, right = np.asarray(figure.subfigures(1, 2, width_ratios=[1, 6])).ravel()
     left.text(0.12, 0.86, "the state", fontsize=11, fontweight="bold")
@@ -81,10 +81,10 @@ def main() -> None:
     parser.add_argument("--line", type=int, default=1, help="line of the file, from 1 (default 1)")
     parser.add_argument("--out", type=Path, required=True, help="PNG file to write")
     args = parser.parse_args()
-    lines = args.file.read_text(encoding="utf-8").splitlines()
-    if not 1 <= args.line <= len(lines):
-        parser.error(f"--line {args.line}: {args.file} has {len(lines)} lines")
-    FigureCanvasAgg(draw(json.loads(lines[args.line - 1]))).print_png(str(args.out))
+    trajectories = list(read_trajectories(args.file))
+    if not 1 <= args.line <= len(trajectories):
+        parser.error(f"--line {args.line}: {args.file} has {len(trajectories)} lines")
+    FigureCanvasAgg(draw(trajectories[args.line - 1])).print_png(str(args.out))
 
 
 if __name__ == "__main__":

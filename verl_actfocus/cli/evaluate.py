@@ -104,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
     from verl_actfocus.evaluation.runner import run as play
 
     folder = EvaluationFolder(args.out or Path("outputs") / f"eval-{args.profile or args.env}-{_short(args.model)}")
+    folder.check()
     policy = _policy(args)
     try:
         _say_if_short(policy.context, settings)

@@ -25,18 +25,29 @@ NORMALIZATIONS = ("mini_batch", "batch", "micro_batch")
 
 @dataclass(frozen=True, kw_only=True)
 class TrajectorySettings:
-    """Which trajectories are written to disk, for reports and viewers."""
+    """Which trajectories of training are written to disk (`docs/trajectories.md`)."""
 
     #: Folder of the files; None writes nothing.
     folder: str | None = None
     #: Steps between two files; the first step is always written.
     every: int = 10
-    #: Trajectories per file.
-    count: int = 4
+    #: Prompt groups of a file, with all their trajectories.
+    groups: int = 2
+    #: Most megabytes (10⁶ bytes) of all files in the folder; nothing is written that would exceed it.
+    max_megabytes: float = 500.0
+    #: Whether files are compressed (`.jsonl.gz`).
+    compress: bool = False
 
     def __post_init__(self) -> None:
-        if self.every < 1 or self.count < 1:
-            raise ValueError(f"{CONFIG_PATH}.trajectories.every={self.every} and count={self.count} must be at least 1")
+        place = f"{CONFIG_PATH}.trajectories"
+        if self.every < 1 or self.groups < 1:
+            raise ValueError(f"{place}.every={self.every} and groups={self.groups} must be at least 1")
+        if self.max_megabytes <= 0:
+            raise ValueError(f"{place}.max_megabytes={self.max_megabytes} must be positive; folder=null writes nothing")
+
+    def wants(self, step: int) -> bool:
+        """Whether trajectories of a training step shall be written."""
+        return self.folder is not None and (step == 1 or step % self.every == 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +101,11 @@ class ActFocusSettings:
     def tags_from_config(cls, config: DictConfig) -> TagSettings:
         """Read the tag style alone, which a run without token weights has too."""
         return settings_from(TagSettings, f"{CONFIG_PATH}.tags", _section(config).get("tags"))
+
+    @classmethod
+    def trajectories_from_config(cls, config: DictConfig) -> TrajectorySettings:
+        """Read which trajectories are written alone, which a run without token weights has too."""
+        return settings_from(TrajectorySettings, f"{CONFIG_PATH}.trajectories", _section(config).get("trajectories"))
 
 
 def _section(config: DictConfig) -> dict[str, Any]:

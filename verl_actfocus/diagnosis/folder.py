@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 from verl_actfocus.experiments.disk import writing
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.trajectories import Trajectory, read_trajectories, write_trajectory
+from verl_actfocus.trajectories.files import drop_cut_line
 
 
 class DiagnosisFolder:
@@ -73,13 +73,5 @@ def _mended(path: Path) -> bool:
     """Cut a last line without its end off, so that lines can be appended; return whether there is a file."""
     if not path.exists():
         return False
-    with path.open("rb+") as file:
-        size = end = file.seek(0, os.SEEK_END)
-        while end > 0:
-            file.seek(end - 1)
-            if file.read(1) == b"\n":
-                break
-            end -= 1
-        if end < size:
-            file.truncate(end)
+    drop_cut_line(path)
     return True

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -12,17 +13,15 @@ from verl_actfocus.episodes.player import Player
 from verl_actfocus.evaluation.driver import Driver, Players, response_sampling
 from verl_actfocus.evaluation.policy import Policy
 from verl_actfocus.evaluation.settings import EvaluationSettings
-from verl_actfocus.trajectories import Trajectory
-from verl_actfocus.trajectories.format import SPAN_NAMES
+from verl_actfocus.trajectories import Trajectory, played
+from verl_actfocus.trajectories.format import shortest
 from verl_actfocus.weighting import token_energy, token_entropy
 from verl_actfocus.weighting.signals import nll, shift
 
 #: Name → (T) values of a trajectory, None on tokens that were not sampled.
-Signals = Mapping[str, Sequence[float | None]]
+Signals = Mapping[str, list[float | None]]
 #: Positions whose logits are widened at a time.
 _CHUNK = 512
-#: Decimal places of a signal on disk.
-_PLACES = 6
 
 
 def play(
@@ -60,7 +59,8 @@ def play(
     for _, player in driver.play(seats):
         record = player.record()
         if record.failure is None:
-            ended(player, trajectory_of(player, players, settings.environment, signals(player)))
+            trajectory = played(player, players.tagger, environment=settings.environment)
+            ended(player, replace(trajectory, signals={**trajectory.signals, **signals(player)}))
         else:
             failures.append(f"task {record.task}, session {record.sample}: {record.failure}")
         players.release(player)
@@ -72,39 +72,6 @@ def _begun(players: Players, task: int, sample: int) -> Player:
     player = players.new()
     player.begin(task, sample)
     return player
-
-
-def trajectory_of(player: Player, players: Players, environment: str, signals: Signals) -> Trajectory:
-    """Return an episode that has ended as it is kept on disk; its group is its task.
-
-    Args:
-        player: who played it.
-        players: made the player.
-        environment: its name.
-        signals: of its tokens.
-    """
-    tokens, record = player.tokens, player.record()
-    prompt, ids = tokens.ids[: tokens.prompt_length], tokens.ids[tokens.prompt_length :]
-    turns, turn = [], 0
-    ends = set(tokens.turn_ends)
-    for place, sampled in enumerate(tokens.mask):
-        turns.append(turn if sampled else -1)
-        turn += place in ends
-    return Trajectory(
-        environment=environment,
-        group=str(record.task),
-        session=record.sample,
-        prompt_ids=prompt,
-        prompt="".join(players.tagger.texts(prompt)),
-        ids=ids,
-        tokens=players.tagger.texts(ids),
-        spans=[SPAN_NAMES[span] for span in tokens.spans],
-        turns=turns,
-        signals={name: list(values) for name, values in signals.items()},
-        turn_rewards=list(player.episode.turn_rewards),
-        reward=record.reward,
-        episode=record,
-    )
 
 
 @torch.inference_mode()
@@ -144,4 +111,4 @@ def _log_probs(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def _sampled(values: list[float], mask: list[int]) -> list[float | None]:
-    return [round(value, _PLACES) if sampled else None for value, sampled in zip(values, mask, strict=True)]
+    return [value if sampled else None for value, sampled in zip(shortest(values), mask, strict=True)]

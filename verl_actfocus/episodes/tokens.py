@@ -9,6 +9,7 @@ with the model's chat template; `verl_actfocus.episodes.templates` chooses.
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -200,6 +201,12 @@ class EpisodeTokens:
     def max_tokens(self) -> int:
         """Most tokens that the next response may have."""
         return min(self._turn_tokens, self._room)
+
+    @property
+    def turns(self) -> list[int]:
+        """Index of the response that every token belongs to, from 0; -1 on what the environment said."""
+        ends = self.turn_ends
+        return [bisect_left(ends, place) if sampled else -1 for place, sampled in enumerate(self.mask)]
 
     @property
     def _room(self) -> int:

@@ -123,7 +123,7 @@ class Driver:
         if answer.error is not None:
             player.abort(answer.error)
         else:
-            player.answer(answer.ids, cut_off=answer.cut_off)
+            player.answer(answer.ids, cut_off=answer.cut_off, log_probs=answer.log_probs)
 
     def _ask_or_end(self, key: str) -> Iterator[tuple[str, Player]]:
         player = self._running[key]

@@ -102,7 +102,10 @@ class LocalModel:
                 pass
         except ValueError as error:
             raise ValueError(f"{self.model.config.name_or_path} cannot be sampled from: {error}") from error
-        return {key: Answer(one.token_ids, one.stop_reason == "length") for key, one in finished.items()}
+        return {
+            key: Answer(one.token_ids, one.stop_reason == "length", log_probs=one.log_probs)
+            for key, one in finished.items()
+        }
 
     def close(self) -> None:
         """See `Policy`."""

@@ -22,12 +22,14 @@ class Answer:
         cut_off: Whether the length limit came first.
         error: What went wrong, in words; None if the response is one. It says nothing about the model.
         lost: Whether no further prompt will be answered either.
+        log_probs: Log-probability that each token was sampled with; None if it is not known.
     """
 
     ids: Sequence[int] = ()
     cut_off: bool = False
     error: str | None = None
     lost: bool = False
+    log_probs: Sequence[float] | None = None
 
 
 class Policy(Protocol):

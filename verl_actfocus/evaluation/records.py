@@ -2,19 +2,17 @@
 
 =======================  ==============================================================================================
 `settings.json`        model and settings, written first; a folder with other ones is refused
-`trajectories.jsonl`   every finished episode, one a line, written as it ends
-`failures.jsonl`       episodes of the last attempt that ended in an infrastructure failure
+`trajectories.jsonl`   every finished episode, one a line, written as it ends (`verl_actfocus.trajectories`)
+`failures.jsonl`       episodes of the last attempt that ended in an infrastructure failure, likewise
 `summary.json`         settings, figures, versions, hardware; written last
 =======================  ==============================================================================================
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,8 @@ from verl_actfocus.experiments.claims import claimed
 from verl_actfocus.experiments.disk import writing
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.folder import write_json
+from verl_actfocus.trajectories import Trajectory, TrajectoryFormatError, read_trajectories, write_trajectory
+from verl_actfocus.trajectories.files import drop_cut_line
 
 
 @dataclass(frozen=True)
@@ -63,40 +63,49 @@ class EvaluationFolder:
         with claimed(self.path, settings, "evaluation"):
             yield
 
+    def check(self) -> None:
+        """Make sure that the folder's episodes are of the format that is written now.
+
+        Raises:
+            ExperimentError: they are not.
+        """
+        next(self._finished(), None)
+
     def episodes(self) -> list[EpisodeRecord]:
-        """Read the finished episodes. A last line that was cut off in the middle is removed from the file.
+        """Read the finished episodes, without their tokens. A last line that was cut off is removed from the file.
 
         Raises:
             ExperimentError: another line is not an episode.
         """
-        if not self.trajectories.exists():
-            return []
-        content = self.trajectories.read_bytes()
-        end = content.rfind(b"\n") + 1
-        if end < len(content):
-            # Cut, not written anew: whatever happens here, the whole lines stay.
-            os.truncate(self.trajectories, end)
-        records = []
-        # At line feeds alone: str.splitlines also splits at characters that a response may hold.
-        for number, line in enumerate(content[:end].split(b"\n")[:-1], start=1):
-            try:
-                records.append(EpisodeRecord.from_dict(json.loads(line)))
-            except (ValueError, TypeError, KeyError) as error:
-                start = line[:80].decode(errors="replace")
-                raise ExperimentError(f"{self.trajectories}, line {number}: not an episode: {start!r}") from error
-        return records
+        if self.trajectories.exists():
+            drop_cut_line(self.trajectories)
+        return list(self._finished())
 
-    def add(self, record: EpisodeRecord) -> None:
+    def _finished(self) -> Iterator[EpisodeRecord]:
+        if not self.trajectories.exists():
+            return
+        try:
+            for number, trajectory in enumerate(read_trajectories(self.trajectories), start=1):
+                if trajectory.episode is None:
+                    raise TrajectoryFormatError(f"{self.trajectories}, line {number}: no record of an episode")
+                yield trajectory.episode
+        except TrajectoryFormatError as error:
+            raise ExperimentError(
+                f"{error}; the evaluation was written by another version of this package, or the file is damaged: "
+                "choose another --out or delete the folder"
+            ) from error
+
+    def add(self, trajectory: Trajectory) -> None:
         """Write a finished episode."""
-        _append(self.trajectories, record)
+        _append(self.trajectories, trajectory)
 
     def forget_failures(self) -> None:
         """Begin a new attempt: what failed before is played again."""
         self.failures.unlink(missing_ok=True)
 
-    def add_failure(self, record: EpisodeRecord) -> None:
+    def add_failure(self, trajectory: Trajectory) -> None:
         """Write a failed episode."""
-        _append(self.failures, record)
+        _append(self.failures, trajectory)
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the summary."""
@@ -111,6 +120,6 @@ def by_task(records: Sequence[EpisodeRecord]) -> dict[int, list[EpisodeRecord]]:
     return groups
 
 
-def _append(path: Path, record: EpisodeRecord) -> None:
-    with writing(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
+def _append(path: Path, trajectory: Trajectory) -> None:
+    with writing(path):
+        write_trajectory(path, trajectory)

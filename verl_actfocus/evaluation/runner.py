@@ -12,6 +12,7 @@ from verl_actfocus.evaluation.driver import Driver, Players, response_sampling
 from verl_actfocus.evaluation.policy import Policy
 from verl_actfocus.evaluation.records import EvaluationFolder
 from verl_actfocus.evaluation.settings import EvaluationSettings
+from verl_actfocus.trajectories import Trajectory, played
 
 
 @dataclass
@@ -66,7 +67,8 @@ def run(
     seats = ((f"{task}-{sample}", partial(_begin, players, task, sample)) for task, sample in waiting)
     for _, player in driver.play(seats):
         attempt.lost = driver.lost
-        _end(player, folder, attempt)
+        trajectory = played(player, players.tagger, environment=settings.environment)
+        _end(trajectory, player.record(), folder, attempt)
         players.release(player)
         watch(attempt)
     players.close()
@@ -79,12 +81,11 @@ def _begin(players: Players, task: int, sample: int) -> Player:
     return player
 
 
-def _end(player: Player, folder: EvaluationFolder, attempt: Attempt) -> None:
+def _end(trajectory: Trajectory, record: EpisodeRecord, folder: EvaluationFolder, attempt: Attempt) -> None:
     """Write an episode down."""
-    record = player.record()
     if record.failure is None:
-        folder.add(record)
+        folder.add(trajectory)
         attempt.finished.append(record)
     else:
-        folder.add_failure(record)
+        folder.add_failure(trajectory)
         attempt.failures.append(record)

@@ -7,6 +7,7 @@ response is tagged when it arrives, before the next prompt is made; every token 
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import asdict
 from functools import lru_cache
@@ -42,12 +43,16 @@ class EpisodeOutput(AgentLoopOutput):
     """`Span` of each response token."""
     turn_rewards: list[float]
     """Reward of each turn on the turn's last token, 0 elsewhere."""
+    episode: str | None = None
+    """The episode's record as JSON where its trajectory may be written to disk."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return what veRL stores per trajectory, the per-token fields as tensors."""
         output = super().as_dict()
         output[fields.SPANS] = torch.tensor(output.pop("spans"), dtype=torch.int64)
         output[fields.TURN_REWARDS] = torch.tensor(output.pop("turn_rewards"), dtype=torch.float32)
+        if (episode := output.pop("episode", None)) is not None:
+            output[fields.EPISODE] = episode
         return output
 
 
@@ -95,7 +100,12 @@ class EpisodeLoop(AgentLoopBase):
             key = f"{kwargs['uid']}_{kwargs['session_id']}"
             await exclusions.report(key, reason, validate=row["validate"])
             return []
-        return _output(player, metrics.get("generate_sequences", 0.0), steps)
+        written = not row["validate"] and self._writes(kwargs["global_steps"])
+        return _output(player, metrics.get("generate_sequences", 0.0), steps, with_record=written)
+
+    def _writes(self, step: int) -> bool:
+        """Whether trajectories of this training step are written to disk; the trainer chooses which."""
+        return ActFocusSettings.trajectories_from_config(self.config).wants(step)
 
     @property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
@@ -130,15 +140,16 @@ class EpisodeLoop(AgentLoopBase):
         return await self.server_manager.generate(request_id=request, prompt_ids=player.prompt, sampling_params=params)
 
 
-def _output(player: Player, seconds: float, steps: list[int]) -> EpisodeOutput:
+def _output(player: Player, seconds: float, steps: list[int], *, with_record: bool) -> EpisodeOutput:
     """Return a trajectory in veRL's terms.
 
     Args:
         player: its episode has ended.
         seconds: time that its responses took.
         steps: training steps of the weights that wrote them, as far as the server said so.
+        with_record: whether the whole record of the episode goes along.
     """
-    tokens = player.tokens
+    tokens, record = player.tokens, player.record()
     turn_rewards = [0.0] * len(tokens.mask)
     for end, turn in zip(tokens.turn_ends, player.turns, strict=True):
         turn_rewards[end] = turn.reward
@@ -152,12 +163,13 @@ def _output(player: Player, seconds: float, steps: list[int]) -> EpisodeOutput:
         num_turns=2 * player.episode.turn,
         metrics=AgentLoopMetrics(generate_sequences=seconds),
         extra_fields={
-            "reward_extra_info": player.record().counts(),
+            "reward_extra_info": record.counts(),
             "min_global_steps": min(steps, default=None),
             "max_global_steps": max(steps, default=None),
         },
         spans=tokens.spans,
         turn_rewards=turn_rewards,
+        episode=json.dumps(asdict(record)) if with_record else None,
     )
 
 

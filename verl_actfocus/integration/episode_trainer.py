@@ -24,7 +24,7 @@ import transfer_queue as tq
 from omegaconf import DictConfig
 from transfer_queue import KVBatchMeta
 
-from verl_actfocus.integration import exclusions
+from verl_actfocus.integration import exclusions, fields
 from verl_actfocus.integration.metrics import STATE_FILE, SuccessTracker, rollout_metrics, validation_metrics
 from verl_actfocus.integration.prompts import episode_prompts
 from verl_actfocus.integration.selection import select_groups
@@ -88,7 +88,7 @@ class EpisodeTrainer(PortableSyncTrainer):
 
     def _extra_fields(self, batch: KVBatchMeta) -> list[dict[str, Any]]:
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
-        return [dict(getattr(item, "data", item)) for item in list(data["extra_fields"])]
+        return [dict(extra) for extra in fields.plain(data["extra_fields"])]
 
     # ---- evaluation -------------------------------------------------------------------------------------------
 

@@ -3,10 +3,20 @@
 All per-token fields but the engine's have one value per response token of a trajectory.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from tensordict import NonTensorData
+from torch import Tensor
+
 #: `verl_actfocus.weighting.Span` of each response token, int64.
 SPANS = "actfocus_spans"
 #: Reward of each turn on the last token of the turn, float32.
 TURN_REWARDS = "actfocus_turn_rewards"
+#: The `EpisodeRecord` of a trajectory as JSON, of the steps whose trajectories are written to disk.
+EPISODE = "actfocus_episode"
 #: Weight of each response token, float32.
 WEIGHTS = "actfocus_weights"
 #: Batch entry: sum of the weights over the optimizer step's global mini-batch.
@@ -21,3 +31,9 @@ MICRO_BATCHES = "actfocus_micro_batches"
 INPUTS = "actfocus_inputs"
 #: Prefix under which the engine stores an input, over prompt and response like veRL's `log_probs`.
 INPUT_PREFIX = "actfocus_input_"
+
+
+def plain(column: Iterable[Any]) -> list[Any]:
+    """Return a column that is no tensor per token as plain values, however TransferQueue's backend has wrapped them."""
+    values = (item.data if isinstance(item, NonTensorData) else item for item in column)
+    return [value.item() if isinstance(value, Tensor) else value for value in values]

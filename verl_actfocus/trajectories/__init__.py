@@ -2,12 +2,14 @@
 
 from verl_actfocus.trajectories.files import read_trajectories, trajectory_files, write_trajectory
 from verl_actfocus.trajectories.format import SIGNALS, VERSION, Trajectory, TrajectoryFormatError
+from verl_actfocus.trajectories.playing import played
 
 __all__ = [
     "SIGNALS",
     "VERSION",
     "Trajectory",
     "TrajectoryFormatError",
+    "played",
     "read_trajectories",
     "trajectory_files",
     "write_trajectory",

@@ -1,16 +1,20 @@
 """One trajectory as it lies on disk: a JSON object in one line.
 
-Training, evaluation and diagnosis write the same fields; what a writer did not record is absent (None in Python, no key
-among the signals) and never 0. The version is raised when a field changes its meaning or goes; readers refuse others.
+Training, evaluation and diagnosis write the same fields; what a writer did not record is absent (null, or no key among
+the signals) and never 0. The version is raised when a field changes its meaning or goes; readers refuse others. Fields
+and files are described for users in `docs/trajectories.md`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, with_config
 
 from verl_actfocus.episodes.record import EpisodeRecord
 
@@ -32,12 +36,15 @@ SIGNALS: Mapping[str, str] = {
 }
 #: Names of spans, as in `verl_actfocus.weighting.Span`.
 SPAN_NAMES = ("none", "reasoning", "action")
+#: Characters of a wrong value that an error shows.
+_EXCERPT = 60
 
 
 class TrajectoryFormatError(ValueError):
     """A line is no trajectory of this format; the message says what is wrong with it."""
 
 
+@with_config(ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
 @dataclass(frozen=True, kw_only=True)
 class Trajectory:
     """One trajectory. `T` is the number of tokens after the first prompt.
@@ -46,11 +53,13 @@ class Trajectory:
         TrajectoryFormatError: per-token lists differ in length, or hold something else than they should.
     """
 
+    #: Version of the format.
+    version: int = VERSION
     #: Name of the environment; None for an agent loop of somebody else's.
     environment: str | None = None
     #: Trajectories that answer the same prompt in the same step share it: the group of GRPO.
     group: str
-    #: Number in the group, from 0.
+    #: Number in the group, from 0. An agent loop that splits its episode writes its parts in order, with one number.
     session: int
     #: Training step that trained on it; None outside training.
     step: int | None = None
@@ -85,6 +94,9 @@ class Trajectory:
         strange = set(self.spans) - set(SPAN_NAMES)
         if strange:
             raise TrajectoryFormatError(f"unknown spans {sorted(strange)}; there are {list(SPAN_NAMES)}")
+        order = list(dict.fromkeys(turn for turn in self.turns if turn != -1))
+        if order != list(range(len(order))):
+            raise TrajectoryFormatError(f"turns are numbered from 0 in their order (-1: environment), got {order}")
         if self.turn_rewards is not None and len(self.turn_rewards) != self.turn_count:
             raise TrajectoryFormatError(f"{self.turn_count} turns, but {len(self.turn_rewards)} turn rewards")
 
@@ -112,13 +124,17 @@ class Trajectory:
         """Return the JSON of the trajectory, without a line feed.
 
         Raises:
-            TrajectoryFormatError: a number is not finite, which JSON cannot hold.
+            TrajectoryFormatError: JSON or UTF-8 cannot hold a value: a number that is not finite, half a character.
         """
+        values = {**vars(self), "episode": None if self.episode is None else asdict(self.episode)}
         try:
-            return json.dumps({"version": VERSION, **asdict(self)}, ensure_ascii=False, allow_nan=False)
-        except ValueError as error:
+            line = json.dumps(values, ensure_ascii=False, allow_nan=False)
+            line.encode()
+        except (ValueError, TypeError) as error:
             bad = [name for name, values in self.signals.items() if not all(map(_finite, values))]
-            raise TrajectoryFormatError(f"a number is not finite, of {bad or 'the rewards'}") from error
+            what = f"the signals {bad} hold numbers that are not finite" if bad else str(error)
+            raise TrajectoryFormatError(f"the trajectory cannot be written: {what}") from error
+        return line
 
     @classmethod
     def from_line(cls, line: str | bytes) -> Trajectory:
@@ -128,24 +144,51 @@ class Trajectory:
             TrajectoryFormatError: the line is none, or of another version.
         """
         try:
-            values = json.loads(line)
-        except ValueError as error:
-            raise TrajectoryFormatError(f"not JSON: {error}") from error
-        if not isinstance(values, dict) or "version" not in values:
-            raise TrajectoryFormatError("not a trajectory: there is no version")
-        if values.pop("version") != VERSION:
-            raise TrajectoryFormatError(
-                f"not of version {VERSION} of the format; write it again, or use the package that wrote it"
-            )
-        known = {item.name for item in fields(cls)}
-        if unknown := sorted(values.keys() - known):
-            raise TrajectoryFormatError(f"unknown fields {unknown}")
-        try:
-            if values.get("episode") is not None:
-                values["episode"] = EpisodeRecord.from_dict(values["episode"])
-            return cls(**values)
-        except (TypeError, KeyError, AttributeError) as error:
-            raise TrajectoryFormatError(f"a field is missing or of another type: {error}") from error
+            version = _Head.model_validate_json(line).version
+            if version != VERSION:
+                raise TrajectoryFormatError(_wrong_version(version))
+            return _ADAPTER.validate_json(line)
+        except ValidationError as error:
+            raise TrajectoryFormatError(_in_words(error)) from error
+
+
+class _Head(BaseModel):
+    """What tells one version from another."""
+
+    version: Any = None
+
+
+_ADAPTER = TypeAdapter(Trajectory)
+
+
+def shortest(values: Iterable[float]) -> list[float]:
+    """Return single-precision numbers as those decimals that are the shortest to write and still the same numbers.
+
+    Example:
+        >>> float(np.float32(0.1)), shortest([np.float32(0.1)])
+        (0.10000000149011612, [0.1])
+    """
+    return [float(str(value)) for value in np.fromiter(values, dtype=np.float32)]
+
+
+def _wrong_version(version: Any) -> str:
+    if version is None:
+        return "not a trajectory: there is no version"
+    return (
+        f"version {version!r} of the format, not {VERSION}; write it again, or read it with the package that wrote it"
+    )
+
+
+def _in_words(error: ValidationError) -> str:
+    """The first thing that is wrong with a line."""
+    first = error.errors(include_url=False)[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, ValueError):
+        return str(cause)
+    place = ".".join(map(str, first["loc"]))
+    if first["type"] == "json_invalid" or not place:
+        return f"not a trajectory: {first['msg']}"
+    return f"{place}: {first['msg']}, got {str(first['input'])[:_EXCERPT]!r}"
 
 
 def _finite(value: float | None) -> bool:

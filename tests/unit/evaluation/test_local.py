@@ -23,6 +23,7 @@ from verl_actfocus.evaluation.records import EvaluationFolder
 from verl_actfocus.evaluation.runner import run
 from verl_actfocus.evaluation.settings import EvaluationSettings
 from verl_actfocus.evaluation.tokenizers import load_tokenizer
+from verl_actfocus.trajectories import read_trajectories
 
 TINY = models.folder("frozenlake")
 TEXT = "Player: (1, 2)\nHoles: (0, 3) I go Right and Down.</think><answer> Right || Down</answer>"
@@ -179,9 +180,16 @@ def test_the_command_prints_a_table_and_continues_what_was_interrupted(
     assert summary["versions"].keys() >= {"torch", "transformers", "verl"} and summary["hardware"]["cores"] >= 1
     trajectories = tmp_path / "out/trajectories.jsonl"
     lines = trajectories.read_text().splitlines(keepends=True)
+    before = {(one.group, one.session): one for one in read_trajectories(trajectories)}
     trajectories.write_text("".join(lines[:10]))  # as if it had been ended then
     assert main(command) == 0
-    assert sorted(trajectories.read_text().splitlines(keepends=True)) == sorted(lines)
+    again = {(one.group, one.session): one for one in read_trajectories(trajectories)}
+    assert again.keys() == before.keys() and len(again) == 16
+    for key, one in again.items():
+        # Of how many episodes were played at a time the last digits depend.
+        known, other = (found.signals["rollout_log_prob"] for found in (one, before[key]))
+        assert known == pytest.approx(other, abs=1e-4)
+        assert dataclasses.replace(one, signals={}) == dataclasses.replace(before[key], signals={})
     assert capsys.readouterr().out == first.out
 
 

@@ -9,16 +9,18 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerBase
 
+from verl_actfocus.cli.main import main
 from verl_actfocus.envs import TextEnv
 from verl_actfocus.episodes import Episode
-from verl_actfocus.episodes.record import EpisodeRecord
 from verl_actfocus.episodes.tokens import Lengths
 from verl_actfocus.evaluation.policy import Answer
 from verl_actfocus.evaluation.records import EvaluationFolder
 from verl_actfocus.evaluation.runner import run
 from verl_actfocus.evaluation.settings import EvaluationSettings, paper_settings
 from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.trajectories import read_trajectories
 
+from ...trajectories import episode
 from .conftest import RIGHT, ScriptedPolicy
 
 PROSE = "Hm.</think>I go <answer>Right</answer>"
@@ -45,9 +47,9 @@ def test_every_task_is_played_as_often_as_asked_and_recorded_as_the_model_saw_it
     attempt = run(policy, settings, EvaluationFolder(tmp_path), at_once=3)
     assert not attempt.failures and attempt.lost is None
     assert policy.most_at_once == 3
-    records = [json.loads(line) for line in (tmp_path / "trajectories.jsonl").read_text().splitlines()]
-    assert sorted((one["task"], one["sample"]) for one in records) == settings.schedule()
-    for one in records:
+    trajectories = list(read_trajectories(tmp_path / "trajectories.jsonl"))
+    assert sorted((int(one.group), one.session) for one in trajectories) == settings.schedule()
+    for one in (json.loads(trajectory.line())["episode"] for trajectory in trajectories):
         episode, messages = played_by_hand(settings, one["task"], RIGHT)
         assert one["messages"] == messages
         assert [turn["reward"] for turn in one["turns"]] == episode.turn_rewards
@@ -127,18 +129,15 @@ def test_a_folder_of_another_evaluation_is_refused_with_the_difference(tmp_path:
 @pytest.mark.parametrize("character", ["\u0085", "\u2028", "\u2029", "\x0c", "\x1c", "\r", "\r\n"])
 def test_an_episode_may_hold_any_character_that_some_take_for_the_end_of_a_line(tmp_path: Path, character: str) -> None:
     folder = EvaluationFolder(tmp_path)
-    records = [
-        EpisodeRecord(task=task, sample=0, messages=[{"role": "user", "content": f"a{character}b"}]) for task in (1, 2)
-    ]
-    for record in records:
-        folder.add(record)
-    assert folder.episodes() == records
+    messages = [{"role": "user", "content": f"a{character}b"}]
+    for task in (1, 2):
+        folder.add(episode(task, messages=messages))
+    assert [(one.task, one.messages) for one in folder.episodes()] == [(1, messages), (2, messages)]
 
 
 def test_only_the_line_that_was_cut_off_is_taken_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = EvaluationFolder(tmp_path)
-    record = EpisodeRecord(task=1, sample=0, stop_reason="success")
-    folder.add(record)
+    folder.add(whole_episode := episode(1, stop_reason="success"))
     whole = folder.trajectories.read_bytes()
     cut = '{"task": 2, "sample": 0, "reason": "ü'.encode()[:-1]  # in the middle of a character
     folder.trajectories.write_bytes(whole + cut)
@@ -149,16 +148,56 @@ def test_only_the_line_that_was_cut_off_is_taken_from_the_file(tmp_path: Path, m
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_text", emptied)
         patch.setattr(Path, "write_bytes", emptied)
-        assert folder.episodes() == [record]
+        assert folder.episodes() == [whole_episode.episode]
     assert folder.trajectories.read_bytes() == whole
     folder.trajectories.write_bytes(cut)  # the very first episode
     assert folder.episodes() == [] and folder.trajectories.read_bytes() == b""
 
 
-def test_a_line_that_is_no_episode_is_named(tmp_path: Path) -> None:
-    (tmp_path / "trajectories.jsonl").write_text('{"task": 1}\n')
-    with pytest.raises(ExperimentError, match=r"trajectories\.jsonl, line 1: not an episode"):
+def test_the_episodes_of_an_older_version_are_refused_before_a_model_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "trajectories.jsonl").write_text('{"task": 1, "sample": 0, "turns": []}\n')
+    with pytest.raises(ExperimentError, match=r"trajectories\.jsonl, line 1: not a trajectory: there is no version"):
         EvaluationFolder(tmp_path).episodes()
+    command = ["eval", "--model", "no/such/model", "--env", "frozenlake", "--out", str(tmp_path)]
+    assert main(command) == 2
+    assert "written by another version of this package" in capsys.readouterr().err
+
+
+def test_an_episode_is_kept_token_by_token_as_it_was_played(
+    tokenizer: PreTrainedTokenizerBase, settings: EvaluationSettings, tmp_path: Path
+) -> None:
+    policy = ScriptedPolicy(tokenizer, lambda *_: PROSE)
+    run(policy, settings, EvaluationFolder(tmp_path), at_once=1)
+    last_prompts = {key: prompt for key, prompt, _ in policy.asked}
+    answer = [*tokenizer.encode(PROSE, add_special_tokens=False), tokenizer.eos_token_id]
+    for one in read_trajectories(tmp_path / "trajectories.jsonl"):
+        assert one.prompt_ids + one.ids == last_prompts[f"{one.group}-{one.session}"] + answer
+        assert one.prompt.startswith("<|im_start|>system\n") and one.prompt.endswith("<think>")
+        for number in range(3):
+            assert [token for token, turn in zip(one.ids, one.turns, strict=True) if turn == number] == answer
+        said = "".join(text for text, turn in zip(one.tokens, one.turns, strict=True) if turn == -1)
+        assert said.count("<|im_start|>user\n") == 2
+        # What stands between the answer's tags, prose before them or not.
+        acts = "".join(text for text, span in zip(one.tokens, one.spans, strict=True) if span == "action")
+        assert acts == "" or set(acts.split("Right")) == {""}
+        assert one.turn_rewards == [-0.1] * 3 and one.environment == "frozenlake"
+        assert one.signals == {} and one.step is None and one.policy_version is None
+
+
+def test_log_probabilities_are_kept_where_the_policy_tells_them(
+    tokenizer: PreTrainedTokenizerBase, settings: EvaluationSettings, tmp_path: Path
+) -> None:
+    answer = [*tokenizer.encode(RIGHT, add_special_tokens=False), tokenizer.eos_token_id]
+    told = [-0.5 * n for n in range(len(answer))]
+    policy = ScriptedPolicy(tokenizer, lambda *_: Answer(answer, log_probs=told))
+    run(policy, settings, EvaluationFolder(tmp_path), at_once=1)
+    for one in read_trajectories(tmp_path / "trajectories.jsonl"):
+        kept = zip(one.signals["rollout_log_prob"], one.turns, strict=True)
+        values = [value for value, turn in kept if turn >= 0]
+        assert values == told * one.turn_count
+        assert one.signals["rollout_log_prob"].count(None) == one.turns.count(-1)
 
 
 def test_failures_that_are_not_the_models_are_kept_apart_and_played_again(
@@ -182,8 +221,8 @@ def test_failures_that_are_not_the_models_are_kept_apart_and_played_again(
     policy = ScriptedPolicy(tokenizer, lambda prompt, number: refused if number == 0 else RIGHT)
     attempt = run(policy, settings, folder, at_once=1)
     assert [(one.task, one.sample) for one in attempt.finished] == [(0, 1)]
-    failed = [json.loads(line) for line in folder.failures.read_text().splitlines()]
-    assert [(one["task"], one["sample"], one["stop_reason"], one["failure"]) for one in failed] == [
+    failed = [one.episode for one in read_trajectories(folder.failures)]
+    assert [(one.task, one.sample, one.stop_reason, one.failure) for one in failed if one] == [
         (0, 0, "rollout_aborted", "the server refuses a prompt"),
         (1, 0, "environment_error", "the environment failed on reset with OSError: the disk is full"),
         (1, 1, "environment_error", "the environment failed on reset with OSError: the disk is full"),

@@ -46,7 +46,7 @@ def test_a_weighting_is_checked_before_anything_is_started(tmp_path: Path, weigh
         ("algorithm.actfocus.keep_groups=nan", r"keep_groups=nan must be a finite number"),
         ("++algorithm.actfocus.alpha=2", r"algorithm\.actfocus has no setting \['alpha'\]"),
         ("algorithm.actfocus.tags.action=foo", r"algorithm\.actfocus\.tags: action must be .*'foo'"),
-        ("algorithm.actfocus.trajectories.every=0", r"every=0 and count=4 must be at least 1"),
+        ("algorithm.actfocus.trajectories.every=0", r"every=0 and groups=2 must be at least 1"),
         ("data.environment.nmae=x", r"nmae"),
         ("data.environment.train_size=abc", r"data\.environment\.train_size='abc' must be a whole number"),
         ("data.environment.val_seed=-2", r"data\.environment\.val_seed=-2 must be at least 0"),

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from verl_actfocus.episodes.record import EpisodeRecord
 from verl_actfocus.evaluation.records import EvaluationFolder
 from verl_actfocus.experiments.disk import write_whole
 from verl_actfocus.experiments.errors import ExperimentError, RunFailedError
 from verl_actfocus.experiments.folder import RunFolder
 
+from ...trajectories import episode
 from .standin import TRAINER, make, train
 
 pytestmark = [
@@ -88,4 +88,4 @@ def test_an_episode_that_cannot_be_written_names_its_file(tmp_path: Path) -> Non
     folder = EvaluationFolder(tmp_path)
     folder.trajectories.symlink_to("/dev/full")
     with pytest.raises(ExperimentError, match=f"trajectories.jsonl cannot be written: {REMEDY}"):
-        folder.add(EpisodeRecord(task=1, sample=0))
+        folder.add(episode(task=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from importlib.resources import files
 
@@ -15,6 +16,7 @@ from verl_actfocus import models
 from verl_actfocus.envs import EnvironmentSpec, EpisodeLimits, register_environment
 from verl_actfocus.envs.base import TextEnv, step_info
 from verl_actfocus.envs.registry import ENVIRONMENTS
+from verl_actfocus.episodes.record import EpisodeRecord
 from verl_actfocus.integration import fields
 from verl_actfocus.weighting import Span
 
@@ -112,6 +114,9 @@ def play(
     prompt_length=200,
     response_length=500,
     server_class=ScriptedServer,
+    trajectories=None,
+    validate=False,
+    step=7,
     **server_options,
 ):
     server = server_class(tokenizer, texts, **server_options)
@@ -126,7 +131,7 @@ def play(
         {
             "actor_rollout_ref": {"rollout": rollout, "model": {"path": str(models.folder("frozenlake") / "model")}},
             "data": {},
-            "algorithm": {},
+            "algorithm": {} if trajectories is None else {"actfocus": {"trajectories": trajectories}},
         }
     )
     row = {
@@ -135,10 +140,10 @@ def play(
         "limits": limits,
         "format_penalty": -0.1,
         "step_timeout": 0.5,
-        "validate": False,
+        "validate": validate,
         "seed": 5,
     }
-    output = play_episode(config, server, tokenizer, row, sampling_params={"temperature": 1.0}, global_steps=7)
+    output = play_episode(config, server, tokenizer, row, sampling_params={"temperature": 1.0}, global_steps=step)
     return output, server
 
 
@@ -189,6 +194,26 @@ def test_rewards_stand_on_the_last_token_of_their_turn_and_the_sum_on_the_last_t
     assert float(stored["rm_scores"][-1]) == pytest.approx(2.9)
     assert float(stored["rm_scores"][:-1].abs().sum()) == 0
     assert output.response_mask[-1] == 1
+
+
+def test_the_whole_record_goes_along_in_the_training_steps_whose_trajectories_are_written(tokenizer):
+    every_fifth = {"folder": "somewhere", "every": 5}
+    output, _ = play(tokenizer, [RIGHT, PROSE, TWICE], trajectories=every_fifth, step=10)
+    record = EpisodeRecord.from_dict(json.loads(output.as_dict()[fields.EPISODE]))
+    assert [turn.text for turn in record.turns] == [RIGHT, PROSE, TWICE]
+    assert [turn.observation for turn in record.turns] == ["0 steps", "1 steps", "1 steps"]
+    assert record.final_observation == "3 steps"
+    assert record.counts() == output.extra_fields["reward_extra_info"]
+    assert len(record.messages) == 2 * 3 + 1
+    others = [
+        {"trajectories": every_fifth, "step": 7},
+        {"trajectories": every_fifth, "step": 10, "validate": True},
+        {"trajectories": {"every": 5}, "step": 10},
+        {"step": 10},
+    ]
+    for options in others:
+        output, _ = play(tokenizer, [RIGHT, PROSE, TWICE], **options)
+        assert not {"episode", fields.EPISODE} & output.as_dict().keys(), options
 
 
 @pytest.mark.parametrize(

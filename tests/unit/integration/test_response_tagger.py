@@ -71,3 +71,22 @@ def test_what_the_trajectory_log_shows_is_the_text_in_which_spans_are_found():
     texts = ResponseTagger(tokenizer, TagSettings()).texts(torch.tensor(ids))
     assert len(texts) == len(ids) and "".join(texts) == text + "<|im_end|>"
     assert SpanTagger(tokenizer).read(ids)[0] == text
+
+
+def test_a_call_that_is_quoted_while_thinking_stays_reasoning_and_the_call_itself_is_the_action():
+    tokenizer = AutoTokenizer.from_pretrained(str(files("verl_actfocus") / "models/frozenlake/tokenizer"))
+    quoted, call = '{"name": "open", "arguments": {"n": 1}}', '{"name": "open", "arguments": {"n": 2}}'
+    thought = f"I could write <tool_call>{quoted}</tool_call>, but no."
+    text = f"<think>{thought}</think>\n<tool_call>\n{call}\n</tool_call>"
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    prompt = tokenizer.encode("Which box?", add_special_tokens=False)
+    tagger = ResponseTagger(tokenizer, TagSettings(action=("<tool_call>", "</tool_call>")))
+    spans = tagger.tag(torch.tensor(prompt), torch.tensor(ids), torch.ones(len(ids)))
+    texts = tagger.texts(torch.tensor(ids))
+
+    def of(wanted):
+        return "".join(shown for shown, span in zip(texts, spans.tolist(), strict=True) if span == wanted)
+
+    # This tokenizer may merge a bracket of a tag with what stands beside it.
+    assert thought in of(Span.REASONING) and call not in of(Span.REASONING)
+    assert call in of(Span.ACTION) and quoted not in of(Span.ACTION)

@@ -69,7 +69,7 @@ def build(monkeypatch, tokenizer):
         built.config = SimpleNamespace()
         built.global_steps, built.tokenizer, built._bypass = step, tokenizer, bypass
         built._tagger = ResponseTagger(tokenizer, built.settings.tags)
-        built._trajectories = TrajectoryLog(built.settings.trajectories)
+        built._trajectories = TrajectoryLog(built.settings.trajectories, None)
         return built, queue
 
     return build

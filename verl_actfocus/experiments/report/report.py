@@ -115,9 +115,8 @@ def _compare_command(summary: Summary, out: Path) -> list[str]:
 
 def _headline(trajectory: Trajectory) -> str:
     """What a trajectory is, in a line."""
-    episode = trajectory.episode
-    end = f", end: {episode['stop_reason']}" if "stop_reason" in episode else ""
-    task = f", task {episode['seed']}" if "seed" in episode else ""
+    end = "" if trajectory.stop_reason is None else f", end: {trajectory.stop_reason}"
+    task = "" if trajectory.task is None else f", task {trajectory.task}"
     return (
         f"{trajectory.weighting.label}, seed {trajectory.seed}, step {trajectory.step}{task}: "
         f"reward {trajectory.reward:+.2f}{end}"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sized
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
 
 from matplotlib import colormaps
@@ -13,6 +13,8 @@ from matplotlib.colors import to_hex
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.results import RunResult
 from verl_actfocus.experiments.weightings import WeightingChoice
+from verl_actfocus.trajectories import Trajectory as StoredTrajectory
+from verl_actfocus.trajectories import TrajectoryFormatError, read_trajectories, trajectory_files
 
 #: One hue from white to a tone on which black text is still easy to read.
 _COLOURS = colormaps["Oranges"]
@@ -54,25 +56,19 @@ class Trajectory:
 
     weighting: WeightingChoice
     seed: int
-    step: int
+    step: int | None
+    task: int | None
     prompt: str
     tokens: list[str]
-    from_model: list[int]
+    turns: list[int]
     spans: list[str]
+    #: 0 on the environment's tokens.
     weights: list[float]
-    signal: list[float] | None
-    advantages: list[float]
+    signal: list[float | None] | None
+    advantages: list[float | None]
     turn_rewards: list[float] | None
     reward: float
-    #: What became of the episode: fields of `verl_actfocus.integration.metrics.EpisodeRecord`.
-    episode: dict[str, float | str]
-
-    def __post_init__(self) -> None:
-        per_token: list[Sized | None] = [self.tokens, self.from_model, self.spans, self.weights, self.advantages]
-        per_token += [self.signal, self.turn_rewards]
-        lengths = {len(values) for values in per_token if values is not None}
-        if len(lengths) > 1:
-            raise ExperimentError(f"trajectory of step {self.step}: its per-token lists have lengths {sorted(lengths)}")
+    stop_reason: str | None
 
     def blocks(self, scale: WeightScale) -> Iterator[Block]:
         """Split into responses of the model and what the environment said between them.
@@ -80,23 +76,19 @@ class Trajectory:
         Args:
             scale: colours of the weights.
         """
-        start = turn = 0
-        while start < len(self.tokens):
-            stop = start
-            while stop < len(self.tokens) and self.from_model[stop] == self.from_model[start]:
-                stop += 1
-            if self.from_model[start]:
-                turn += 1
-                reward = None if self.turn_rewards is None else self.turn_rewards[stop - 1]
-                yield Block(turn, reward, [self._token(n, scale) for n in range(start, stop)])
+        for turn, places in groupby(range(len(self.tokens)), key=lambda n: self.turns[n]):
+            if turn >= 0:
+                reward = None if self.turn_rewards is None else self.turn_rewards[turn]
+                yield Block(turn + 1, reward, [self._token(n, scale) for n in places])
             else:
-                yield Block(None, None, [Token(text, "", "") for text in self.tokens[start:stop]])
-            start = stop
+                yield Block(None, None, [Token(self.tokens[n], "", "") for n in places])
 
     def _token(self, n: int, scale: WeightScale) -> Token:
-        parts = [f"weight {self.weights[n]:.3f}", self.spans[n], f"advantage {self.advantages[n]:+.3f}"]
-        if self.signal is not None:
-            parts.insert(1, f"signal {self.signal[n]:.3f}")
+        advantage = self.advantages[n]
+        parts = [f"weight {self.weights[n]:.3f}", self.spans[n]]
+        parts += [] if advantage is None else [f"advantage {advantage:+.3f}"]
+        if self.signal is not None and (value := self.signal[n]) is not None:
+            parts.insert(1, f"signal {value:.3f}")
         return Token(self.tokens[n], scale.colour(self.weights[n]), " · ".join(parts))
 
 
@@ -133,20 +125,34 @@ def sample(run: RunResult) -> list[Trajectory]:
     Raises:
         ExperimentError: a file cannot be read.
     """
-    files = sorted(run.folder.trajectories.glob("*.jsonl"), key=lambda file: int(file.stem))
+    folder = run.folder.trajectories
+    files = trajectory_files(folder) if folder.is_dir() else []
     chosen = files[:1] + files[1:][-1:]
-    return [trajectory for file in chosen for trajectory in _read(file, run)[:PER_FILE]]
+    return [trajectory for file in chosen for trajectory in _read(file, run)]
 
 
 def _read(path: Path, run: RunResult) -> list[Trajectory]:
-    names = [field.name for field in fields(Trajectory) if field.name not in ("weighting", "seed")]
-    trajectories = []
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                record = json.loads(line)
-                values = {name: record[name] for name in names}
-            except (ValueError, KeyError, TypeError) as error:
-                raise ExperimentError(f"{path}, line {number}: not a trajectory: {error!r}") from error
-            trajectories.append(Trajectory(weighting=run.weighting, seed=run.seed, **values))
-    return trajectories
+    try:
+        return [_shown(stored, run) for stored in islice(read_trajectories(path), PER_FILE)]
+    except TrajectoryFormatError as error:
+        raise ExperimentError(str(error)) from error
+
+
+def _shown(stored: StoredTrajectory, run: RunResult) -> Trajectory:
+    weights = stored.signals["weight"]
+    return Trajectory(
+        weighting=run.weighting,
+        seed=run.seed,
+        step=stored.step,
+        task=stored.task,
+        prompt=stored.prompt,
+        tokens=stored.tokens,
+        turns=stored.turns,
+        spans=stored.spans,
+        weights=[0.0 if weight is None else weight for weight in weights],
+        signal=stored.signals.get("signal"),
+        advantages=stored.signals["advantage"],
+        turn_rewards=stored.turn_rewards,
+        reward=stored.reward,
+        stop_reason=stored.stop_reason,
+    )

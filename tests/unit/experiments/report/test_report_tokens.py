@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from verl_actfocus.experiments.errors import ExperimentError
-from verl_actfocus.experiments.report.trajectories import Trajectory, WeightScale, sample, scale_of
+from verl_actfocus.experiments.report.trajectories import WeightScale, sample, scale_of
 from verl_actfocus.experiments.results import RunResult
-from verl_actfocus.experiments.weightings import ACTFOCUS
 
 from .pages import parse, write
 
@@ -89,5 +88,3 @@ def test_a_damaged_trajectory_is_named(comparison: Path) -> None:
     path.write_text('{"step": 1}\n')
     with pytest.raises(ExperimentError, match=r"1\.jsonl, line 1: not a trajectory"):
         sample(RunResult.read(comparison / "actfocus-seed0"))
-    with pytest.raises(ExperimentError, match="lengths"):
-        Trajectory(ACTFOCUS, 0, 1, "", ["a"], [1, 1], ["none"], [1.0], None, [0.0], None, 0.0, {})
