@@ -17,6 +17,7 @@ COMMANDS = {
     "compare": ("compare", "train with Uniform and with ActFocus and report the difference (the main job)"),
     "train": ("train", "train one run: a miniature on the CPU or a recipe on GPUs"),
     "eval": ("evaluate", "measure how well a model plays, with confidence intervals"),
+    "diagnose": ("diagnose", "measure where the return is decided: in the reasoning, in the action, or after it"),
     "reproduce": ("reproduce", "make the paper's tables: train their runs and write them beside the paper's numbers"),
     "report": ("report", "make the report of a comparison again, or one of any veRL runs from their metrics"),
     "view": ("view", "look at trajectories in a browser, token by token"),
