@@ -11,23 +11,23 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from verl_actfocus import envs, models
-from verl_actfocus.episodes import Episode
+from verl_actfocus import models
+from verl_actfocus.diagnosis.groups import play
 from verl_actfocus.episodes.player import Player
 from verl_actfocus.evaluation.checkpoints import find_model
 from verl_actfocus.evaluation.local import LocalModel
 from verl_actfocus.evaluation.settings import profile_settings
-from verl_actfocus.generation.sampling import SamplingParams, response_seed
-from verl_actfocus.tagging import SpanTagger
 from verl_actfocus.weighting import Span, token_energy, token_weights
 
 FIRST_SEED = 1_000_000
 """First task of training, as in the configurations."""
+AT_ONCE = 64
+"""Episodes at a time."""
 PARTS = ("reasoning", "action", "tags and ends of turn")
 
 
@@ -67,35 +67,21 @@ class Estimate:
         return cls(products.diag().mean().item() - signal, signal, error)
 
 
-def play(model: LocalModel, profile: str, groups: int, size: int) -> list[list[Trajectory]]:
+def play_groups(model: LocalModel, profile: str, groups: int, size: int) -> list[list[Trajectory]]:
     """Play `groups` tasks, `size` episodes each, at temperature 1; leave out groups that do not differ in return."""
     settings = profile_settings(profile)
-    lengths = settings.lengths.within(model.context)
-    prompts = model.prompts(settings.tags, settings.template)
-    tagger = SpanTagger(model.tokenizer, **asdict(settings.tags))
-    model.begin(lengths, at_once=size)
-    played = []
-    for task in range(FIRST_SEED, FIRST_SEED + groups):
-        players = {}
-        for sample in range(size):
-            env = envs.make(settings.environment, **settings.options)
-            episode = Episode(env, settings.limits, format_penalty=settings.format_penalty, tags=settings.tags)
-            players[str(sample)] = player = Player(episode, prompts, tagger, lengths)
-            player.begin(task)
-        waiting = set(players)
-        asked: set[str] = set()
-        while waiting:
-            for key in waiting - asked:
-                seed = response_seed(0, 0, task, int(key), players[key].episode.turn)
-                model.ask(key, players[key].prompt, SamplingParams(max_tokens=players[key].max_tokens, seed=seed))
-            asked = set(waiting)
-            for key, answer in model.answers().items():
-                players[key].answer(answer.ids, cut_off=answer.cut_off)
-                asked.discard(key)
-                if players[key].done:
-                    waiting.discard(key)
-        played.append([_trajectory(player) for player in players.values()])
-    return [group for group in played if len({round(one.reward, 9) for one in group}) > 1]
+    tasks = range(FIRST_SEED, FIRST_SEED + groups)
+    played: dict[int, list[Trajectory]] = {task: [] for task in tasks}
+    failures = play(
+        model,
+        settings,
+        [(task, sample) for task in tasks for sample in range(size)],
+        at_once=AT_ONCE,
+        ended=lambda player, _: played[player.task].append(_trajectory(player)),
+    )
+    if failures:
+        raise RuntimeError("\n".join(failures))
+    return [group for group in played.values() if len({round(one.reward, 9) for one in group}) > 1]
 
 
 def _trajectory(player: Player) -> Trajectory:
@@ -134,7 +120,7 @@ def main() -> None:
     parser.add_argument("--group-size", type=int, default=8, help="episodes of a task (default 8)")
     args = parser.parse_args()
     policy = LocalModel(find_model(str(models.folder(args.env))), device="cpu")
-    groups = play(policy, f"cpu_{args.env}", args.groups, args.group_size)
+    groups = play_groups(policy, f"cpu_{args.env}", args.groups, args.group_size)
     print(f"{args.env}: {len(groups)} of {args.groups} groups of {args.group_size} differ in return")
 
     trajectories = [one for group in groups for one in group]

@@ -47,6 +47,7 @@ CALLED = {
     "verl.utils.tokenizer.continuous_token_wiring:create_continuous_token_builder": ["tokenizer", "hf_model_type"],
     "verl.utils.torch_dtypes:PrecisionType.to_dtype": ["precision"],
     "verl.utils.profiler:simple_timer": ["name", "timing_raw"],
+    "verl.utils.rollout_trace:rollout_trace_op": ["func"],
     "verl.trainer.ppo.v1.replay_buffer:ReplayBuffer": ["poll_interval"],
     "verl.utils.tensordict_utils:assign_non_tensor": ["tensor_dict"],
     "verl.utils.tensordict_utils:get_non_tensor_data": ["data", "key", "default"],
@@ -73,6 +74,9 @@ METHODS = {
     "verl.workers.engine.fsdp.transformer_impl:FSDPEngineWithLMHead": {
         "prepare_model_outputs": ["self", "output", "output_args", "micro_batch", "logits_processor_func"],
         "forward_backward_batch": ["self", "data", "loss_function", "forward_only"],
+        "train_batch": ["self", "data", "loss_function"],
+        "forward_step": ["self", "micro_batch", "loss_function", "forward_only"],
+        "_gradient_sync_context": ["self", "is_last_micro_batch"],
         "optimizer_step": ["self"],
         "_gather_and_unpad_packed": ["self", "tensor", "pad_size"],
         "_build_fsdp_module": ["self", "module"],

@@ -14,6 +14,7 @@ from verl_actfocus import envs
 from verl_actfocus.cli._values import positive
 from verl_actfocus.envs import TextEnv
 from verl_actfocus.episodes import STANDARD_TAGS, TagSettings
+from verl_actfocus.episodes.deadline import STEP_TIMEOUT, EnvironmentTimeoutError, make_within
 
 #: Budgets of an episode that can be given on the command line.
 LIMITS = ("turns", "actions_per_turn", "actions", "words", "response_tokens")
@@ -145,8 +146,8 @@ def make_environment(name: str, options: Mapping[str, Any]) -> TextEnv:
     """
     envs.spec(name)
     try:
-        return envs.make(name, **options)
-    except ImportError as error:
+        return make_within(STEP_TIMEOUT, name, **options)
+    except (ImportError, EnvironmentTimeoutError) as error:
         raise ValueError(str(error)) from error
     except (TypeError, ValueError) as error:
         given = ", ".join(f"{key}={value!r}" for key, value in options.items())

@@ -6,17 +6,14 @@ rollout.
 
 from __future__ import annotations
 
-import copy
-import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
-from verl_actfocus.envs.base import ACTION_SEPARATOR, EpisodeLimits, TextEnv
-from verl_actfocus.episodes import Episode, write_response
+from verl_actfocus.envs.base import ACTION_SEPARATOR, TextEnv
+from verl_actfocus.episodes import Episode
+from verl_actfocus.episodes.action_policy import wrapped
 
 if TYPE_CHECKING:
     from verl_actfocus.episodes.player import Player
@@ -35,11 +32,6 @@ class TextPolicy(Protocol):
         Returns:
             The response without the prefill; None to leave the game.
         """
-
-
-def wrapped(episode: Episode, actions: str) -> str:
-    """The response, without its prefill, that gives these actions and no reasoning."""
-    return write_response(actions, gap=" ", tags=episode.tags)
 
 
 def hint(episode: Episode) -> str:
@@ -82,40 +74,6 @@ class Human:
         if any(mark in line for mark in _marks(episode)):
             return line.removeprefix(episode.tags.prefill)
         return wrapped(episode, line)
-
-
-class ActionPolicy:
-    """Lets a function from the environment's state to an action play, as many actions a turn as there may be.
-
-    The actions after the first are chosen on a copy of the environment whose random generator is another one:
-    a player who commits to several actions does not know what chance will bring in between.
-
-    Args:
-        choose: Returns the text of an action for an environment with an episode under way.
-        seed: Seeds the copies' generators.
-    """
-
-    def __init__(self, choose: Callable[[TextEnv], str], seed: int) -> None:
-        self._choose = choose
-        self._rng = np.random.default_rng(seed)
-
-    def respond(self, episode: Episode) -> str:
-        """Choose the actions of one turn."""
-        env, actions = episode.env, [self._choose(episode.env)]
-        for _ in range(actions_per_turn(episode.limits) - 1):
-            if env is episode.env:
-                env = copy.deepcopy(env)
-                env.np_random = np.random.default_rng(self._rng.integers(2**63))
-            terminated, truncated = env.step(actions[-1])[2:4]
-            if terminated or truncated:
-                break
-            actions.append(self._choose(env))
-        return wrapped(episode, f" {ACTION_SEPARATOR} ".join(actions))
-
-
-def actions_per_turn(limits: EpisodeLimits) -> int:
-    """The actions to plan for a turn: the most allowed or, without a limit, an even share of the budget."""
-    return limits.actions_per_turn or math.ceil(limits.actions / limits.turns)
 
 
 def random_policy(seed: int) -> Callable[[TextEnv], str]:

@@ -21,6 +21,7 @@ from verl_actfocus.cli._environment_arguments import (
     given_tags,
     make_environment,
 )
+from verl_actfocus.cli._model_arguments import add_local_model_arguments, local_model
 from verl_actfocus.cli._values import positive, seed, temperature, writable
 from verl_actfocus.evaluation import table
 from verl_actfocus.experiments.progress import Display, duration
@@ -54,20 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     model.add_argument("--endpoint", metavar="URL", help="OpenAI-compatible server that answers, such as vLLM's")
     model.add_argument(
-        "--tokenizer",
-        metavar="PATH",
-        help="folder or hub name of tokenizer and configuration (default: the model's; with --endpoint --model)",
-    )
-    model.add_argument(
         "--timeout",
         type=positive,
         metavar="SECONDS",
         help="with --endpoint: most seconds for one response, the server's queue included (default 300)",
     )
-    model.add_argument("--device", help="cpu or cuda (default: a GPU if there is one)")
-    model.add_argument(
-        "--dtype", choices=["float32", "bfloat16"], help="number format (default: float32 on a CPU, bfloat16 on a GPU)"
-    )
+    add_local_model_arguments(model)
     tasks = parser.add_argument_group("tasks")
     tasks.add_argument("--env", help=f"environment, with the paper's settings: {', '.join(envs.ENVIRONMENTS)}")
     tasks.add_argument(
@@ -107,13 +100,14 @@ def run(args: argparse.Namespace) -> int:
     settings = settings_from(args)
     # An option that the class does not take is found before a model is loaded.
     make_environment(settings.environment, settings.options).close()
+    from verl_actfocus.evaluation.policy import closing
     from verl_actfocus.evaluation.records import EvaluationFolder
     from verl_actfocus.evaluation.runner import run as play
 
     folder = EvaluationFolder(args.out or Path("outputs") / f"eval-{args.profile or args.env}-{_short(args.model)}")
     folder.check()
     policy = _policy(args)
-    try:
+    with closing(policy):
         _say_if_short(policy.context, settings)
         with folder.claimed({"model": policy.identity(), "evaluation": settings.as_dict()}):
             print(table.heading(args.model, settings), file=sys.stderr, flush=True)
@@ -121,8 +115,6 @@ def run(args: argparse.Namespace) -> int:
             attempt = play(policy, settings, folder, at_once=args.batch_size, watch=progress.show)
             progress.close(attempt)
             return _report(args.model, settings, policy, folder, attempt)
-    finally:
-        policy.close()
 
 
 def settings_from(args: argparse.Namespace) -> EvaluationSettings:
@@ -166,22 +158,7 @@ def _policy(args: argparse.Namespace) -> Policy:
         return EndpointModel(args.endpoint, args.model, args.tokenizer or args.model, deadline=deadline)
     if args.timeout is not None:
         raise ValueError("--timeout is for the server's answers; leave it out without --endpoint")
-    from verl_actfocus.evaluation.checkpoints import find_model, merge
-    from verl_actfocus.evaluation.local import LocalModel
-
-    source = find_model(args.model)
-    identity = source.fingerprint()
-    if source.shards is not None:
-        print(
-            f"merging {source.shards} with veRL's model merger, unless that was done before or another evaluation is "
-            "doing it now",
-            file=sys.stderr,
-        )
-        source = merge(source)
-        print(f"merged model (bfloat16): {source.model}", file=sys.stderr)
-    if args.tokenizer is not None:
-        source = dataclasses.replace(source, tokenizer=args.tokenizer)
-    return LocalModel(source, identity=identity, device=args.device, dtype=args.dtype)
+    return local_model(args)
 
 
 def _say_if_short(context: int | None, settings: EvaluationSettings) -> None:

@@ -17,10 +17,11 @@ from verl_actfocus.cli._environment_arguments import (
     given_tags,
     make_environment,
 )
-from verl_actfocus.cli._policies import ActionPolicy, Human, LocalModel, TextPolicy, random_policy
+from verl_actfocus.cli._policies import Human, LocalModel, TextPolicy, random_policy
 from verl_actfocus.cli._values import seed, temperature
 from verl_actfocus.envs import EpisodeLimits, TextEnv
 from verl_actfocus.episodes import Episode, Message
+from verl_actfocus.episodes.action_policy import ActionPolicy
 
 if TYPE_CHECKING:
     from verl_actfocus.episodes.player import Player

@@ -20,10 +20,11 @@ from verl_actfocus.cli._environment_arguments import (
     given_tags,
     make_environment,
 )
-from verl_actfocus.cli._policies import ActionPolicy, random_policy
+from verl_actfocus.cli._policies import random_policy
 from verl_actfocus.cli._values import positive
 from verl_actfocus.envs import EpisodeLimits, TextEnv
 from verl_actfocus.episodes import STANDARD_TAGS, Episode, TagSettings
+from verl_actfocus.episodes.action_policy import ActionPolicy
 
 if TYPE_CHECKING:
     from verl_actfocus.episodes.tokens import PromptBuilder

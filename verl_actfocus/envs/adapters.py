@@ -13,6 +13,7 @@ from copy import deepcopy
 from typing import Any
 
 import gymnasium
+import numpy as np
 from gymnasium.spaces import Discrete
 from gymnasium.utils.env_checker import data_equivalence
 
@@ -124,6 +125,9 @@ class DiscreteTextAdapter(TextEnv):
         effective = not data_equivalence(self._inner, before, exact=True)
         info = step_info(valid=True, effective=effective, success=success)
         return self._text, float(reward), terminated, truncated, info
+
+    def reseed(self, seed: int) -> None:
+        self.env.unwrapped.np_random = np.random.default_rng(seed)
 
     def render(self) -> str:
         return self._text

@@ -99,6 +99,7 @@ class TextEnv(gymnasium.Env[str, str]):
       whatever other environments it is produced;
     - no action holds `ACTION_SEPARATOR` or a tag of a response, so that whatever is offered can be written; an episode
       ends with an error otherwise;
+    - chance comes from `np_random`, or from what `reseed` seeds;
     - the observation is the state and nothing else: rewards, budgets and instructions are added by
       `verl_actfocus.episodes`.
 
@@ -161,6 +162,16 @@ class TextEnv(gymnasium.Env[str, str]):
         Raises:
             gymnasium.error.ResetNeeded: There is no episode under way.
         """
+
+    def reseed(self, seed: int) -> None:
+        """Give what chance will bring from here on another seed; the present state stays as it is.
+
+        An environment that draws from another generator than `np_random` seeds that one instead.
+
+        Args:
+            seed: Seed of the new generator.
+        """
+        self.np_random = np.random.default_rng(seed)
 
     def _require_running(self) -> None:
         """Raise `ResetNeeded` unless an episode is under way."""

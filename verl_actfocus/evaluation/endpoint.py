@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
@@ -75,7 +76,8 @@ class EndpointModel:
             self._closing = closing_token(self.tokenizer, self._ends)
             self._probe()
         except BaseException:
-            self.close()
+            with suppress(Exception):  # which must not hide the first error
+                self.close()
             raise
 
     def prompts(self, tags: TagSettings, template: Mapping[str, Any]) -> PromptBuilder:

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from verl_actfocus.episodes.record import EpisodeRecord
+from verl_actfocus.experiments.claims import claimed
 from verl_actfocus.experiments.disk import writing
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.folder import write_json
-from verl_actfocus.experiments.locks import locked
-from verl_actfocus.experiments.settings import differences, flatten, in_words
 from verl_actfocus.trajectories import Trajectory, TrajectoryFormatError, read_trajectories, write_trajectory
 from verl_actfocus.trajectories.files import drop_cut_line
 
@@ -62,25 +60,7 @@ class EvaluationFolder:
         Raises:
             ExperimentError: the folder holds another evaluation or other files, or is in use.
         """
-        begun = self.path / "settings.json"
-        wanted = json.loads(json.dumps(settings))
-        if begun.exists():
-            try:
-                before = json.loads(begun.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise ExperimentError(
-                    f"{begun} cannot be read ({error}); choose another --out or delete the folder"
-                ) from error
-            changes = differences(flatten(before), flatten(wanted))
-            if changes:
-                raise ExperimentError(
-                    f"{self.path} holds an evaluation with other settings ({in_words(changes)}); choose another --out "
-                    "or delete the folder"
-                )
-        elif self.path.exists() and any(self.path.iterdir()):
-            raise ExperimentError(f"{self.path} holds files but no evaluation; choose another --out")
-        with locked(self.path):
-            write_json(begun, wanted)
+        with claimed(self.path, settings, "evaluation"):
             yield
 
     def check(self) -> None:

@@ -2,7 +2,7 @@
 
 `ActFocusTrainer` overrides the steps of `verl/trainer/ppo/v1/trainer_base.py` where something has to be added and
 calls veRL's own code for the rest. The weighting says which inputs it needs; which there are, and from which pass, is
-the business of `verl_actfocus.integration.inputs`. What concerns episodes rather than weights is its base
+the business of `verl_actfocus.weighting.inputs`. What concerns episodes rather than weights is its base
 `EpisodeTrainer`'s.
 
 =========================  =============================================================================================
@@ -13,7 +13,8 @@ step                       what is added
 `_compute_old_log_prob`  what the weighting needs of the policy before the update
 `_compute_ref_log_prob`  what it needs of the reference model
 `_compute_advantage`     the base advantages, 0 in groups that GRPO has nothing to compare in, then the token weights
-`_update_actor`          what the loss is divided by, unless it is the weights of the mini-batch
+`_update_actor`          what the loss is divided by, unless it is the weights of the mini-batch, and whether the
+                         gradient is reported on
 =========================  =============================================================================================
 """
 
@@ -34,17 +35,17 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 from verl.workers.utils.padding import response_from_nested, response_to_nested
 
+from verl_actfocus.config.compatibility import BASE_ESTIMATORS, TRAINER_MODE, check_compatible
 from verl_actfocus.config.environment import EnvironmentSettings
 from verl_actfocus.config.settings import ActFocusSettings
 from verl_actfocus.integration import fields, registration
 from verl_actfocus.integration.episode_trainer import EpisodeTrainer
 from verl_actfocus.integration.groups import group_of, group_returns, groups_without_spread
-from verl_actfocus.integration.inputs import ENGINE_INPUTS, ROLLOUT_INPUTS, Model, engine_inputs, rollout_inputs
 from verl_actfocus.integration.policy_loss import SKIPPED_METRIC, actfocus_ppo_loss
 from verl_actfocus.integration.response_tagger import ResponseTagger
-from verl_actfocus.integration.settings import BASE_ESTIMATORS, TRAINER_MODE, check_compatible
 from verl_actfocus.integration.trajectories import TrajectoryLog
 from verl_actfocus.weighting import TokenBatch, compute_weights, share_metrics, turn_indices
+from verl_actfocus.weighting.inputs import ENGINE_INPUTS, ROLLOUT_INPUTS, Model, engine_inputs, rollout_inputs
 
 logger = logging.getLogger(__name__)
 
@@ -295,9 +296,14 @@ class ActFocusTrainer(EpisodeTrainer):
             )
         elif self.settings.normalize_over == "micro_batch":
             batch.extra_info[fields.NORMALIZE_MICRO_BATCHES] = True
+        if self.settings.gradient_report.due(self.global_steps):
+            batch.extra_info[fields.GRADIENT_REPORT] = self.global_steps
         batch = super()._update_actor(batch, metrics)
+        # veRL puts "actor/" before the names of everything that the update reports.
+        for name in [name for name in metrics if name.startswith("actor/actfocus/")]:
+            metrics[name.removeprefix("actor/")] = metrics.pop(name)
         updates = mini_batches * actor.ppo_epochs
-        metrics["actfocus/skipped_updates"] = round(metrics.pop(f"actor/{SKIPPED_METRIC}") * updates)
+        metrics["actfocus/skipped_updates"] = round(metrics.pop(SKIPPED_METRIC) * updates)
         return batch
 
     def _put(self, batch: KVBatchMeta, values: dict[str, torch.Tensor]) -> KVBatchMeta:

@@ -30,6 +30,8 @@ SIGNALS: Mapping[str, str] = {
     "old_entropy": "entropy of the policy before the update, at temperature 1, in nats",
     "rollout_log_prob": "log-probability that the token was sampled with, at the rollout's temperature",
     "old_log_prob": "log-probability under the policy before the update, at the rollout's temperature",
+    "nll": "negative log-likelihood under the policy, at temperature 1 (He et al. 2026, Eq. 21)",
+    "shift": "log-probability shift of the policy against the reference model, at temperature 1 (Eq. 22)",
     "ref_log_prob": "log-probability under the frozen reference model, at the rollout's temperature",
 }
 #: Names of spans, as in `verl_actfocus.weighting.Span`.

@@ -165,3 +165,23 @@ def test_action_numbers_that_do_not_start_at_zero_are_kept() -> None:
 def test_a_name_that_no_response_can_hold_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"a name is not empty and has no '\|\|' in it"):
         DiscreteTextAdapter(Snowman(), action_names=[name], rules="", solved=lambda r, t: t)
+
+
+def test_reseeding_changes_what_chance_brings_and_not_the_state() -> None:
+    def walked(seed: int) -> list[str]:
+        env = DiscreteTextAdapter(
+            gymnasium.make("FrozenLake-v1", render_mode="ansi", is_slippery=True),
+            action_names=("Left", "Down", "Right", "Up"),
+            rules="Cross the ice.",
+            solved=lambda reward, terminated: reward > 0,
+        )
+        before, _ = env.reset(seed=0)
+        env.reseed(seed)
+        assert env.render() == before
+        seen = []
+        while env.legal_actions():
+            seen.append(env.step("Right")[0])
+        return seen
+
+    assert walked(1) == walked(1)
+    assert len({tuple(walked(seed)) for seed in range(5)}) > 1

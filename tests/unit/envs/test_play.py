@@ -9,8 +9,9 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from verl_actfocus import envs, models
 from verl_actfocus.cli import play
-from verl_actfocus.cli._policies import ActionPolicy, Human, LocalModel
+from verl_actfocus.cli._policies import Human, LocalModel
 from verl_actfocus.episodes import Episode, StopReason, TagSettings
+from verl_actfocus.episodes.action_policy import ActionPolicy
 from verl_actfocus.episodes.tokens import ChatML
 from verl_actfocus.warmstart.tokenizer import build_tokenizer
 

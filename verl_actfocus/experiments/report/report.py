@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from verl_actfocus.experiments.disk import write_whole
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.report import summary as numbers
-from verl_actfocus.experiments.report.escapes import Verbatim, markdown
+from verl_actfocus.experiments.report.escapes import Verbatim, fenced, markdown
 from verl_actfocus.experiments.report.plots import learning_curves
 from verl_actfocus.experiments.report.provenance import Row, made_with, wall_times
 from verl_actfocus.experiments.report.steps import checks, run_times, step_times
@@ -88,6 +88,7 @@ def write_report(summary: Summary, out: Path, page: Page | None = None) -> list[
         "made_with": [*made_with(summary.runs), *wall_times(summary.runs)],
         "picture_name": PICTURE,
         "picture_data": base64.b64encode(picture).decode("ascii"),
+        "run_commands": [run.folder.done["command"] for run in summary.runs if run.folder.done],
         "page": page,
         "commands": [*_compare_command(summary, out), f"actfocus report {shlex.quote(str(out))}"],
     }
@@ -111,6 +112,7 @@ def render(name: str, context: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["verbatim"] = Verbatim
+    environment.globals["fenced"] = fenced
     return environment.get_template(name).render(context)
 
 

@@ -1,0 +1,40 @@
+"""The figures of docs/diagnose.md are those of recipes/diagnose/results, and these hold nothing of a machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tools import diagnosis_tables
+
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "diagnose.md").read_text(encoding="utf-8")
+FILES = sorted(diagnosis_tables.RESULTS.glob("*.json"))
+
+
+def test_the_tables_of_the_page_are_those_of_the_published_figures() -> None:
+    for table in (diagnosis_tables.decisions, diagnosis_tables.correlations, diagnosis_tables.token_shares):
+        assert table() in PAGE, (
+            f"python -m tools.diagnosis_tables prints another table than the page's ({table.__name__})"
+        )
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_published_figures_say_what_was_measured_and_on_what(file: Path) -> None:
+    figures = json.loads(file.read_text(encoding="utf-8"))
+    environment, moment, kind = file.stem.split("-")
+    assert figures["evaluation"]["environment"] == environment and moment in diagnosis_tables.MODELS
+    assert {kind, "versions", "commit", "hardware"} <= figures.keys()
+    assert "/tmp" not in json.dumps(figures) and "model" not in figures
+
+
+def test_collecting_keeps_the_figures_and_leaves_paths_behind(tmp_path: Path) -> None:
+    folder = tmp_path / "sokoban-before" / "decisions"
+    folder.mkdir(parents=True)
+    (folder / "diagnosis.json").write_text('{"model": {"model": "/home"}, "decisions": [], "commit": "abc"}')
+    results = tmp_path / "results"
+    results.mkdir()
+    assert diagnosis_tables.collect(tmp_path, results) == ["sokoban-before-decisions"]
+    assert json.loads((results / "sokoban-before-decisions.json").read_text()) == {"decisions": [], "commit": "abc"}

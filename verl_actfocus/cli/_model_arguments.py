@@ -1,0 +1,58 @@
+"""Command-line arguments of the subcommands that load a model on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from verl_actfocus.evaluation.checkpoints import ModelSource
+    from verl_actfocus.evaluation.local import LocalModel
+
+
+def add_local_model_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add tokenizer, device and number format of the model that `--model` names."""
+    group.add_argument(
+        "--tokenizer",
+        metavar="PATH",
+        help="folder or hub name of tokenizer and configuration (default: the model's)",
+    )
+    group.add_argument("--device", help="cpu or cuda (default: a GPU if there is one)")
+    group.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], help="number format (default: float32 on a CPU, bfloat16 on a GPU)"
+    )
+
+
+def local_model(args: argparse.Namespace) -> LocalModel:
+    """Load the model that `--model` names, merged before if it is a checkpoint.
+
+    Raises:
+        ValueError: there is no model, or one that continuous batching does not serve.
+    """
+    from verl_actfocus.evaluation.checkpoints import find_model
+    from verl_actfocus.evaluation.local import LocalModel
+
+    source = find_model(args.model)
+    identity = source.fingerprint()
+    source = merged(source)
+    if args.tokenizer is not None:
+        source = dataclasses.replace(source, tokenizer=args.tokenizer)
+    return LocalModel(source, identity=identity, device=args.device, dtype=args.dtype)
+
+
+def merged(source: ModelSource) -> ModelSource:
+    """Merge a checkpoint, and say so; anything else is returned as it is."""
+    from verl_actfocus.evaluation.checkpoints import merge
+
+    if source.shards is None:
+        return source
+    print(
+        f"merging {source.shards} with veRL's model merger, unless that was done before or another command is doing it "
+        "now",
+        file=sys.stderr,
+    )
+    source = merge(source)
+    print(f"merged model (bfloat16): {source.model}", file=sys.stderr)
+    return source

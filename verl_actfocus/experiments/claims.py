@@ -1,0 +1,51 @@
+"""A folder of results belongs to one model and one set of settings; the same command continues it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.folder import write_json
+from verl_actfocus.experiments.locks import locked
+from verl_actfocus.experiments.settings import differences, flatten, in_words
+
+
+@contextmanager
+def claimed(folder: Path, settings: dict[str, Any], what: str) -> Iterator[None]:
+    """Claim a folder, or make sure that it was claimed with these settings, while the block runs.
+
+    The settings stand in its `settings.json`.
+
+    Args:
+        folder: need not exist yet.
+        settings: model and settings, as plain values.
+        what: what the folder holds, in a word.
+
+    Raises:
+        ExperimentError: the folder holds results of other settings or other files, or is in use.
+    """
+    begun = folder / "settings.json"
+    wanted = json.loads(json.dumps(settings))
+    article = "an" if what[0] in "aeiou" else "a"
+    if begun.exists():
+        try:
+            before = json.loads(begun.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ExperimentError(
+                f"{begun} cannot be read ({error}); choose another --out or delete the folder"
+            ) from error
+        changes = differences(flatten(before), flatten(wanted))
+        if changes:
+            raise ExperimentError(
+                f"{folder} holds {article} {what} with other settings ({in_words(changes)}); choose another --out or "
+                "delete the folder"
+            )
+    elif folder.exists() and any(folder.iterdir()):
+        raise ExperimentError(f"{folder} holds files but no {what}; choose another --out")
+    with locked(folder):
+        write_json(begun, wanted)
+        yield
