@@ -6,6 +6,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from itertools import zip_longest
 from typing import Any
@@ -58,11 +59,11 @@ def select(sources: Sequence[Source], limit: int, watch: Callable[[int], None] =
     """
     scales = Scales()
     groups: list[list[list[Entry]]] = []
-    omissions = []
+    omissions: list[str] = []
     read = 0
     for number, source in enumerate(sources):
         by_group: dict[tuple[int | None, int | None, str], list[Entry]] = {}
-        for trajectory in _read(source):
+        for trajectory in _read(source, omissions):
             signals = signals_of(trajectory)
             scales.add(signals)
             members = by_group.setdefault((trajectory.step, trajectory.policy_version, trajectory.group), [])
@@ -84,10 +85,11 @@ def select(sources: Sequence[Source], limit: int, watch: Callable[[int], None] =
     return Selection(list(sources), _named(entries, sources), scales.menu(), omissions)
 
 
-def _read(source: Source) -> Iterator[Trajectory]:
+def _read(source: Source, omissions: list[str]) -> Iterator[Trajectory]:
     for path in source.files:
+        cut_off = f"The last line of {path} was cut off while it was written, and is left out."
         try:
-            yield from read_trajectories(path)
+            yield from read_trajectories(path, partial(omissions.append, cut_off))
         except TrajectoryFormatError as error:
             raise ExperimentError(f"{error}. Delete the line or leave out the file") from error
 

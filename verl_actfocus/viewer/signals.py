@@ -89,6 +89,19 @@ MENU = (
         start=0.0,
         lowest_strongest=True,
     ),
+    Shown(
+        name="nll",
+        label="negative log-likelihood (policy)",
+        meaning="at temperature 1: the stronger the colour, the less likely the token",
+        start=0.0,
+    ),
+    Shown(
+        name="shift",
+        label="log-probability shift (policy − reference)",
+        meaning="how much likelier (orange) or less likely (blue) training has made the token",
+        centre=0.0,
+        least=0.01,
+    ),
     Shown(name="old_entropy", label="entropy (policy)", meaning=f"in nats: {_ENTROPY}", start=0.0),
     Shown(name="ref_entropy", label="entropy (reference)", meaning=f"in nats: {_ENTROPY}", start=0.0),
 )

@@ -13,8 +13,10 @@ from verl_actfocus.experiments.weightings import BASELINE, WeightingChoice
 from verl_actfocus.trajectories import trajectory_files
 from verl_actfocus.trajectories.files import SUFFIXES
 
-#: Name of an evaluation's file without its suffix.
-_EVALUATION = "trajectories"
+#: Name of an evaluation's or a diagnosis's file without its suffix.
+_PLAYED = "trajectories"
+#: Name of an evaluation's file of episodes that ended in an infrastructure failure, likewise.
+_FAILED = "failures"
 
 
 @dataclass(frozen=True)
@@ -67,15 +69,15 @@ def _of(path: Path) -> Iterator[Source]:
         yield run_source(path)
         return
     name, own = path.resolve().name, trajectory_files(path)
-    if (path / "settings.json").exists() and any(_stem(file) == _EVALUATION for file in own):
-        yield Source(path, name, tuple(own))  # with the episodes that failed
+    if (path / "settings.json").exists() and any(_stem(file) == _PLAYED for file in own):
+        yield Source(path, name, tuple(file for file in own if _stem(file) in (_PLAYED, _FAILED)))
         return
     # Files named after steps are of one run.
     if steps := tuple(file for file in own if _stem(file).isdecimal()):
         yield Source(path, name, steps)
     for file in own:
         if not _stem(file).isdecimal():
-            yield Source(file, name if _stem(file) == _EVALUATION else _stem(file), (file,))
+            yield Source(file, name if _stem(file) == _PLAYED else _stem(file), (file,))
     for child in sorted(path.iterdir()):
         if child.is_dir() and not child.is_symlink() and not child.name.startswith("."):
             yield from _of(child)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -103,6 +104,15 @@ def test_a_damaged_line_is_named_with_its_file_and_number(tmp_path: Path) -> Non
     write(file, [make()])
     with pytest.raises(ExperimentError, match=r"a\.jsonl, line 2: .*\. Delete the line or leave out the file"):
         select(find_sources([file]), 10)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz"])
+def test_a_last_line_that_was_cut_off_is_named(suffix: str, tmp_path: Path) -> None:
+    file = write(tmp_path / f"a{suffix}", [make(), make(session=1)])
+    os.truncate(file, file.stat().st_size - 60)
+    selection = select(find_sources([file]), 10)
+    assert len(selection.entries) == 1
+    assert selection.omissions == [f"The last line of {file} was cut off while it was written, and is left out."]
 
 
 def test_a_run_without_trajectories_among_others_is_named(tmp_path: Path) -> None:

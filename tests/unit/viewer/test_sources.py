@@ -42,6 +42,8 @@ def test_an_evaluation_is_called_by_its_folder_and_shows_its_failures_too(tmp_pa
     for name in ("trajectories", "failures"):
         write(tmp_path / "eval-qwen" / f"{name}.jsonl", [make()])
     (tmp_path / "eval-qwen" / "settings.json").write_text("{}")
+    # A diagnosis keeps this beside them.
+    (tmp_path / "eval-qwen" / "states.jsonl").write_text("[]\n")
     assert found(tmp_path / "eval-qwen") == [("eval-qwen", ["failures.jsonl", "trajectories.jsonl"])]
 
 
