@@ -95,7 +95,8 @@ async function showList(main) {
       make("h1", {}, "Trajectories"),
       make("p", { class: "lead" }, LEAD),
       index.omissions.map((text) => make("p", { class: "notice" }, text))),
-    filterBar(refresh), count, make("div", { class: "scroll" }, table));
+    filterBar(refresh), count, make("p", { class: "sideways" }, "More columns to the right →"),
+    make("div", { class: "scroll" }, table));
   await refresh();
 }
 
