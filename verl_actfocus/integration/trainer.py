@@ -43,7 +43,7 @@ from verl_actfocus.integration.episode_trainer import EpisodeTrainer
 from verl_actfocus.integration.groups import group_of, group_returns, groups_without_spread
 from verl_actfocus.integration.policy_loss import SKIPPED_METRIC, actfocus_ppo_loss
 from verl_actfocus.integration.response_tagger import ResponseTagger
-from verl_actfocus.integration.trajectories import TrajectoryLog
+from verl_actfocus.integration.trajectories import TRAJECTORIES_METRIC, TrajectoryLog, computed_signals
 from verl_actfocus.weighting import TokenBatch, compute_weights, share_metrics, turn_indices
 from verl_actfocus.weighting.inputs import ENGINE_INPUTS, ROLLOUT_INPUTS, Model, engine_inputs, rollout_inputs
 
@@ -51,8 +51,6 @@ logger = logging.getLogger(__name__)
 
 #: Metric: 1 for a step without any action token, though the weighting depends on them.
 NO_ACTION_METRIC = "actfocus/steps_without_action_tokens"
-#: Metric: trajectories in the file of a step that writes one; 0 once the folder is full.
-TRAJECTORIES_METRIC = "actfocus/trajectories_written"
 #: Characters of a response that an error shows.
 EXCERPT = 300
 
@@ -228,20 +226,11 @@ class ActFocusTrainer(EpisodeTrainer):
             if metrics[NO_ACTION_METRIC]:
                 self._report_no_action_token(batch)
         if self._trajectories.wants(self.global_steps):
-            signals = self._signals(tokens, weights)
+            signals = computed_signals(weighting, tokens, weights)
             written = self._trajectories.write(self.global_steps, batch, self._tagger, tokens.turns, signals)
             metrics[TRAJECTORIES_METRIC] = float(written)
         # The returned handle lists the new field; the one passed in would hide it from the update.
         return self._put(batch, {fields.WEIGHTS: response_to_nested(weights, nested_mask)})
-
-    def _signals(self, tokens: TokenBatch, weights: torch.Tensor) -> dict[str, torch.Tensor]:
-        """What was computed per token in this step, by the names of `verl_actfocus.trajectories.SIGNALS`."""
-        weighting = self.settings.weighting
-        # Log-probabilities on disk are veRL's own, at the rollout's temperature; these are at temperature 1.
-        at_one = {"old_log_prob", "ref_log_prob"}
-        inputs = {name: tokens.inputs[name] for name in engine_inputs(weighting) if name not in at_one}
-        signal = weighting.token_signal(tokens)
-        return {"weight": weights, **({} if signal is None else {"signal": signal}), **inputs}
 
     def _token_batch(self, batch: KVBatchMeta) -> tuple[TokenBatch, torch.Tensor]:
         """Read what the weighting may see, padded, and the nested response mask."""
