@@ -30,6 +30,7 @@ def check_training_step(step: dict, rollout_difference: float = 1e-4) -> None:
     assert step["rollout/excluded_trajectories"] == 0
     assert step["actfocus/skipped_updates"] == 0
     assert undocumented(step) == set()
+    assert 0 <= step["rollout/identical_responses"] <= 1
     stops = [value for name, value in step.items() if name.startswith("rollout/stop/")]
     assert sum(stops) == pytest.approx(1)
     for kind in ("token", "weight"):

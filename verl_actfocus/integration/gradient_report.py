@@ -15,7 +15,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import reduce
+from itertools import combinations_with_replacement
 from typing import Any
 
 import torch
@@ -32,6 +32,8 @@ from verl_actfocus.weighting import Span
 
 logger = logging.getLogger(__name__)
 
+#: Name of a span in metrics → the span.
+_NAMES = {span.name.lower(): span for span in Span}
 #: A gradient: this rank's shard of every trained parameter's.
 Shards = list[Tensor]
 
@@ -66,35 +68,57 @@ def gradient_report(engine: FSDPEngine, data: TensorDict, loss_function: Callabl
         micro-batches a rank or more, `gradient_variance/{weighted,unweighted}`, and `gradient_noise_share/…`, the
         variance over `|G|²`, unless that is 0. The same on every rank.
     """
+    totals, squares_by_size, sizes = _gradients(engine, data, loss_function)
+    pairs = [*combinations_with_replacement(_NAMES, 2), ("unweighted", "unweighted")]
+    local = [_dot(totals[one], totals[other]) for one, other in pairs] + list(squares_by_size.values())
+    *products, by_size, by_size_unweighted = _summed(local, engine.device_mesh["fsdp"].get_group())
+    product = dict(zip(pairs, products, strict=True))
+    metrics = {f"gradient_norm/{name}": math.sqrt(product[name, name]) for name in _NAMES}
+    both = math.sqrt(product["reasoning", "reasoning"] * product["action", "action"])
+    if both > 0:
+        metrics["gradient_cosine"] = product["reasoning", "action"] / both
+    filled = sum(size > 0 for size in sizes)
+    if filled < 2:
+        logger.warning("gradient report: a single micro-batch a rank tells no variance; choose smaller micro-batches")
+        return metrics
+    # The squared length of a sum: every product of two different parts counts twice.
+    square = sum(product[one, other] * (1 if one == other else 2) for one, other in pairs[:-1])
+    for name, length, squares in (
+        ("weighted", square, by_size),
+        ("unweighted", product["unweighted", "unweighted"], by_size_unweighted),
+    ):
+        metrics[f"gradient_variance/{name}"] = variance_of_sum(length, squares, sum(sizes), filled)
+        if length > 0:
+            metrics[f"gradient_noise_share/{name}"] = metrics[f"gradient_variance/{name}"] / length
+    return metrics
+
+
+def _gradients(
+    engine: FSDPEngine, data: TensorDict, loss_function: Callable[..., Any]
+) -> tuple[dict[str, Shards], dict[str, float], list[int]]:
+    """Run the passes.
+
+    Returns:
+        The mini-batch's gradient of each span and without weights; this rank's part of `Σ_i |c_i|² / m_i` with and
+        without weights; and `m_i`.
+    """
     rounds, sizes = _rounds(engine, data)
     totals: dict[str, Shards] = {}
     squares_by_size = {"weighted": 0.0, "unweighted": 0.0}
     with _gradients_aside(engine.module):
         for micro_batch, size in zip(rounds, sizes, strict=True):
-            restricted = {span.name.lower(): _restricted(micro_batch, span) for span in Span}
-            parts = {name: _gradient(engine, part, loss_function) for name, part in restricted.items()}
-            parts["weighted"] = reduce(_added, parts.values())
-            parts["unweighted"] = _gradient(engine, _unweighted(micro_batch), loss_function)
-            totals = {name: _added(totals[name], part) for name, part in parts.items()} if totals else parts
-            for name in squares_by_size:
-                # A round without a trajectory is padding, and its gradient is 0.
-                squares_by_size[name] += _dot(parts[name], parts[name]) / max(size, 1)
-    local = [_dot(total, total) for total in totals.values()]
-    local += [_dot(totals["reasoning"], totals["action"]), *squares_by_size.values()]
-    *squares, product, weighted, unweighted = _summed(local, engine.device_mesh["fsdp"].get_group())
-    square = dict(zip(totals, squares, strict=True))
-    metrics = {f"gradient_norm/{span.name.lower()}": math.sqrt(square[span.name.lower()]) for span in Span}
-    if square["reasoning"] > 0 and square["action"] > 0:
-        metrics["gradient_cosine"] = product / math.sqrt(square["reasoning"] * square["action"])
-    filled = sum(size > 0 for size in sizes)
-    if filled < 2:
-        logger.warning("gradient report: a single micro-batch a rank tells no variance; choose smaller micro-batches")
-        return metrics
-    for name, by_size in (("weighted", weighted), ("unweighted", unweighted)):
-        metrics[f"gradient_variance/{name}"] = variance_of_sum(square[name], by_size, sum(sizes), filled)
-        if square[name] > 0:
-            metrics[f"gradient_noise_share/{name}"] = metrics[f"gradient_variance/{name}"] / square[name]
-    return metrics
+            weighted: Shards = []
+            for name, span in _NAMES.items():
+                part = _gradient(engine, _restricted(micro_batch, span), loss_function)
+                totals[name] = _accumulated(totals.get(name, []), part)
+                weighted = _accumulated(weighted, part)
+            # A round without a trajectory is padding, and its gradient is 0.
+            squares_by_size["weighted"] += _dot(weighted, weighted) / max(size, 1)
+            del weighted, part  # memory: a shard each
+            unweighted = _gradient(engine, _unweighted(micro_batch), loss_function)
+            totals["unweighted"] = _accumulated(totals.get("unweighted", []), unweighted)
+            squares_by_size["unweighted"] += _dot(unweighted, unweighted) / max(size, 1)
+    return totals, squares_by_size, sizes
 
 
 @contextmanager
@@ -185,8 +209,13 @@ def _nested(rows: list[Tensor]) -> Tensor:
     return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
 
 
-def _added(first: Shards, second: Shards) -> Shards:
-    return [one + other for one, other in zip(first, second, strict=True)]
+def _accumulated(total: Shards, part: Shards) -> Shards:
+    """Add a gradient to a total, in place; an empty total becomes a copy of it."""
+    if not total:
+        return [one.clone() for one in part]
+    for one, other in zip(total, part, strict=True):
+        one += other
+    return total
 
 
 def _dot(first: Shards, second: Shards) -> float:

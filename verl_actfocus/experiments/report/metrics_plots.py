@@ -26,6 +26,7 @@ _NOISE = quantities.GRADIENT[-2:]
 _SHORT = {
     "actfocus/token_share": "tokens",
     "actfocus/weight_share": "weight",
+    "actfocus/gradient_norm/none": "other",
     "actfocus/gradient_share": "weight × |advantage|",
     "actor/ppo_kl": "of an update",
     "actor/kl_loss": "to the reference",

@@ -51,7 +51,7 @@ def learning_curves(summary: Summary, title: str) -> bytes:
             _draw_gradient(row, one, colour)
     finish(success, "Evaluation success (bands: 95 % CI)", "success rate (%)")
     finish(length, "Response length in training", "generated tokens per episode")
-    finish(share, "Share of action tokens", "share of tokens, weight w, w·|advantage A| (%)")
+    finish(share, "Share of action tokens", "share of tokens, weight, weight × |advantage| (%)")
     success.set_ylim(bottom=0)
     length.set_ylim(bottom=0)
     share.set_ylim(0, 100)
@@ -147,12 +147,15 @@ def draw_series(
 
 
 def finish(axes: Axes, title: str, unit: str) -> None:
-    """Give a plot over training steps its title, axis labels and legend."""
+    """Give a plot over training steps its title, axis labels and legend; an empty one says so."""
     axes.set_title(title, fontsize=11)
     axes.set_xlabel("training step")
     axes.set_ylabel(unit)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if not axes.get_lines():
+        axes.text(0.5, 0.5, "not recorded", ha="center", transform=axes.transAxes)
+        return
     many = len(axes.get_lines()) > 6
-    axes.legend(frameon=False, fontsize=8 if many else 9, ncols=2 if many else 1)
+    axes.legend(framealpha=0.7, edgecolor="none", fontsize=8 if many else 9, ncols=2 if many else 1)
