@@ -1,8 +1,8 @@
 """The published figures of `actfocus diagnose`: kept in `recipes/diagnose/results`, and the tables of docs/diagnose.md.
 
-recipes/diagnose/measure.sh frozenlake outputs/diagnose/frozenlake-before   # and so on, for every model
-python -m tools.diagnosis_tables --collect outputs/diagnose
-python -m tools.diagnosis_tables >> docs/diagnose.md
+recipes/diagnose/measure.sh frozenlake outputs/diagnose/frozenlake-before  # and so on, for every model
+python -m tools.diagnosis_tables --collect outputs/diagnose                # copies the figures
+python -m tools.diagnosis_tables                                           # writes the tables into the page
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from verl_actfocus.diagnosis.correlation import PARTS, SIGNALS
 from verl_actfocus.diagnosis.variance import ACTION, AFTER, REASONING, Share
 from verl_actfocus.experiments.folder import write_json
 
+PAGE = Path(__file__).parents[1] / "docs" / "diagnose.md"
 RESULTS = Path(__file__).parents[1] / "recipes" / "diagnose" / "results"
 #: Environments and moments of training, in the order of the tables.
 ENVIRONMENTS = ("sokoban", "frozenlake", "sudoku", "webshop")
@@ -99,15 +100,24 @@ def _rho(one: dict[str, Any]) -> str:
     return tables.share_cell(Share(value=one["rho"], interval=ends))
 
 
+def written(page: str) -> str:
+    """Return the page with the tables of the published figures between its marks."""
+    for table in (decisions, correlations, token_shares):
+        before, mark, rest = page.partition(f"<!-- {table.__name__} -->\n")
+        _, end, after = rest.partition(f"<!-- end of {table.__name__} -->\n")
+        page = f"{before}{mark}\n{table()}\n\n{end}{after}"
+    return page
+
+
 def main() -> None:
-    """Collect, or print the tables."""
+    """Collect, or write the tables into the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--collect", type=Path, metavar="DIR", help="folder of the diagnoses, see measure.sh")
     args = parser.parse_args()
     if args.collect is not None:
         print("\n".join(collect(args.collect)))
         return
-    print("\n\n".join((decisions(), correlations(), token_shares())))
+    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":
