@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 import verl
+from omegaconf import OmegaConf
 
 import verl_actfocus
+from verl_actfocus.experiments.composition import compose
 
 #: `module:attribute` → parameters that are passed by name or position.
 CALLED = {
@@ -197,6 +199,24 @@ def test_another_verl_version_is_refused_with_the_remedy(monkeypatch):
     monkeypatch.setattr(versions, "version", lambda name: "0.10.0")
     with pytest.raises(ImportError, match=r"0\.9\.1.*0\.10\.0.*pip install"):
         versions.require_supported_verl()
+
+
+def test_verls_entrance_asks_for_this_packages_settings_before_it_starts_ray(monkeypatch):
+    from verl.trainer import main_ppo
+
+    from verl_actfocus.integration import early
+
+    assert main_ppo.validate_config is early.validate_config
+    asked = []
+    monkeypatch.setattr(early, "_stock", lambda config, **kwargs: asked.append(kwargs))
+    groups = ("algorithm.adv_estimator=actfocus_grpo", "+actfocus=default", "+actfocus/run=cpu_frozenlake")
+    config = OmegaConf.to_container(compose(*groups, "algorithm.actfocus.weighting.alpha=2"))
+    config = OmegaConf.create(config)  # which may be written to
+    with pytest.raises(ValueError, match=r"weighting\.alpha=2 must lie in \[0, 1\]"):
+        main_ppo.validate_config(config=config, use_reference_policy=False, use_critic=False)
+    config.trainer.v1.trainer_mode = "sync"  # a stock run reads none of it
+    main_ppo.validate_config(config=config, use_reference_policy=False, use_critic=False)
+    assert asked == [{"use_reference_policy": False, "use_critic": False}]
 
 
 def test_stock_estimators_losses_and_trainers_are_untouched():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from verl_actfocus.config.environment import EnvironmentSettings
 from verl_actfocus.config.selection import check_group_size
 from verl_actfocus.config.settings import CONFIG_PATH, ActFocusSettings
 from verl_actfocus.weighting.inputs import ENGINE_INPUTS, Model, engine_inputs, unknown_inputs
@@ -25,6 +26,19 @@ REFUSED_AGG_MODES = {
     )
     for mode in ("token-sum", "seq-mean-token-sum", "seq-mean-token-sum-norm")
 }
+
+
+def checked_settings(config: DictConfig) -> ActFocusSettings:
+    """Read `algorithm.actfocus`, and check all that this package reads of a veRL configuration.
+
+    Raises:
+        ValueError: a setting is out of range or cannot be honoured; the message names it and the remedy.
+    """
+    settings = ActFocusSettings.from_config(config)
+    check_compatible(config, settings)
+    if config.data.get("environment") is not None:
+        EnvironmentSettings.from_config(config.data).check()
+    return settings
 
 
 def check_compatible(config: DictConfig, settings: ActFocusSettings) -> None:

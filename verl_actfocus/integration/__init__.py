@@ -5,6 +5,7 @@ Outside of this folder only `verl_actfocus.episodes.tokens` imports it, for mode
 Read in this order:
 
 - `plugin`, loaded through the `verl.plugins` entry point, and `registration`: the way into veRL.
+- `early`: what is refused there, before Ray is started.
 - `trainer`: the V1 trainer with one step more, from spans and inputs to token weights (`verl_actfocus.weighting`,
   `response_tagger`). Its bases: `episode_trainer` counts and selects what was played (`exclusions`, `metrics`,
   `selection`), `sync_trainer` is veRL's. `groups` says which prompt groups have nothing to compare.

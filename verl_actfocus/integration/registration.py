@@ -18,7 +18,7 @@ from verl.workers.rollout.replica import RolloutReplica, RolloutReplicaRegistry
 
 from verl_actfocus.config import resolvers
 from verl_actfocus.config.compatibility import BASE_ESTIMATORS, LOSS_NAME, TRAINER_MODE
-from verl_actfocus.integration import estimators, policy_loss
+from verl_actfocus.integration import early, estimators, policy_loss
 from verl_actfocus.integration.cpu import BACKEND_NAME
 from verl_actfocus.integration.cpu.engines import CPULanguageEngine
 from verl_actfocus.integration.cpu.platform import PLATFORM_NAME
@@ -54,6 +54,7 @@ def register() -> None:
     _ROLLOUT_REGISTRY[(BACKEND_NAME, "async")] = "verl_actfocus.integration.cpu.rollout.HFServerAdapter"
     Plugins.instance().register(_ConfigSearchPath)
     resolvers.register()
+    early.install()
 
 
 def verify() -> None:

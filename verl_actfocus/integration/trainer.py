@@ -35,9 +35,7 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 from verl.workers.utils.padding import response_from_nested, response_to_nested
 
-from verl_actfocus.config.compatibility import BASE_ESTIMATORS, TRAINER_MODE, check_compatible
-from verl_actfocus.config.environment import EnvironmentSettings
-from verl_actfocus.config.settings import ActFocusSettings
+from verl_actfocus.config.compatibility import BASE_ESTIMATORS, TRAINER_MODE, checked_settings
 from verl_actfocus.integration import fields, registration
 from verl_actfocus.integration.episode_trainer import EpisodeTrainer
 from verl_actfocus.integration.groups import group_of, group_returns, groups_without_spread
@@ -79,10 +77,7 @@ class ActFocusTrainer(EpisodeTrainer):
 
     def __init__(self, config: DictConfig) -> None:
         registration.verify()
-        self.settings = ActFocusSettings.from_config(config)
-        check_compatible(config, self.settings)
-        if config.data.get("environment") is not None:
-            EnvironmentSettings.from_config(config.data).check()
+        self.settings = checked_settings(config)
         if BASE_ESTIMATORS[config.algorithm.adv_estimator] == "gae" and config.critic.enable is None:
             # veRL enables the critic for the estimator name "gae" only.
             with open_dict(config):

@@ -22,13 +22,13 @@ from verl_actfocus.config.settings import CONFIG_PATH, TrajectorySettings
 from verl_actfocus.episodes.record import EpisodeRecord
 from verl_actfocus.integration import fields
 from verl_actfocus.integration.groups import group_of
-from verl_actfocus.integration.inputs import engine_inputs
 from verl_actfocus.integration.response_tagger import ResponseTagger
 from verl_actfocus.trajectories import Trajectory, trajectory_files
 from verl_actfocus.trajectories.files import SUFFIXES, encoded
 from verl_actfocus.trajectories.format import shortest
 from verl_actfocus.trajectories.playing import span_names
 from verl_actfocus.weighting import TokenBatch, Weighting
+from verl_actfocus.weighting.inputs import engine_inputs
 
 logger = logging.getLogger(__name__)
 
