@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.report.metrics_report import write_metrics_report
-from verl_actfocus.experiments.report.report import Page, write_report
+from verl_actfocus.experiments.report.report import NO_TRAJECTORIES, Page, write_report
 from verl_actfocus.experiments.report.runs import grouped, read_logged
 from verl_actfocus.experiments.report.summary import Summary, summarise
 from verl_actfocus.experiments.results import read_runs
@@ -72,7 +73,7 @@ def write_and_print(folder: Path) -> None:
     """Write the report of a comparison, and print its sentences and where it is."""
     summary = summarise(read_runs(folder))
     page = _trajectories(summary, folder)
-    files = [*write_report(summary, folder, page), *([] if page is None else [folder / page.name])]
+    files = [*write_report(summary, folder, page), *([folder / page.name] if isinstance(page, Page) else [])]
     for one in summary.weightings:
         print(one.sentence)
     for difference in summary.differences:
@@ -81,11 +82,16 @@ def write_and_print(folder: Path) -> None:
         print(file)
 
 
-def _trajectories(summary: Summary, folder: Path) -> Page | None:
-    """Write the page of all runs' trajectories, the baseline's first; None if there are none."""
-    selection = select([run_source(run.folder.path) for run in [*summary.runs, *summary.unfinished]], _LIMIT)
+def _trajectories(summary: Summary, folder: Path) -> Page | str:
+    """Write the page of all runs' trajectories, the baseline's first; why there is none, in words, otherwise."""
+    try:
+        selection = select([run_source(run.folder.path) for run in [*summary.runs, *summary.unfinished]], _LIMIT)
+    except ExperimentError as error:
+        # What was measured does not depend on the samples.
+        print(f"no page of trajectories: {error}", file=sys.stderr)
+        return f"There is no page of trajectories: {error}."
     if not selection.entries:
-        return None
+        return NO_TRAJECTORIES
     write_page(selection, folder / PAGE)
     links = {link.text: link.fragment for link in examples(selection)}
     return Page(PAGE, len(selection.entries), selection.omissions, links)

@@ -70,8 +70,13 @@ def test_a_comparison_without_trajectories_still_has_a_report(comparison: Path) 
     assert not (comparison / "trajectories.html").exists()
 
 
-def test_a_damaged_trajectory_is_named(comparison: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_trajectory_is_named_and_costs_its_page_alone(
+    comparison: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = comparison / "actfocus-seed0/trajectories/1.jsonl"
     path.write_text('{"step": 1}\n')
-    assert main(["report", str(comparison)]) == 2
-    assert f"{path}, line 1: not a trajectory" in capsys.readouterr().err
+    assert main(["report", str(comparison)]) == 0
+    said = f"{path}, line 1: not a trajectory"
+    assert said in capsys.readouterr().err
+    assert f"There is no page of trajectories: {said}" in parse(comparison / "report.html").text
+    assert "There is no page of trajectories: " in (comparison / "report.md").read_text()

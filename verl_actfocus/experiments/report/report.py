@@ -24,6 +24,8 @@ from verl_actfocus.experiments.weightings import SECTION
 
 #: Name of the picture in the report's folder.
 PICTURE = "learning_curves.png"
+#: What a report says of runs without a page of trajectories.
+NO_TRAJECTORIES = "The runs have written no trajectories."
 #: What a reader wants to know about the conditions → the settings that say it.
 _CONDITIONS = {
     "model": ("actor_rollout_ref.model.path",),
@@ -60,13 +62,13 @@ class Page:
     links: Mapping[str, str]
 
 
-def write_report(summary: Summary, out: Path, page: Page | None = None) -> list[Path]:
+def write_report(summary: Summary, out: Path, page: Page | str = NO_TRAJECTORIES) -> list[Path]:
     """Write the report of a comparison.
 
     Args:
         summary: its numbers, see `verl_actfocus.experiments.report.summary.summarise`.
         out: folder of the comparison, where the report goes.
-        page: the page of its trajectories, which lies there already; None if the runs have written none.
+        page: the page of its trajectories, which lies there already; or why there is none, in a sentence.
 
     Returns:
         The files written: Markdown, HTML and the picture.
