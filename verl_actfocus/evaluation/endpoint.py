@@ -219,8 +219,12 @@ class EndpointModel:
 
 
 def _generation_config(name: str) -> GenerationConfig | None:
-    """The generation configuration beside a tokenizer; None if there is none."""
+    """The generation configuration beside a tokenizer, or what config.json says of it; None if there is neither."""
     try:
         return GenerationConfig.from_pretrained(name)
     except OSError:
+        pass
+    try:
+        return GenerationConfig.from_model_config(AutoConfig.from_pretrained(name))
+    except (OSError, ValueError):
         return None
