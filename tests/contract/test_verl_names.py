@@ -216,7 +216,8 @@ def test_verls_entrance_asks_for_this_packages_settings_before_it_starts_ray(mon
         main_ppo.validate_config(config=config, use_reference_policy=False, use_critic=False)
     config.trainer.v1.trainer_mode = "sync"  # a stock run reads none of it
     main_ppo.validate_config(config=config, use_reference_policy=False, use_critic=False)
-    assert asked == [{"use_reference_policy": False, "use_critic": False}]
+    main_ppo.validate_config(config=OmegaConf.create({"trainer": {}}), use_reference_policy=False, use_critic=False)
+    assert asked == 2 * [{"use_reference_policy": False, "use_critic": False}]
 
 
 def test_stock_estimators_losses_and_trainers_are_untouched():

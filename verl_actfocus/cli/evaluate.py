@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     """
     settings = settings_from(args)
     # An option that the class does not take is found before a model is loaded.
-    make_environment(settings.environment, settings.options).close()
+    make_environment(settings.environment, settings.options, settings.step_timeout).close()
     from verl_actfocus.evaluation.policy import closing
     from verl_actfocus.evaluation.records import EvaluationFolder
     from verl_actfocus.evaluation.runner import run as play

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import wraps
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from verl.utils import config as verl_config
 
 from verl_actfocus.config.compatibility import TRAINER_MODE, checked_settings
@@ -23,7 +23,8 @@ def validate_config(config: DictConfig, *args: Any, **kwargs: Any) -> None:
     Raises:
         ValueError: a setting is out of range or cannot be honoured; the message names it and the remedy.
     """
-    if config.trainer.v1.trainer_mode == TRAINER_MODE:
+    # Entries of other people's own may lack the section.
+    if OmegaConf.select(config, "trainer.v1.trainer_mode") == TRAINER_MODE:
         checked_settings(config)
     _stock(config, *args, **kwargs)
 

@@ -13,9 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tensordict import TensorDict
+from verl.utils import tensordict_utils as tu
 
 from verl_actfocus.integration import fields
-from verl_actfocus.integration.gradient_report import variance_of_sum
+from verl_actfocus.integration.gradient_report import _unweighted, variance_of_sum
+from verl_actfocus.integration.policy_loss import _weights_of
 
 from ...documented_metrics import documented, pattern, undocumented
 from . import gradients
@@ -114,6 +117,16 @@ def scatter(parts: dict[tuple[int, str], np.ndarray], rounds: list[list[int]]) -
     variance = len(rounds) * np.square(sums - sums.mean(axis=0)).sum() / (len(rounds) - 1)
     assert variance == pytest.approx(len(rounds) * np.var(sums, axis=0, ddof=1).sum())
     return variance, variance / np.square(sums.sum(axis=0)).sum()
+
+
+@pytest.mark.parametrize("entry", [fields.FIXED_NORMALIZER, fields.MICRO_BATCHES])
+def test_without_weights_the_loss_is_divided_by_the_tokens_whatever_the_weights_are_normalised_over(entry):
+    mask = torch.nested.as_nested_tensor([torch.ones(3), torch.ones(5)], layout=torch.jagged)
+    micro_batch = TensorDict({"loss_mask": mask, fields.WEIGHTS: mask * 0.1}, batch_size=[2])
+    tu.assign_non_tensor(micro_batch, **{"batch_num_tokens": 100.0, fields.WEIGHT_SUM: 0.8, entry: 4})
+    with _weights_of(_unweighted(micro_batch)) as weights:
+        assert weights.normalizer == 100.0
+        assert weights.weights.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
 
 
 @pytest.mark.parametrize("name", CASES)
