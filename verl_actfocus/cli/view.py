@@ -14,6 +14,8 @@ from verl_actfocus.viewer import Selection, Source, find_sources, select, write_
 
 #: Packaged samples of both methods, in the order of the page: `viewer/demo/README.md` says where they are from.
 _DEMO = ("Uniform", "ActFocus")
+#: Most files that a sentence names.
+_NAMED = 3
 #: Megabytes of a page from which on it opens slowly.
 _SLOW = 100
 
@@ -63,7 +65,12 @@ def run(args: argparse.Namespace) -> int:
         with as_file(files("verl_actfocus.viewer") / "demo") as folder:
             selection = read(find_sources([folder / f"{name}.jsonl.gz" for name in _DEMO]), args.limit)
     else:
-        selection = read(find_sources(args.paths), args.limit)
+        others: list[Path] = []
+        selection = read(find_sources(args.paths, others.append), args.limit)
+        if others:
+            more = ", …" if len(others) > _NAMED else ""
+            named = ", ".join(map(str, others[:_NAMED]))
+            selection.omissions.append(f"{len(others)} files hold no trajectories and are passed over: {named}{more}.")
     if not selection.entries:
         raise ExperimentError("no trajectory has been written there yet")
     write_page(selection, args.out)

@@ -23,8 +23,8 @@ from verl_actfocus.episodes.record import EpisodeRecord
 from verl_actfocus.integration import fields
 from verl_actfocus.integration.groups import group_of
 from verl_actfocus.integration.response_tagger import ResponseTagger
-from verl_actfocus.trajectories import Trajectory, trajectory_files
-from verl_actfocus.trajectories.files import SUFFIXES, encoded
+from verl_actfocus.trajectories import Trajectory, TrajectoryFormatError, trajectory_files
+from verl_actfocus.trajectories.files import SUFFIXES, encoded, step_of
 from verl_actfocus.trajectories.format import shortest
 from verl_actfocus.trajectories.playing import span_names
 from verl_actfocus.weighting import TokenBatch, Weighting
@@ -42,6 +42,7 @@ _VERL_SIGNALS = {
     "ref_log_prob": "ref_log_prob",
 }
 _FIELDS = [
+    "index",
     "prompts",
     "responses",
     "rm_scores",
@@ -79,7 +80,7 @@ class TrajectoryLog:
 
     def __init__(self, settings: TrajectorySettings, environment: str | None) -> None:
         self._settings, self._environment = settings, environment
-        self._full = False
+        self._full = self._begun = False
 
     def wants(self, step: int) -> bool:
         """Whether trajectories of this step shall be written; not once the folder is full."""
@@ -106,6 +107,7 @@ class TrajectoryLog:
         assert self._settings.folder is not None  # `wants` has said so
         folder = Path(self._settings.folder)
         folder.mkdir(parents=True, exist_ok=True)
+        self._drop_abandoned(step, folder)
         own = {suffix: folder / f"{step}{suffix}" for suffix in SUFFIXES}
         others = sum(path.stat().st_size for path in trajectory_files(folder) if path not in own.values())
         room = int(self._settings.max_megabytes * 1e6) - others
@@ -113,17 +115,31 @@ class TrajectoryLog:
         with part.open("wb") as file:
             for rows in self._groups(batch):
                 made = (self._trajectory(step, batch, row, tagger, turns, signals) for row in rows)
-                if not self._add(file, made, room):
+                try:
+                    fits = self._add(file, made, room)
+                except TrajectoryFormatError as error:  # samples are no reason to end a training
+                    logger.warning("a group of step %d is not written: %s", step, error)
+                    continue
+                if not fits:
                     self._say_full(step, folder)
                     break
                 written += len(rows)
-        for path in own.values():
-            path.unlink(missing_ok=True)
-        if written:
-            part.replace(own[SUFFIXES[self._settings.compress]])
-        else:
+        kept = own[SUFFIXES[self._settings.compress]] if written else None
+        if kept is None:
             part.unlink()
+        else:
+            part.replace(kept)
+        for path in set(own.values()) - {kept}:
+            path.unlink(missing_ok=True)
         return written
+
+    def _drop_abandoned(self, step: int, folder: Path) -> None:
+        """Delete files of later steps than the first that is written: an attempt went on behind its checkpoint."""
+        if not self._begun:
+            for path in trajectory_files(folder):
+                if (found := step_of(path)) is not None and found > step:
+                    path.unlink()
+        self._begun = True
 
     def _groups(self, batch: KVBatchMeta) -> list[list[int]]:
         """Rows of the groups to write, each in the order of its sessions."""
@@ -141,14 +157,18 @@ class TrajectoryLog:
 
     def _add(self, file: IO[bytes], group: Iterator[Trajectory], room: int) -> bool:
         """Add a group to a file; return whether it fits, and leave the file as it was if it does not."""
-        begin = file.tell()
-        for trajectory in group:
-            data = encoded(trajectory, compress=self._settings.compress)
-            if file.tell() + len(data) > room:
+        begin, whole = file.tell(), False
+        try:
+            for trajectory in group:
+                data = encoded(trajectory, compress=self._settings.compress)
+                if file.tell() + len(data) > room:
+                    return False
+                file.write(data)
+            whole = True
+        finally:
+            if not whole:
                 file.seek(begin)
                 file.truncate()
-                return False
-            file.write(data)
         return True
 
     def _say_full(self, step: int, folder: Path) -> None:
@@ -178,6 +198,7 @@ class TrajectoryLog:
         return Trajectory(
             environment=self._environment,
             group=group_of(key),
+            index=_index(fields.plain(data["index"])[0]),
             session=int(key.rsplit("_", 2)[1]),
             step=step,
             policy_version=batch.tags[row].get("max_global_steps"),
@@ -194,9 +215,15 @@ class TrajectoryLog:
         )
 
 
-def _place(index: Any) -> tuple[bool, int, str]:
-    """A place in the data as something to sort by; whoever makes a dataset may also write names there."""
-    return (False, int(index), "") if isinstance(index, Integral) else (True, 0, str(index))
+def _index(value: Any) -> int | str:
+    """A place in the data; whoever makes a dataset may also write names there."""
+    return int(value) if isinstance(value, Integral) else str(value)
+
+
+def _place(value: Any) -> tuple[bool, int, str]:
+    """A place in the data as something to sort by."""
+    index = _index(value)
+    return (False, index, "") if isinstance(index, int) else (True, 0, index)
 
 
 def _signal(name: str, key: str, values: Tensor, turns: Sequence[int]) -> list[float | None]:

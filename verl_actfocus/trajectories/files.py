@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, cast
 
-from verl_actfocus.trajectories.format import Trajectory, TrajectoryFormatError
+from verl_actfocus.trajectories.format import Trajectory, TrajectoryFormatError, has_version
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 #: Bytes that are read at a time when the end of the last whole line is looked for.
@@ -98,12 +98,27 @@ def drop_cut_line(path: Path) -> None:
         os.truncate(path, end)
 
 
+def holds_trajectories(path: Path) -> bool:
+    """Whether a file begins with a line of the format, of whatever version; one without a whole line does.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with cast("IO[bytes]", gzip.open(path) if path.name.endswith(".gz") else path.open("rb")) as file:
+        try:
+            line = file.readline()
+        except (EOFError, gzip.BadGzipFile, zlib.error):
+            return True  # whoever reads it says what is wrong
+    return not line.endswith(b"\n") or has_version(line)
+
+
 def trajectory_files(folder: Path) -> list[Path]:
     """Return the files of trajectories in a folder, those of earlier steps first where their names are steps."""
     found = [path for path in folder.iterdir() if path.name.endswith(SUFFIXES)]
-    return sorted(found, key=lambda path: (_step(path) is None, _step(path) or 0, path.name))
+    return sorted(found, key=lambda path: (step_of(path) is None, step_of(path) or 0, path.name))
 
 
-def _step(path: Path) -> int | None:
+def step_of(path: Path) -> int | None:
+    """Return the training step that a file is named after; None for any other name."""
     stem = path.name.split(".")[0]
     return int(stem) if stem.isdecimal() and stem.isascii() else None

@@ -59,6 +59,8 @@ class Trajectory:
     environment: str | None = None
     #: Trajectories that answer the same prompt in the same step share it: the group of GRPO.
     group: str
+    #: Place of the prompt in the data (veRL's `index` of the row); None outside training.
+    index: int | str | None = None
     #: Number in the group, from 0. An agent loop that splits its episode writes its parts in order, with one number.
     session: int
     #: Training step that trained on it; None outside training.
@@ -150,6 +152,14 @@ class Trajectory:
             return _ADAPTER.validate_json(line)
         except ValidationError as error:
             raise TrajectoryFormatError(_in_words(error)) from error
+
+
+def has_version(line: bytes) -> bool:
+    """Whether a line says which version of the format it is of."""
+    try:
+        return _Head.model_validate_json(line).version is not None
+    except ValidationError:
+        return False
 
 
 class _Head(BaseModel):

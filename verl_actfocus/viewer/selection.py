@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from itertools import zip_longest
-from typing import Any
+from typing import Any, TypeAlias
 
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.trajectories import Trajectory, TrajectoryFormatError, read_trajectories
@@ -27,6 +27,10 @@ class Entry:
     body: bytes
     #: Place of the group among those of its source, as they were read.
     group: int
+
+
+#: Training step, version of the policy outside training, name of the group.
+_Group: TypeAlias = tuple[int | None, int | None, str]
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,11 @@ def select(sources: Sequence[Source], limit: int, watch: Callable[[int], None] =
     omissions: list[str] = []
     read = 0
     for number, source in enumerate(sources):
-        by_group: dict[tuple[int | None, int | None, str], list[Entry]] = {}
+        by_group: dict[_Group, list[Entry]] = {}
         for trajectory in _read(source, omissions):
             signals = signals_of(trajectory)
             scales.add(signals)
-            members = by_group.setdefault((trajectory.step, trajectory.policy_version, trajectory.group), [])
+            members = by_group.setdefault((*_moment(trajectory), trajectory.group), [])
             place = members[0].group if members else len(by_group)
             members.append(Entry(_summary(trajectory, number), zlib.compress(_body(trajectory, signals)), place))
             read += 1
@@ -91,10 +95,15 @@ def _read(source: Source, omissions: list[str]) -> Iterator[Trajectory]:
         try:
             yield from read_trajectories(path, partial(omissions.append, cut_off))
         except TrajectoryFormatError as error:
-            raise ExperimentError(f"{error}. Delete the line or leave out the file") from error
+            raise ExperimentError(f"{error}; leave out that line or the whole file") from error
 
 
-def _in_order_of_choice(by_group: dict[tuple[int | None, int | None, str], list[Entry]]) -> list[list[Entry]]:
+def _moment(trajectory: Trajectory) -> tuple[int | None, int | None]:
+    """When it was played: the training step, whose groups several versions may have written, or else the version."""
+    return trajectory.step, trajectory.policy_version if trajectory.step is None else None
+
+
+def _in_order_of_choice(by_group: dict[_Group, list[Entry]]) -> list[list[Entry]]:
     """Order the groups of a source: by rank within their step, then steps spread over the run."""
     steps = list(dict.fromkeys((step, version) for step, version, _ in by_group))
     turn = {steps[position]: turn for turn, position in enumerate(_spread(len(steps)))}
@@ -156,7 +165,6 @@ def _named(entries: Sequence[Entry], sources: Sequence[Source]) -> list[Entry]:
 
 def _summary(trajectory: Trajectory, source: int) -> dict[str, Any]:
     """Return what the list shows, filters by and finds relatives with; what was not recorded is None."""
-    place = trajectory.prompt if trajectory.task is None else str(trajectory.task)
     return {
         "source": source,
         "environment": trajectory.environment,
@@ -164,7 +172,8 @@ def _summary(trajectory: Trajectory, source: int) -> dict[str, Any]:
         "policy_version": trajectory.policy_version,
         "task": trajectory.task,
         # Equal for trajectories of one task, whichever run and step.
-        "same_task": sha256(f"{trajectory.environment}\n{place}".encode(errors="replace")).hexdigest()[:16],
+        "same_task": sha256(_task(trajectory).encode(errors="replace")).hexdigest()[:16],
+        "moment": list(_moment(trajectory)),
         "group": trajectory.group,
         "session": trajectory.session,
         "success": trajectory.success,
@@ -174,6 +183,19 @@ def _summary(trajectory: Trajectory, source: int) -> dict[str, Any]:
         "tokens": sum(turn >= 0 for turn in trajectory.turns),
         "action_tokens": trajectory.spans.count("action"),
     }
+
+
+def _task(trajectory: Trajectory) -> str:
+    """What is equal for trajectories of one task: seed and first state, or else place in the data and prompt.
+
+    The seed alone is not enough: another size of the board makes another task of it. Nor is the prompt alone: it does
+    not show what a tool will find.
+    """
+    episode = trajectory.episode
+    if episode is None:
+        return json.dumps([trajectory.environment, trajectory.index, trajectory.prompt])
+    first = episode.turns[0].observation if episode.turns else episode.final_observation
+    return json.dumps([trajectory.environment, episode.task, first])
 
 
 def _body(trajectory: Trajectory, signals: dict[str, list[float | None]]) -> bytes:
@@ -203,4 +225,4 @@ def _body(trajectory: Trajectory, signals: dict[str, list[float | None]]) -> byt
         ],
         "final_observation": None if episode is None else episode.final_observation,
     }
-    return json.dumps(body, separators=(",", ":")).encode()
+    return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()

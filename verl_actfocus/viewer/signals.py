@@ -128,7 +128,9 @@ def _derive(
     """Add a signal if both that it follows from were recorded."""
     if first in signals and second in signals:
         pairs = zip(signals[first], signals[second], strict=True)
-        signals[name] = [None if a is None or b is None else formula(a, b) for a, b in pairs]
+        values = [None if a is None or b is None else formula(a, b) for a, b in pairs]
+        # What overflows is no number that a colour could stand for.
+        signals[name] = [value if value is None or math.isfinite(value) else None for value in values]
 
 
 class Scales:
@@ -140,7 +142,7 @@ class Scales:
     def add(self, signals: Mapping[str, Values]) -> None:
         """Take the values of a trajectory into account."""
         for name, values in signals.items():
-            known = np.array([value for value in values if value is not None], dtype=np.float32)
+            known = np.array([value for value in values if value is not None], dtype=np.float64)
             self._values.setdefault(name, []).append(known)
 
     def menu(self) -> list[dict[str, Any]]:
@@ -158,7 +160,7 @@ class Scales:
         return [{**vars(shown), **self._ends(shown)} for shown in (*MENU, *others)]
 
     def _ends(self, shown: Shown) -> dict[str, Any]:
-        values = np.concatenate(self._values.get(shown.name, [np.empty(0, np.float32)])).astype(float)
+        values = np.concatenate(self._values.get(shown.name, [np.empty(0)]))
         if not values.size:
             return {"low": None, "high": None, "clipped_low": False, "clipped_high": False}
         low, high = np.percentile(values, _PERCENTILES)

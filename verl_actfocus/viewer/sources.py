@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.weightings import BASELINE, WeightingChoice
 from verl_actfocus.trajectories import trajectory_files
-from verl_actfocus.trajectories.files import SUFFIXES
+from verl_actfocus.trajectories.files import SUFFIXES, holds_trajectories
 
 #: Name of an evaluation's or a diagnosis's file without its suffix.
 _PLAYED = "trajectories"
@@ -32,12 +32,14 @@ class Source:
     weighting: WeightingChoice | None = None
 
 
-def find_sources(paths: Sequence[Path]) -> list[Source]:
+def find_sources(paths: Sequence[Path], pass_over: Callable[[Path], None] = lambda path: None) -> list[Source]:
     """Find the trajectories of runs, evaluations, folders and files.
 
     Args:
         paths: a run's folder, an evaluation's folder, a file of trajectories, or any folder: its own files and
             everything below it.
+        pass_over: called with every file in a folder that has the name of such a file and holds something else, as a
+            log of metrics does.
 
     Returns:
         The sources in the order of the paths; in a folder of runs, the baseline first.
@@ -49,7 +51,7 @@ def find_sources(paths: Sequence[Path]) -> list[Source]:
     for path in paths:
         if not path.exists():
             raise ExperimentError(f"{path} does not exist; name a run, an evaluation, a folder or a file")
-        found = list(_of(path))
+        found = list(_of(path, pass_over))
         if not any(source.files for source in found):
             raise ExperimentError(
                 f"{path} holds no trajectories: a run keeps them in trajectories/, an evaluation in "
@@ -59,7 +61,7 @@ def find_sources(paths: Sequence[Path]) -> list[Source]:
     return _told_apart({source.path.resolve(): source for source in sources}.values())
 
 
-def _of(path: Path) -> Iterator[Source]:
+def _of(path: Path, pass_over: Callable[[Path], None]) -> Iterator[Source]:
     """Yield what a path holds, from the top down."""
     if path.is_file():
         if path.name.endswith(SUFFIXES):
@@ -69,6 +71,9 @@ def _of(path: Path) -> Iterator[Source]:
         yield run_source(path)
         return
     name, own = path.resolve().name, trajectory_files(path)
+    for file in [file for file in own if not holds_trajectories(file)]:
+        own.remove(file)
+        pass_over(file)
     if (path / "settings.json").exists() and any(_stem(file) == _PLAYED for file in own):
         yield Source(path, name, tuple(file for file in own if _stem(file) in (_PLAYED, _FAILED)))
         return
@@ -80,7 +85,7 @@ def _of(path: Path) -> Iterator[Source]:
             yield Source(file, name if _stem(file) == _PLAYED else _stem(file), (file,))
     for child in sorted(path.iterdir()):
         if child.is_dir() and not child.is_symlink() and not child.name.startswith("."):
-            yield from _of(child)
+            yield from _of(child, pass_over)
 
 
 def _stem(path: Path) -> str:

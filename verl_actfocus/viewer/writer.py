@@ -39,7 +39,7 @@ def page(selection: Selection) -> str:
     style = (folder / "style.css").read_text(encoding="utf-8")
     script = "\n".join((folder / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS)
     bodies = [_data(f"body-{number}", entry.body) for number, entry in enumerate(selection.entries)]
-    index = json.dumps(_index(selection)).encode()
+    index = json.dumps(_index(selection), allow_nan=False).encode()
     return Template((folder / "page.html").read_text(encoding="utf-8")).substitute(
         style=style,
         script=script,

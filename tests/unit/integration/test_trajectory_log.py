@@ -110,7 +110,7 @@ def read(path: Path) -> list[Trajectory]:
 
 def test_whole_groups_are_written_those_first_that_stand_first_in_the_data(step: Step, tmp_path: Path) -> None:
     assert step.write(settings(tmp_path, groups=1)) == 2
-    assert [(one.group, one.session) for one in read(tmp_path / "1.jsonl")] == [("b", 0), ("b", 1)]
+    assert [(one.group, one.index, one.session) for one in read(tmp_path / "1.jsonl")] == [("b", 3, 0), ("b", 3, 1)]
     assert step.write(settings(tmp_path, groups=5), step=10) == 4
     assert [(one.group, one.session) for one in read(tmp_path / "10.jsonl")] == [
         ("b", 0),
@@ -185,6 +185,23 @@ def test_a_step_that_is_repeated_replaces_its_file_and_what_was_left_half_way(st
     step.write(settings(tmp_path))
     assert read(tmp_path / "1.jsonl") == once
     assert [path.name for path in tmp_path.iterdir()] == ["1.jsonl"]
+
+
+def test_the_first_write_after_a_resume_drops_later_steps_and_a_later_one_does_not(step: Step, tmp_path: Path) -> None:
+    step.write(settings(tmp_path), step=20)
+    step.write(settings(tmp_path), step=30)
+    step.write(settings(tmp_path), step=10)  # a writer of its own each
+    (tmp_path / "notes.jsonl").write_text("not a step")
+    assert sorted(path.name for path in tmp_path.glob("*.jsonl")) == ["10.jsonl", "notes.jsonl"]
+
+
+def test_a_group_that_cannot_be_written_is_left_out_whole_and_said(
+    step: Step, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    step.rows["b_1_0"]["rm_scores"] = torch.full((len(step.ids),), math.nan)
+    assert step.write(settings(tmp_path)) == 2
+    assert {one.group for one in read(tmp_path / "1.jsonl")} == {"a"}
+    assert "a group of step 1 is not written" in caplog.text
 
 
 def test_a_writer_that_is_ended_leaves_the_file_of_before(

@@ -6,6 +6,7 @@ import json
 import os
 import zlib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,15 +78,22 @@ def test_a_trajectory_that_is_there_twice_is_shown_twice(tmp_path: Path) -> None
     ]
 
 
-def test_trajectories_of_one_task_are_known_by_seed_or_by_prompt(tmp_path: Path) -> None:
+def test_trajectories_of_one_task_are_known_by_seed_and_first_state_or_by_place_in_the_data_and_prompt(
+    tmp_path: Path,
+) -> None:
+    first = make()
+    assert first.episode is not None
+    larger = replace(first.episode, turns=[replace(turn, observation="P _ _ _ G") for turn in first.episode.turns])
     made = [
         make(step=1),
         make(step=2, prompt="another wording"),
         make(task=8),
         make(environment="other"),
-        make(episode=None, prompt="p"),
-        make(episode=None, prompt="p", step=2),
-        make(episode=None, prompt="q"),
+        make(episode=larger),
+        make(episode=None, prompt="p", index=3),
+        make(episode=None, prompt="p", index=3, step=2),
+        make(episode=None, prompt="p", index=4),
+        make(episode=None, prompt="q", index=3),
     ]
     file = write(tmp_path / "a.jsonl", [*made])
     keys = {}
@@ -94,7 +102,17 @@ def test_trajectories_of_one_task_are_known_by_seed_or_by_prompt(tmp_path: Path)
         body = json.loads(zlib.decompress(entry.body))
         keys.setdefault(one["same_task"], []).append((one["environment"], one["task"], body["prompt"], one["step"]))
     together = sorted(sorted(step for *_, step in group) for group in keys.values())
-    assert together == [[1], [1], [1], [1, 2], [1, 2]]
+    assert together == [[1], [1], [1], [1], [1], [1, 2], [1, 2]]
+
+
+def test_a_group_that_several_versions_of_the_policy_have_written_is_one(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", [make(session=n, policy_version=3 + n) for n in range(2)])
+    selection = select(find_sources([file]), 1)
+    assert [entry.summary["session"] for entry in selection.entries] == [0, 1] and not selection.omissions
+    assert [entry.summary["moment"] for entry in selection.entries] == [[1, None], [1, None]]
+    # Outside training the version tells one play of a task from another.
+    file = write(tmp_path / "b.jsonl", [make(step=None, policy_version=n) for n in range(2)])
+    assert len(select(find_sources([file]), 1).entries) == 1
 
 
 def test_a_damaged_line_is_named_with_its_file_and_number(tmp_path: Path) -> None:
@@ -102,7 +120,7 @@ def test_a_damaged_line_is_named_with_its_file_and_number(tmp_path: Path) -> Non
     with file.open("a") as stream:
         stream.write('{"version": 1, "group": 3}\n')
     write(file, [make()])
-    with pytest.raises(ExperimentError, match=r"a\.jsonl, line 2: .*\. Delete the line or leave out the file"):
+    with pytest.raises(ExperimentError, match=r"a\.jsonl, line 2: .*; leave out that line or the whole file"):
         select(find_sources([file]), 10)
 
 

@@ -36,6 +36,18 @@ def test_nothing_is_derived_from_what_was_not_recorded() -> None:
     assert signals_of(make(signals=recorded)).keys() == recorded.keys()
 
 
+def test_what_overflows_is_not_recorded_and_leaves_the_scale_finite() -> None:
+    signals = signals_of(make(signals={"weight": [1e200] + [1e30] * 18, "advantage": [1e200] + [1e30] * 18}))
+    assert signals["weighted_advantage"][:2] == [None, pytest.approx(1e60)]
+    scales = Scales()
+    scales.add(signals)
+    scales.add(signals_of(make(signals={"old_log_prob": [0.0] * 19, "rollout_log_prob": [-100.0] * 19})))
+    menu = {one["name"]: one for one in scales.menu()}
+    for name in ("weighted_advantage", "ratio"):
+        assert math.isfinite(menu[name]["low"]) and math.isfinite(menu[name]["high"])
+    assert menu["ratio"]["high"] == pytest.approx(math.exp(100))
+
+
 def ends(name: str, values: list[float | None]) -> dict[str, object]:
     scales = Scales()
     scales.add({name: values})

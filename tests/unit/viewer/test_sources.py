@@ -63,6 +63,17 @@ def test_equal_names_are_told_apart_by_their_paths_and_a_path_twice_is_one(
     assert labels == ["Uniform, seed 0 (first/uniform-seed0)", "Uniform, seed 0 (second/uniform-seed0)"]
 
 
+def test_other_files_of_lines_in_a_folder_are_passed_over_and_named(tmp_path: Path) -> None:
+    write(tmp_path / "trajectories" / "1.jsonl", [make()])
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "data": {}}\n')
+    (tmp_path / "dump.jsonl").write_text("[1]\n")
+    passed: list[Path] = []
+    assert [source.label for source in find_sources([tmp_path], passed.append)] == ["trajectories"]
+    assert [path.name for path in passed] == ["dump.jsonl", "metrics.jsonl"]
+    # One that is named is not passed over: whoever reads it says what is wrong with it.
+    assert found(tmp_path / "metrics.jsonl") == [("metrics", ["metrics.jsonl"])]
+
+
 def test_a_path_without_trajectories_is_refused_with_where_they_are_looked_for(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("no trajectory")
     for path in (tmp_path, tmp_path / "note.txt"):

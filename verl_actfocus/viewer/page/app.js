@@ -160,4 +160,8 @@ async function begin() {
   document.documentElement.dataset.ready = "yes";
 }
 
-begin();
+begin().catch((error) => {
+  const words = `The page cannot be shown: ${error}. Write it again with actfocus view.`;
+  document.getElementById("main").replaceChildren(make("p", { class: "notice" }, words));
+  throw error;
+});

@@ -8,6 +8,7 @@ function chart(pane, signal, width) {
   const values = signal === SPANS ? null : body.signals[signal.name];
   if (!values || signal.low === null) return null;
   const count = body.tokens.length;
+  if (count === 0) return null;
   const inner = Math.max(40, width - CHART.left - CHART.right);
   const floor = CHART.height - CHART.bottom;
   const x = (i) => CHART.left + (inner * i) / count;

@@ -6,7 +6,8 @@ const numbers = (test) => index.trajectories.flatMap((one, number) => (test(one)
 /** All that answered the same prompt in the same step, itself included. */
 function siblings(number) {
   const me = at(number);
-  return numbers((one) => ["source", "group", "step", "policy_version"].every((key) => one[key] === me[key]));
+  const sameMoment = (one) => one.moment.every((value, i) => value === me.moment[i]);
+  return numbers((one) => one.source === me.source && one.group === me.group && sameMoment(one));
 }
 
 /** One for every step of the run at which the task was played, itself included, by step. */
