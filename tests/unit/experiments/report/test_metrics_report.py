@@ -32,7 +32,7 @@ def stock(path: Path, accuracy: dict[int, float], steps: int = 20, **more: Any) 
 
 
 def table(words: list[str], title: str) -> list[list[str]]:
-    return next(grid for grid in grids(grouped(read_logged(words))) if grid.title == title).rows
+    return next(grid for grid in grids(grouped(read_logged(words)[0])) if grid.title == title).rows
 
 
 def cells(words: list[str], title: str, name: str) -> list[str]:
@@ -49,7 +49,7 @@ def test_a_stock_runs_file_shows_its_score_with_peak_and_fall(tmp_path: Path) ->
 
 def test_what_no_run_recorded_is_said_and_never_a_number(tmp_path: Path) -> None:
     file = stock(tmp_path / "grpo.jsonl", {}, **{"actor/grad_norm": None})
-    found = {grid.title: grid for grid in grids(grouped(read_logged([str(file)])))}
+    found = {grid.title: grid for grid in grids(grouped(read_logged([str(file)])[0]))}
     for title in ("Evaluation", "Training", "The exact gradient", "How episodes end"):
         assert (found[title].rows, found[title].note) == ([], "Not recorded.")
     assert cells([str(file)], "Signs of collapse", "responses identical to a sibling's (%)") == ["not recorded"]
@@ -79,7 +79,7 @@ def test_run_folders_that_differ_in_their_seed_alone_are_one_group(tmp_path: Pat
             record_run(
                 tmp_path, weighting, seed, {0: outcomes(8), 2: outcomes(14 + seed)}, settings={"data.seed": seed}
             )
-    groups = grouped(read_logged([str(tmp_path)]))
+    groups = grouped(read_logged([str(tmp_path)])[0])
     assert [(group.label, len(group.runs)) for group in groups] == [("Uniform", 2), ("ActFocus", 2)]
     names = [row[0] for row in table([str(tmp_path)], "Settings that differ")]
     assert "algorithm.actfocus.weighting.alpha" in names and "data.seed" not in names
@@ -94,7 +94,7 @@ def test_a_setting_is_shown_beside_a_file_that_records_none(tmp_path: Path, reco
     words = [str(tmp_path / "0.0001"), str(tmp_path / "3e-05"), f"stock={stock(tmp_path / 'x.jsonl', {})}"]
     assert cells(words, "Settings that differ", "learning.rate") == ["0.0001", "3e-05", "not recorded"]
     # Both are Uniform: the folder tells them apart.
-    labels = [group.label for group in grouped(read_logged(words))]
+    labels = [group.label for group in grouped(read_logged(words)[0])]
     assert len(set(labels)) == 3 and labels[0] == f"Uniform ({tmp_path}/0.0001/uniform-seed0)"
 
 
@@ -122,7 +122,7 @@ def test_the_report_is_markdown_a_picture_and_a_page_that_loads_nothing(tmp_path
 def test_runs_that_record_nothing_of_interest_make_a_report_all_the_same(tmp_path: Path) -> None:
     file = tmp_path / "odd.jsonl"
     file.write_text('{"step": 1, "data": {"train/loss": 2.0}}\n')
-    assert len(write_metrics_report(grouped(read_logged([str(file)])), tmp_path / "out", [str(file)])) == 3
+    assert len(write_metrics_report(grouped(read_logged([str(file)])[0]), tmp_path / "out", [str(file)])) == 3
 
 
 @pytest.mark.parametrize(
