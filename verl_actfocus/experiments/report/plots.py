@@ -170,9 +170,9 @@ def draw_series(
         label: name in the legend.
         factor: every value is multiplied by it.
     """
-    series = [{step: factor * value for step, value in values.items() if np.isfinite(value)} for values in series]
     recorded = sorted(set().union(*series))
-    if not recorded:
+    series = [{step: factor * value for step, value in values.items() if np.isfinite(value)} for values in series]
+    if not any(series):
         return
     # A metric may be recorded at every tenth step: a gap is longer than the usual distance of two steps.
     usual = median_high(later - step for step, later in pairwise(recorded)) if len(recorded) > 1 else 1
