@@ -7,13 +7,58 @@ import struct
 from pathlib import Path
 
 import pytest
+import torch
 from verl.utils.tracking import Tracking
 
-#: Names with every kind of character that this package's metrics have.
-STEPS = {
-    1: {"actfocus/token_share/action": 0.08, "rollout/stop/turn_limit": 0.25, "val/success": 0.5},
-    2: {"actfocus/token_share/action": 0.07, "actfocus/gradient_norm/reasoning": 1.5, "rollout/stop/turn_limit": 0.0},
-}
+from verl_actfocus.episodes.outcomes import StopReason
+from verl_actfocus.episodes.record import EpisodeRecord
+from verl_actfocus.integration.metrics import SuccessTracker, rollout_metrics, validation_metrics
+from verl_actfocus.weighting import Span, TokenBatch, share_metrics
+
+
+def measured(solved: int) -> dict[str, float]:
+    """What this package measures of a step: four episodes on two tasks, and weights of a batch with every span."""
+    records = [
+        EpisodeRecord(
+            task=number // 2,
+            sample=number % 2,
+            success=number < solved,
+            stop_reason=StopReason.SUCCESS if number < solved else StopReason.TURN_LIMIT,
+            outcomes={"purchase": number < solved + 1},
+        ).counts()
+        for number in range(4)
+    ]
+    infos = {name: [record[name] for record in records] for name in records[0]}
+    evaluation = validation_metrics({**infos, "reward": [0.25] * 4})
+    ones = torch.ones(1, 4, dtype=torch.long)
+    spans = torch.tensor([[Span.REASONING, Span.REASONING, Span.NONE, Span.ACTION]])
+    batch = TokenBatch(spans=spans, response_mask=ones, turns=ones - 1, advantages=ones.float(), inputs={})
+    shares = share_metrics(batch, torch.tensor([[0.25, 0.25, 0.5, float(solved)]]))
+    return {
+        **{f"actfocus/{name}": value for name, value in shares.items()},
+        **rollout_metrics([{"reward_extra_info": record} for record in records]),
+        **evaluation,
+        **SuccessTracker().update(solved, evaluation["val/success"]),
+    }
+
+
+STEPS = {1: measured(1), 2: measured(2)}
+
+
+def test_what_is_tracked_below_was_measured() -> None:
+    known = {
+        "actfocus/token_share/action": 0.25,
+        "actfocus/weight_share/action": 2 / 3,
+        "actfocus/mean_weight/reasoning": 0.25,
+        "rollout/success": 0.5,
+        "rollout/stop/turn_limit": 0.5,
+        "rollout/purchase": 0.75,
+        "val/success": 0.5,
+        "val/success_peak_step": 2.0,
+        "val/purchase": 0.75,
+    }
+    assert {name: STEPS[2][name] for name in known} == pytest.approx(known)
+    assert STEPS[1].keys() == STEPS[2].keys()
 
 
 def logged(backend: str) -> None:
@@ -57,12 +102,15 @@ def records(file: Path) -> list[bytes]:
 def test_an_offline_wandb_run_holds_every_metric_under_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import wandb
     from wandb.proto.wandb_internal_pb2 import Record
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     monkeypatch.setenv("WANDB_SILENT", "true")
     logged("wandb")
+    # Offline, W&B's own process may still be writing when veRL's tracking has finished.
+    wandb.teardown()
     (file,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
     found = {}
     for record in map(Record.FromString, records(file)):
@@ -71,4 +119,4 @@ def test_an_offline_wandb_run_holds_every_metric_under_its_name(
                 item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.history.item
             }
             found[values["_step"]] = {name: value for name, value in values.items() if not name.startswith("_")}
-    assert found == STEPS
+    assert found == {step: pytest.approx(metrics) for step, metrics in STEPS.items()}

@@ -48,14 +48,23 @@ def run(args: argparse.Namespace) -> int:
         0.
 
     Raises:
-        ExperimentError: a path holds no run, or the folder of a comparison no finished one.
+        ExperimentError: a path holds no run, or the folder of a comparison no finished one, or --out is a file.
     """
     if args.out is not None:
-        for file in write_metrics_report(grouped(read_logged(args.runs)), args.out, args.runs):
+        _require_folder(args.out)
+        runs, left_out = read_logged(args.runs)
+        for file in write_metrics_report(grouped(runs), args.out, args.runs, left_out):
             print(file)
         return 0
     write_and_print(_comparison(args.runs))
     return 0
+
+
+def _require_folder(out: Path) -> None:
+    """Refuse a place for a report that is a file, or lies in one."""
+    existing = next((place for place in (out, *out.parents) if place.exists()), out)
+    if existing.is_file():
+        raise ExperimentError(f"--out {out}: {existing} is a file; name a folder, the report is several files")
 
 
 def _comparison(words: Sequence[str]) -> Path:

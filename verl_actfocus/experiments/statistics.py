@@ -70,7 +70,7 @@ def success_rate(evaluations: Sequence[Outcomes]) -> Estimate:
     """
     if len(evaluations) > 1:
         estimate = _over_seeds(np.array([outcomes.rate for outcomes in evaluations]))
-        return _clipped(estimate, 0.0, 1.0)
+        return clipped(estimate, 0.0, 1.0)
     (outcomes,) = evaluations
     return share(outcomes.successes, outcomes.episodes)
 
@@ -93,7 +93,7 @@ def difference(second: Sequence[Outcomes], first: Sequence[Outcomes]) -> Estimat
     _require_same_tasks([*second, *first])
     if len(second) > 1:
         pairs = zip(second, first, strict=True)
-        return _clipped(_over_seeds(np.array([after.rate - before.rate for after, before in pairs])), -1.0, 1.0)
+        return clipped(_over_seeds(np.array([after.rate - before.rate for after, before in pairs])), -1.0, 1.0)
     return _paired_over_tasks(second[0], first[0])
 
 
@@ -234,7 +234,8 @@ def _over_seeds(values: NDArray[np.float64]) -> Estimate:
     return Estimate(value, (float(low), float(high)), f"t interval over {len(values)} seeds")
 
 
-def _clipped(estimate: Estimate, low: float, high: float) -> Estimate:
+def clipped(estimate: Estimate, low: float, high: float) -> Estimate:
+    """Cut the interval of a quantity that lies between two values."""
     if estimate.interval is None:
         return estimate
     ends = (max(low, estimate.interval[0]), min(high, estimate.interval[1]))

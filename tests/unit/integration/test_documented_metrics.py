@@ -17,6 +17,7 @@ from verl_actfocus.integration.metrics import (
     rollout_metrics,
     validation_metrics,
 )
+from verl_actfocus.integration.trajectories import TRAJECTORIES_METRIC
 from verl_actfocus.weighting import ActFocus, EntropyTop, TokenBatch, compute_weights, share_metrics
 
 from ...documented_metrics import documented, pattern, undocumented
@@ -32,7 +33,7 @@ def of_weightings() -> set[str]:
     for weighting in (ActFocus(), EntropyTop()):
         weights = compute_weights(weighting, batch)
         names |= {f"actfocus/{name}" for name in share_metrics(batch, weights) | weighting.metrics(batch, weights)}
-    return names | {trainer.NO_ACTION_METRIC, "actfocus/skipped_updates"}
+    return names | {trainer.NO_ACTION_METRIC, TRAJECTORIES_METRIC, "actfocus/skipped_updates"}
 
 
 def of_episodes() -> set[str]:

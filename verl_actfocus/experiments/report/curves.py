@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from verl_actfocus.episodes.clusters import Outcomes
 from verl_actfocus.experiments.report.escapes import literal
 from verl_actfocus.experiments.report.figures import Line
-from verl_actfocus.experiments.report.plots import COLOURS, MARKERS, draw_success, finish, png
+from verl_actfocus.experiments.report.plots import colour, draw_success, finish, make_room_for_legends, marker, png
 from verl_actfocus.experiments.report.summary import paired
 from verl_actfocus.experiments.tables import Table
 
@@ -92,8 +92,9 @@ def picture(table: Table, made: Sequence[Line]) -> bytes:
             seeds = f"{len(line.runs)} seed{'s' if len(line.runs) > 1 else ''}"
             label = f"{table.weightings[line.cell.weighting].label} ({seeds})"
             runs = [run.outcomes(line.cell.row.outcome) for run in line.runs]
-            draw_success(axes, runs, label, COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
+            draw_success(axes, runs, label, colour(index), marker(index))
         finish(axes, ", ".join(panel[0].place), "success rate (%)")
         axes.set_ylim(bottom=0)
     figure.suptitle(literal(f"{table.title} (bands: 95 % CI)"))
+    make_room_for_legends(figure)
     return png(figure)

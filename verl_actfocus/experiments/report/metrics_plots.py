@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from glob import escape
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from verl_actfocus.experiments.report import quantities
-from verl_actfocus.experiments.report.plots import COLOURS, draw_series, finish, png
+from verl_actfocus.experiments.report.escapes import literal
+from verl_actfocus.experiments.report.plots import (
+    MOST,
+    colour,
+    draw_series,
+    finish,
+    line_style,
+    make_room_for_legends,
+    png,
+)
 from verl_actfocus.experiments.report.quantities import Quantity
-from verl_actfocus.experiments.report.runs import Group
+from verl_actfocus.experiments.report.runs import NOT_RECORDED, Group
 
 _COLUMNS = 3
-#: Line styles of several metrics in one plot; more than these are not told apart, and left to the tables.
-_STYLES = ("-", "--", ":", "-.")
 _ACTION_SHARES = tuple(one for one in quantities.SHARES if one.title.endswith("action"))
-_NORMS = quantities.GRADIENT[:3]
-_NOISE = quantities.GRADIENT[-2:]
+_NORMS, _COSINE = quantities.GRADIENT[:3], quantities.GRADIENT[3:4]
+_VARIANCE, _NOISE = quantities.GRADIENT[4:6], quantities.GRADIENT[6:]
 
 
 #: Beginning of a metric's name → its name in the legend, where the end of the name does not say it.
@@ -41,10 +48,13 @@ class Panel:
     title: str
     unit: str
     quantities: tuple[Quantity, ...]
+    #: What its metrics count; those that are 0 throughout are then left out.
+    counted: str = ""
 
 
 PANELS = (
     Panel("Success in training", "success rate (%)", (quantities.SUCCESS,)),
+    Panel("Outcomes in training", "share of the episodes (%)", (quantities.OUTCOMES,)),
     Panel("Reward in training", "reward of an episode", (quantities.REWARD,)),
     Panel("Response length", "tokens", (quantities.LENGTH,)),
     Panel("Entropy of the policy", "nats a token", (quantities.ENTROPY,)),
@@ -53,8 +63,10 @@ PANELS = (
     Panel("Responses identical to a sibling's", "share (%)", (quantities.IDENTICAL,)),
     Panel("Share of action tokens", "share (%)", _ACTION_SHARES),
     Panel("Exact gradient by span", "norm", _NORMS),
+    Panel("Between the gradients of reasoning and action", "cosine", _COSINE),
+    Panel("Variance of the gradient", "norm²", _VARIANCE),
     Panel("Noise in the gradient", "variance over squared norm", _NOISE),
-    Panel("How episodes end", "share (%)", (quantities.STOP_REASONS,)),
+    Panel("How episodes end", "share (%)", (quantities.STOP_REASONS,), "reasons"),
 )
 
 
@@ -67,9 +79,9 @@ def picture(groups: Sequence[Group]) -> bytes:
     Returns:
         A PNG file.
     """
+    named = [(name, quantities.evaluation(name, groups)) for name in quantities.EVALUATION.recorded(groups)]
     evaluations = [
-        Panel(f"Evaluation: {name}", "share (%)" if quantities.is_share(name) else "score", (_evaluation(name),))
-        for name in quantities.EVALUATION.recorded(groups)
+        Panel(f"Evaluation: {name}", "share (%)" if one.unit == "%" else one.unit, (one,)) for name, one in named
     ]
     panels = [
         panel for panel in (*evaluations, *PANELS) if any(quantity.recorded(groups) for quantity in panel.quantities)
@@ -81,32 +93,34 @@ def picture(groups: Sequence[Group]) -> bytes:
         _draw(figure.add_subplot(rows, columns, position), panel, groups)
     if not panels:
         figure.text(0.5, 0.5, "none of the quantities of this report is recorded", ha="center")
+    make_room_for_legends(figure)
     return png(figure)
-
-
-def _evaluation(name: str) -> Quantity:
-    return Quantity("", (escape(name),), factor=100 if quantities.is_share(name) else 1)
 
 
 def _draw(axes: Axes, panel: Panel, groups: Sequence[Group]) -> None:
     """Draw the metrics of a panel: a colour for each group, a style for each metric, the largest ones if many."""
-    lines = [(quantity, name) for quantity in panel.quantities for name in quantity.recorded(groups)]
-    lines = (
-        sorted(lines, key=lambda line: -_largest(groups, line[1]))[: len(_STYLES)]
-        if len(lines) > len(_STYLES)
-        else lines
-    )
+    recorded = [(quantity, name) for quantity in panel.quantities for name in quantity.recorded(groups)]
+    if panel.counted:
+        # Of reasons that never occur there is nothing to see; if none ever occurs, that is worth seeing.
+        recorded = [(quantity, name) for quantity, name in recorded if _mean(groups, name) > 0] or recorded
+    lines = sorted(recorded, key=lambda line: -_mean(groups, line[1]))[:MOST] if len(recorded) > MOST else recorded
     for index, group in enumerate(groups):
-        for style, (quantity, name) in zip(_STYLES, lines, strict=False):
-            series = group.series(name)
-            what = group.label if len(lines) == 1 else f"{group.label}: {_short(name)}"
-            if series:
-                draw_series(axes, series, COLOURS[index % len(COLOURS)], style, what, quantity.factor)
-    finish(axes, panel.title, panel.unit)
+        for metric, (quantity, name) in enumerate(lines):
+            what = group.label if len(lines) == 1 and not quantity.each else f"{group.label}: {_short(name)}"
+            draw_series(axes, group.series(name), colour(index), line_style(index, metric), what, quantity.factor)
+        if not any(group.series(name) for _, name in lines):
+            axes.plot([], [], linestyle="none", label=literal(f"{group.label}: {NOT_RECORDED}"))
+    title = panel.title
+    if len(lines) < len(recorded):
+        what = f"most frequent of {len(recorded)} {panel.counted}" if panel.counted else f"largest of {len(recorded)}"
+        title += f" (the {len(lines)} {what})"
+    finish(axes, title, panel.unit)
 
 
-def _largest(groups: Sequence[Group], name: str) -> float:
-    return max((value for group in groups for values in group.series(name) for value in values.values()), default=0.0)
+def _mean(groups: Sequence[Group], name: str) -> float:
+    """Mean over everything that was recorded of a metric."""
+    values = [value for group in groups for series in group.series(name) for value in series.values()]
+    return math.fsum(values) / len(values)
 
 
 def _short(name: str) -> str:

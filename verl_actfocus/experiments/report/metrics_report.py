@@ -11,17 +11,19 @@ from pathlib import Path
 import numpy as np
 
 from verl_actfocus.experiments.disk import write_whole
-from verl_actfocus.experiments.report import quantities
+from verl_actfocus.experiments.report import evaluations, quantities
 from verl_actfocus.experiments.report.metrics_plots import picture
 from verl_actfocus.experiments.report.quantities import Quantity
 from verl_actfocus.experiments.report.report import render
 from verl_actfocus.experiments.report.runs import NOT_RECORDED, Group, differing_settings
-from verl_actfocus.experiments.statistics import Estimate, mean_over_seeds
+from verl_actfocus.experiments.statistics import Estimate, clipped, mean_over_seeds
 
 #: Name of the picture in the report's folder.
 PICTURE = "metrics.png"
 #: Share of a run's steps that its beginning and its end are averaged over.
 _ENDS = 0.1
+#: What stands where no step was recorded by all seeds.
+_NO_COMMON_STEP = "no step in common"
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,16 @@ class Grid:
     rows: list[list[str]]
 
 
-def write_metrics_report(groups: Sequence[Group], out: Path, words: Sequence[str]) -> list[Path]:
+def write_metrics_report(
+    groups: Sequence[Group], out: Path, words: Sequence[str], left_out: Sequence[Path] = ()
+) -> list[Path]:
     """Write the report.
 
     Args:
         groups: the runs, those together that differ in their seed alone.
         out: folder for the files; it need not exist yet.
         words: how the user named the runs, for the command that makes the report again.
+        left_out: folders of runs that have no metrics yet.
 
     Returns:
         The files written: Markdown, HTML and the picture.
@@ -48,6 +53,7 @@ def write_metrics_report(groups: Sequence[Group], out: Path, words: Sequence[str
     drawn = picture(groups)
     context = {
         "title": f"Metrics of {' and '.join(group.label for group in groups)}",
+        "notes": notes(groups, left_out),
         "grids": grids(groups),
         "picture_name": PICTURE,
         "picture_data": base64.b64encode(drawn).decode("ascii"),
@@ -60,6 +66,22 @@ def write_metrics_report(groups: Sequence[Group], out: Path, words: Sequence[str
     for name, content in files.items():
         write_whole(out / name, content)
     return [out / "metrics.md", out / "metrics.html", out / PICTURE]
+
+
+def notes(groups: Sequence[Group], left_out: Sequence[Path] = ()) -> list[str]:
+    """Return what a reader must know before the numbers, in sentences."""
+    found = []
+    for group in groups:
+        last = group.last_steps
+        if len(set(last)) > 1:
+            found.append(
+                f"{group.label}: its seeds end at the steps {', '.join(map(str, last))}. The tables compare them at "
+                f"the steps that all have, up to {min(last)}; without the shorter ones the report would go further."
+            )
+    if left_out:
+        names = ", ".join(map(str, left_out))
+        found.append(f"Not counted, as they have not finished their first step: {names}.")
+    return found
 
 
 def grids(groups: Sequence[Group]) -> list[Grid]:
@@ -78,29 +100,33 @@ def grids(groups: Sequence[Group]) -> list[Grid]:
 
 def _evaluations(groups: Sequence[Group]) -> Grid:
     header = ["metric", "runs", "seeds", "first", "last", "peak (step)", "peak − last"]
-    rows = []
-    for name in quantities.EVALUATION.recorded(groups):
-        number = _in_percent if quantities.is_share(name) else _plain
-        for group in groups:
-            series = group.series(name)
-            if not series:
-                rows.append([name, group.label, *[NOT_RECORDED] * 5])
-                continue
-            first, last, peak, fall = (
-                mean_over_seeds([pick(values) for values in series]) for pick in (_first, _last, _peak, _fall)
-            )
-            steps = ", ".join(str(max(values, key=values.__getitem__)) for values in series)
-            seeds = _seeds(series, group)
-            rows.append(
-                [name, group.label, seeds, number(first), number(last), f"{number(peak)} ({steps})", number(fall)]
-            )
+    names = quantities.EVALUATION.recorded(groups)
+    rows = [_evaluation(quantities.evaluation(name, groups), name, group) for name in names for group in groups]
     note = (
-        "The peak is the highest of several noisy evaluations and flatters every run; in brackets 95 % t intervals "
-        "over seeds."
+        "At the steps that all seeds were evaluated at. The peak is the highest of several noisy evaluations and "
+        "flatters every run; in brackets 95 % t intervals over seeds."
         if rows
         else f"{NOT_RECORDED.capitalize()}."
     )
+    others = evaluations.left_out(run for group in groups for run in group.runs)
+    if others:
+        note += f" Recorded and not shown: {', '.join(others)}."
     return Grid("Evaluation", note, header, rows)
+
+
+def _evaluation(quantity: Quantity, name: str, group: Group) -> list[str]:
+    """First, last and peak of a group's evaluations."""
+    series = group.common(name)
+    if not series:
+        return [name, group.label, *[NOT_RECORDED] * 5]
+    seeds = _seeds(series, group)
+    if not series[0]:
+        return [name, group.label, seeds, *[_NO_COMMON_STEP] * 4]
+    first, last, peak, fall = (
+        _value(mean_over_seeds([pick(values) for values in series]), quantity) for pick in (_first, _last, _peak, _fall)
+    )
+    steps = ", ".join(str(max(values, key=values.__getitem__)) for values in series)
+    return [name, group.label, seeds, first, last, f"{peak} ({steps})", fall]
 
 
 def _first(values: dict[int, float]) -> float:
@@ -129,26 +155,28 @@ def _over_training(title: str, groups: Sequence[Group], chosen: Sequence[Quantit
         names = quantity.recorded(groups)
         unit = f" ({quantity.unit})" if quantity.unit else ""
         for name in names:
-            which = "" if len(names) == 1 else f": {name.rsplit('/', 1)[-1]}"
-            rows.append([f"{quantity.title}{which}{unit}", *(_ends(group, name, quantity.factor) for group in groups)])
-        if not names:
+            which = f": {name.rsplit('/', 1)[-1]}" if quantity.each or len(names) > 1 else ""
+            rows.append([f"{quantity.title}{which}{unit}", *(_ends(group, name, quantity) for group in groups)])
+        if not names and not quantity.each:
             rows.append([f"{quantity.title}{unit}", *[NOT_RECORDED] * len(groups)])
     note = (
-        f"Mean over the first → over the last {_ENDS:.0%} of the recorded steps, averaged over seeds; in brackets the "
-        "95 % t interval of the last over seeds."
+        f"Mean over the first → over the last {_ENDS:.0%} of the steps that all seeds have recorded, averaged over "
+        "seeds; in brackets the 95 % t interval of the last over seeds."
     )
     return Grid(title, note, header, rows)
 
 
-def _ends(group: Group, name: str, factor: float) -> str:
+def _ends(group: Group, name: str, quantity: Quantity) -> str:
     """Return the beginning and the end of a metric, averaged over its seeds."""
-    series = group.series(name)
+    series = group.common(name)
     if not series:
         return NOT_RECORDED
+    if not series[0]:
+        return _NO_COMMON_STEP
     beginnings, endings = zip(*map(_beginning_and_end, series), strict=True)
-    last = _with_interval(mean_over_seeds(endings), factor, "{:.3g}")
+    last = _with_interval(clipped(mean_over_seeds(endings), *quantity.bounds), quantity.factor, "{:.3g}")
     seeds = "" if len(series) == len(group.runs) else f" ({_seeds(series, group)} seeds)"
-    return f"{factor * np.mean(beginnings):.3g} → {last}{seeds}"
+    return f"{quantity.factor * np.mean(beginnings):.3g} → {last}{seeds}"
 
 
 def _beginning_and_end(values: dict[int, float]) -> tuple[float, float]:
@@ -159,11 +187,18 @@ def _beginning_and_end(values: dict[int, float]) -> tuple[float, float]:
 
 def _settings(groups: Sequence[Group]) -> Grid:
     rows = [[row.name, *row.cells] for row in differing_settings(groups)]
-    without = sum(run.settings is None for group in groups for run in group.runs)
-    note = "" if rows else "The recorded settings do not differ. "
-    note += "Seeds are left out."
-    if without:
-        note += f" A metrics file holds no settings: {NOT_RECORDED} for {without} of the runs."
+    runs = [run for group in groups for run in group.runs]
+    recorded = sum(run.settings is not None for run in runs)
+    if rows:
+        note = "Seeds are left out."
+    elif recorded > 1:
+        note = f"The settings that {recorded} runs have recorded do not differ, but for seeds."
+    elif recorded == 1:
+        note = "One run alone has recorded its settings: there is nothing to compare them with."
+    else:
+        note = f"{NOT_RECORDED.capitalize()}."
+    if recorded < len(runs):
+        note += f" A metrics file holds no settings: {NOT_RECORDED} for {len(runs) - recorded} of {len(runs)} runs."
     return Grid("Settings that differ", note, ["", *(group.label for group in groups)], rows)
 
 
@@ -185,12 +220,10 @@ def _seeds(series: Sequence[dict[int, float]], group: Group) -> str:
     return str(len(series)) if len(series) == len(group.runs) else f"{len(series)} of {len(group.runs)}"
 
 
-def _in_percent(estimate: Estimate) -> str:
-    return _with_interval(estimate, 100.0, "{:.1f}") + " %"
-
-
-def _plain(estimate: Estimate) -> str:
-    return _with_interval(estimate, 1.0, "{:.3g}")
+def _value(estimate: Estimate, quantity: Quantity) -> str:
+    """Write a value of an evaluation; its interval ends where the quantity does."""
+    form, unit = ("{:.1f}", " %") if quantity.unit == "%" else ("{:.3g}", "")
+    return _with_interval(clipped(estimate, *quantity.bounds), quantity.factor, form) + unit
 
 
 def _with_interval(estimate: Estimate, factor: float, form: str) -> str:

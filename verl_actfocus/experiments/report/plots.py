@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from itertools import pairwise
 from statistics import median_high
+from textwrap import fill
+from typing import TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from verl_actfocus.episodes.clusters import Outcomes
 from verl_actfocus.experiments.report.escapes import literal
@@ -21,6 +26,41 @@ from verl_actfocus.experiments.statistics import success_rate
 #: Colours of Okabe and Ito, which people with any colour vision tell apart; markers tell them apart in print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
+#: One of matplotlib's line styles: a name, or an offset with the lengths of dashes and gaps.
+LineStyle: TypeAlias = str | tuple[int, tuple[int, ...]]
+#: Styles of several metrics in one plot; those behind the first four are for the groups that colours repeat for.
+STYLES: tuple[LineStyle, ...] = (
+    "-", "--", ":", "-.",
+    (0, (8, 2)), (0, (2, 2)), (0, (1, 3)), (0, (6, 2, 1, 2, 1, 2)),
+    (0, (10, 4)), (0, (4, 1)), (0, (1, 5)), (0, (3, 1, 1, 1, 1, 1)),
+)  # fmt: skip
+#: Most metrics in one plot.
+MOST = 4
+#: Opacity of the parts of a line that are a mean of fewer seeds than it has.
+PALE = 0.35
+#: Name in the legend of the pale parts of lines.
+FEWER_SEEDS = "pale: mean of fewer seeds"
+#: Height of an entry of a legend in inches, characters in its line, and those of an entry where two stand in a line.
+_ENTRY_HEIGHT, _ENTRY_WIDTH, _HALF_WIDTH = 0.17, 60, 26
+
+
+def colour(index: int) -> str:
+    """Return the colour of what has this place in the order of a report; they repeat from the seventh on."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def marker(index: int) -> str:
+    """Return its marker, another one where the colours repeat."""
+    return MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]
+
+
+def line_style(index: int, metric: int = 0) -> LineStyle:
+    """Return the style of one of its metrics, another one where the colours repeat."""
+    return STYLES[(MOST * (index // len(COLOURS)) + metric) % len(STYLES)]
+
+
+#: Kinds of a span's shares in the order of their styles, and their names for people.
+_SHARES = {"weight": "weight", "gradient": "weight × |advantage|", "token": "tokens"}
 
 
 def learning_curves(summary: Summary, title: str) -> bytes:
@@ -39,16 +79,12 @@ def learning_curves(summary: Summary, title: str) -> bytes:
     figure = Figure(figsize=(13.5, 8.8 if exact else 4.4), layout="constrained")
     (success, length, share), *below = figure.subplots(2 if exact else 1, 3, squeeze=False)
     for index, one in enumerate(summary.weightings):
-        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-        draw_success(success, [run.outcomes() for run in one.runs], one.label, colour, marker)
-        _draw_named(length, one, "rollout/response_length", colour, "-", one.label)
-        _draw_named(share, one, "actfocus/weight_share/action", colour, "-", f"{one.label}: weight", 100)
-        _draw_named(
-            share, one, "actfocus/gradient_share/action", colour, "--", f"{one.label}: weight × |advantage|", 100
-        )
-        _draw_named(share, one, "actfocus/token_share/action", colour, ":", f"{one.label}: tokens", 100)
+        draw_success(success, [run.outcomes() for run in one.runs], one.label, colour(index), marker(index))
+        _draw_named(length, one, "rollout/response_length", index, 0, one.label)
+        for place, (kind, what) in enumerate(_SHARES.items()):
+            _draw_named(share, one, f"actfocus/{kind}_share/action", index, place, f"{one.label}: {what}", 100)
         for row in below:
-            _draw_gradient(row, one, colour)
+            _draw_gradient(row, one, index)
     finish(success, "Evaluation success (bands: 95 % CI)", "success rate (%)")
     finish(length, "Response length in training", "generated tokens per episode")
     finish(share, "Share of action tokens", "share of tokens, weight, weight × |advantage| (%)")
@@ -61,6 +97,7 @@ def learning_curves(summary: Summary, title: str) -> bytes:
         finish(noise, "Noise in the gradient of a mini-batch", "variance over squared norm")
         norm.set_ylim(bottom=0)
     figure.suptitle(literal(title))
+    make_room_for_legends(figure)
     return png(figure)
 
 
@@ -71,20 +108,20 @@ def _named(one: WeightingSummary, name: str) -> list[dict[int, float]]:
 
 
 def _draw_named(
-    axes: Axes, one: WeightingSummary, name: str, colour: str, style: str, label: str, factor: float = 1.0
+    axes: Axes, one: WeightingSummary, name: str, index: int, metric: int, label: str, factor: float = 1.0
 ) -> None:
     if series := _named(one, name):
-        draw_series(axes, series, colour, style, label, factor)
+        draw_series(axes, series, colour(index), line_style(index, metric), label, factor)
 
 
-def _draw_gradient(row: Sequence[Axes], one: WeightingSummary, colour: str) -> None:
+def _draw_gradient(row: Sequence[Axes], one: WeightingSummary, index: int) -> None:
     norm, cosine, noise = row
-    for span, style in {"action": "-", "reasoning": "--", "none": ":"}.items():
+    for place, span in enumerate(("action", "reasoning", "none")):
         label = f"{one.label}: {'other' if span == 'none' else span}"
-        _draw_named(norm, one, f"actfocus/gradient_norm/{span}", colour, style, label)
-    _draw_named(cosine, one, "actfocus/gradient_cosine", colour, "-", one.label)
-    for kind, style in {"weighted": "-", "unweighted": ":"}.items():
-        _draw_named(noise, one, f"actfocus/gradient_noise_share/{kind}", colour, style, f"{one.label}: {kind}")
+        _draw_named(norm, one, f"actfocus/gradient_norm/{span}", index, place, label)
+    _draw_named(cosine, one, "actfocus/gradient_cosine", index, 0, one.label)
+    for place, kind in enumerate(("weighted", "unweighted")):
+        _draw_named(noise, one, f"actfocus/gradient_noise_share/{kind}", index, 2 * place, f"{one.label}: {kind}")
 
 
 def png(figure: Figure) -> bytes:
@@ -118,44 +155,95 @@ def draw_success(axes: Axes, runs: Sequence[Mapping[int, Outcomes]], label: str,
 
 
 def draw_series(
-    axes: Axes, series: Sequence[Mapping[int, float]], colour: str, style: str, label: str, factor: float = 1.0
+    axes: Axes, series: Sequence[Mapping[int, float]], colour: str, style: LineStyle, label: str, factor: float = 1.0
 ) -> None:
-    """Draw the mean of a metric over the seeds, a gap where a step was not recorded.
+    """Draw the mean of a metric over the seeds that have it, a gap where none does, and nothing if none ever does.
 
-    Of a metric that is recorded at every step only values between two gaps get a dot, otherwise all do.
+    Where some of them do not have it, the line is pale: its mean jumps where their number changes. Of a metric that is
+    recorded at every step only values between two gaps get a dot, otherwise all do.
 
     Args:
         axes: where to draw.
-        series: step → value, for each seed.
+        series: step → value, for each seed; values that are not finite count as not recorded.
         colour: of matplotlib's.
-        style: of matplotlib's lines.
+        style: of the line.
         label: name in the legend.
         factor: every value is multiplied by it.
     """
     recorded = sorted(set().union(*series))
+    series = [{step: factor * value for step, value in values.items() if np.isfinite(value)} for values in series]
+    if not any(series):
+        return
     # A metric may be recorded at every tenth step: a gap is longer than the usual distance of two steps.
     usual = median_high(later - step for step, later in pairwise(recorded)) if len(recorded) > 1 else 1
     steps: list[int] = []
     for step in recorded:
         steps += [step - usual] if steps and step - steps[-1] > usual else []
         steps.append(step)
-    means = np.array([factor * np.mean([values.get(step, np.nan) for values in series]) for step in steps])
-    known = np.pad(np.isfinite(means), 1)
-    alone = np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:]).tolist()
-    dots = alone if usual == 1 else None
-    axes.plot(steps, means, style, color=colour, linewidth=1.8, label=literal(label), marker=".", markevery=dots)
+    there = [[values[step] for values in series if step in values] for step in steps]
+    means = np.array([np.mean(values) if values else np.nan for values in there])
+    complete = np.array([len(values) == len(series) for values in there])
+    parts = [(means, 1.0)]
+    if any(0 < len(values) < len(series) for values in there):
+        parts = [(means, PALE), *([(np.where(complete, means, np.nan), 1.0)] if complete.any() else [])]
+    for place, (values, alpha) in enumerate(parts):
+        dots = _alone(values) if usual == 1 else None
+        name = literal(label) if place == len(parts) - 1 else "_pale"
+        axes.plot(
+            steps, values, linestyle=style, color=colour, alpha=alpha, linewidth=1.8, label=name,
+            marker=".", markersize=5, markevery=dots,
+        )  # fmt: skip
+
+
+def _alone(values: NDArray[np.float64]) -> list[int]:
+    """Places of the values without a neighbour, which a line does not show."""
+    known = np.pad(np.isfinite(values), 1)
+    return np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:]).tolist()
 
 
 def finish(axes: Axes, title: str, unit: str) -> None:
-    """Give a plot over training steps its title, axis labels and legend; an empty one says so."""
-    axes.set_title(title, fontsize=11)
+    """Give a plot over training steps its title, axis labels and, below it, its legend; an empty one says so."""
+    axes.set_title(literal(title), fontsize=11)
     axes.set_xlabel("training step")
-    axes.set_ylabel(unit)
+    axes.set_ylabel(literal(unit))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if not axes.get_lines():
+    lines = axes.get_lines()
+    if not any(np.isfinite(np.asarray(line.get_ydata(), dtype=float)).any() for line in lines):
         axes.text(0.5, 0.5, "not recorded", ha="center", transform=axes.transAxes)
         return
-    many = len(axes.get_lines()) > 6
-    axes.legend(framealpha=0.7, edgecolor="none", fontsize=8 if many else 9, ncols=2 if many else 1)
+    handles = [_in_legend(line) for line in lines if not str(line.get_label()).startswith("_")]
+    if any(line.get_alpha() == PALE for line in lines):
+        handles.append(Line2D([], [], color="black", alpha=PALE, linewidth=1.8, label=FEWER_SEEDS))
+    columns = _columns([str(handle.get_label()) for handle in handles])
+    axes.legend(
+        handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.16), borderaxespad=0, frameon=False, fontsize=8,
+        handlelength=4, labelspacing=0.3, ncols=columns,
+    )  # fmt: skip
+
+
+def _in_legend(line: Line2D) -> Line2D:
+    """A line's picture in the legend: its style, which a dot on it would hide, and its name."""
+    handle = Line2D([], [])
+    handle.update_from(line)
+    handle.set_marker("" if line.get_marker() == "." else line.get_marker())
+    handle.set_label(fill(str(line.get_label()), _ENTRY_WIDTH))
+    return handle
+
+
+def _columns(labels: Sequence[str]) -> int:
+    """How many columns a legend of these names has."""
+    return 2 if len(labels) > 2 and all(len(label) <= _HALF_WIDTH for label in labels) else 1
+
+
+def make_room_for_legends(figure: Figure) -> None:
+    """Make a figure higher by the legends below its plots, so that the plots keep their height."""
+    rows: dict[int, int] = {}
+    for axes in figure.axes:
+        place, legend = axes.get_subplotspec(), axes.get_legend()
+        if place is not None and legend is not None:
+            labels = [text.get_text() for text in legend.get_texts()]
+            height = sum(1 + label.count("\n") for label in labels) / _columns(labels)
+            rows[place.rowspan.start] = max(rows.get(place.rowspan.start, 0), math.ceil(height))
+    figure.set_figheight(figure.get_figheight() + _ENTRY_HEIGHT * sum(rows.values()))

@@ -1,14 +1,21 @@
-"""What the report of any veRL run shows: quantities, and the metrics of stock veRL and this package that hold them."""
+"""What the report of any veRL runs shows: quantities, and the metrics of stock veRL and this package that hold them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from glob import escape
+from typing import TypeAlias
 
+from verl_actfocus.experiments.report import evaluations
 from verl_actfocus.experiments.report.runs import Group, LoggedRun
 
 #: Spans in the order of a report, and their names for people.
 SPANS = {"action": "action", "reasoning": "reasoning", "none": "other"}
+#: From a run to the metrics of it that hold a quantity.
+Choose: TypeAlias = Callable[[LoggedRun], list[str]]
 
 
 @dataclass(frozen=True)
@@ -16,61 +23,74 @@ class Quantity:
     """Something that runs record over their steps."""
 
     title: str
-    #: Metrics that hold it, as patterns of file names: of a run, what the first pattern that matches any names.
-    patterns: tuple[str, ...]
+    #: Which metrics of a run hold it.
+    choose: Choose
     #: Unit for people, "" for a pure number.
     unit: str = ""
     #: The value in this unit is the metric times this.
     factor: float = 1.0
+    #: Least and largest value that the metric can have.
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+    #: Whether it is of each of several things, which the end of the metric's name tells.
+    each: bool = False
 
     def recorded(self, groups: Sequence[Group]) -> list[str]:
-        """Return the metrics that hold it in these runs: several where runs differ, or a pattern names several."""
-        found = {name for group in groups for run in group.runs for name in self._of(run)}
-        return sorted(found)
-
-    def _of(self, run: LoggedRun) -> list[str]:
-        matches = (run.names(pattern) for pattern in self.patterns)
-        return next(filter(None, matches), [])
+        """Return the metrics that hold it in these runs: several where runs differ, or one run has several."""
+        return sorted({name for group in groups for run in group.runs for name in self.choose(run)})
 
 
-def is_share(name: str) -> bool:
-    """Whether an evaluation's metric is a share, which people read in per cent: success, or veRL's accuracy."""
-    return name == "val/success" or "/acc/" in name
+def first(*patterns: str) -> Choose:
+    """Choose what the first pattern of file names matches that matches any metric of a run."""
+
+    def choose(run: LoggedRun) -> list[str]:
+        return next(filter(None, map(run.names, patterns)), [])
+
+    return choose
 
 
-#: What an evaluation measures; stock veRL names the data source and the number of responses.
-EVALUATION = Quantity(
-    "evaluation",
-    ("val/success", "val-core/*/acc/mean@*", "val-core/*/mean@*", "val-core/*", "val-aux/*/mean@*"),
-)
-SUCCESS = Quantity("success in training", ("rollout/success",), "%", 100)
-REWARD = Quantity("reward", ("critic/score/mean", "critic/rewards/mean"))
+def share(title: str, choose: Choose, *, each: bool = False) -> Quantity:
+    """Return a quantity that is a share, in per cent."""
+    return Quantity(title, choose, "%", 100, (0.0, 1.0), each)
+
+
+def evaluation(name: str, groups: Sequence[Group]) -> Quantity:
+    """Return a metric of these runs' evaluations as a quantity."""
+    if evaluations.is_share(name, [values for group in groups for values in group.series(name)]):
+        return share(name, first(escape(name)))
+    return Quantity(name, first(escape(name)), "score")
+
+
+#: What evaluations measure.
+EVALUATION = Quantity("evaluation", evaluations.shown)
+SUCCESS = share("success in training", first("rollout/success"))
+OUTCOMES = share("outcome in training", partial(evaluations.outcomes, prefix="rollout"), each=True)
+REWARD = Quantity("reward", first("critic/score/mean", "critic/rewards/mean"))
 # Not rollout/response_length: stock runs do not have it, and it leaves out what the environment says.
-LENGTH = Quantity("response length, all turns", ("response_length/mean",), "tokens")
-ENTROPY = Quantity("entropy of the policy", ("actor/entropy", "actor/entropy_loss"), "nats a token")
-KL = Quantity("KL to the reference", ("actor/kl_loss", "actor/reward_kl_penalty"))
-POLICY_KL = Quantity("KL of an update (old, new policy)", ("actor/ppo_kl",))
-CLIP = Quantity("clipped tokens", ("actor/pg_clipfrac",), "%", 100)
-UPDATE_NORM = Quantity("gradient norm of an update", ("actor/grad_norm",))
-IDENTICAL = Quantity("responses identical to a sibling's", ("rollout/identical_responses",), "%", 100)
+LENGTH = Quantity("response length, all turns", first("response_length/mean"), "tokens")
+ENTROPY = Quantity("entropy of the policy", first("actor/entropy", "actor/entropy_loss"), "nats a token")
+KL = Quantity("KL to the reference", first("actor/kl_loss", "actor/reward_kl_penalty"))
+POLICY_KL = Quantity("KL of an update (old, new policy)", first("actor/ppo_kl"))
+CLIP = share("clipped tokens", first("actor/pg_clipfrac"))
+UPDATE_NORM = Quantity("gradient norm of an update", first("actor/grad_norm"))
+IDENTICAL = share("responses identical to a sibling's", first("rollout/identical_responses"))
 
-TRAINING = (SUCCESS, REWARD, POLICY_KL, KL, CLIP, UPDATE_NORM)
+TRAINING = (SUCCESS, OUTCOMES, REWARD, POLICY_KL, KL, CLIP, UPDATE_NORM)
 #: What changes first when a policy collapses onto one answer.
 COLLAPSE = (ENTROPY, IDENTICAL, LENGTH)
 #: Shares of a span: of the tokens, of their weight, of `Σ w·|Â|`.
 SHARES = tuple(
-    Quantity(f"share of {what}: {name}", (f"actfocus/{kind}_share/{span}",), "%", 100)
+    share(f"share of {what}: {name}", first(f"actfocus/{kind}_share/{span}"))
     for kind, what in {"token": "tokens", "weight": "weight", "gradient": "weight × |advantage|"}.items()
     for span, name in SPANS.items()
 )
 #: The exact gradient, `verl_actfocus.integration.gradient_report`.
 GRADIENT = (
-    *(Quantity(f"gradient norm: {name}", (f"actfocus/gradient_norm/{span}",)) for span, name in SPANS.items()),
-    Quantity("cosine of reasoning's and action's gradient", ("actfocus/gradient_cosine",)),
+    *(Quantity(f"gradient norm: {name}", first(f"actfocus/gradient_norm/{span}")) for span, name in SPANS.items()),
+    Quantity("cosine of reasoning's and action's gradient", first("actfocus/gradient_cosine"), bounds=(-1.0, 1.0)),
     *(
-        Quantity(f"gradient {what}, {kind}", (f"actfocus/gradient_{name}/{kind}",))
+        Quantity(f"gradient {what}, {kind}", first(f"actfocus/gradient_{name}/{kind}"))
         for name, what in {"variance": "variance", "noise_share": "variance over squared norm"}.items()
         for kind in ("weighted", "unweighted")
     ),
 )
-STOP_REASONS = Quantity("episodes that end by", ("rollout/stop/*",), "%", 100)
+STOP_REASONS = share("episodes that end by", first("rollout/stop/*"), each=True)

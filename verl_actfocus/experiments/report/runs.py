@@ -62,24 +62,46 @@ class Group:
         """Return the series of every run that has recorded the metric."""
         return [values for run in self.runs if (values := run.series(name))]
 
+    def common(self, name: str) -> list[dict[int, float]]:
+        """Return these series at the steps that all of them have, so that a mean over seeds is of equal steps.
 
-def read_logged(words: Iterable[str]) -> list[LoggedRun]:
+        Every series is empty if they have no step in common.
+        """
+        series = self.series(name)
+        steps = set.intersection(*(set(values) for values in series)) if series else set()
+        return [{step: value for step, value in values.items() if step in steps} for values in series]
+
+    @property
+    def last_steps(self) -> list[int]:
+        """The last step of every run."""
+        return [max(run.metrics) for run in self.runs]
+
+
+def read_logged(words: Iterable[str]) -> tuple[list[LoggedRun], list[Path]]:
     """Read runs.
 
     Args:
         words: `[NAME=]PATH` each; a path is a run's folder, the folder of a comparison, whose runs are all read, or a
             metrics file.
 
+    Returns:
+        The runs; and the folders in those of comparisons whose runs have no metrics yet and are left out.
+
     Raises:
         ExperimentError: a path is none of these, or holds no metrics.
     """
-    runs = [run for word in words for run in _read(*_name_and_path(word))]
+    runs: list[LoggedRun] = []
+    left_out: list[Path] = []
+    for word in words:
+        found, begun = _read(*_name_and_path(word))
+        runs += found
+        left_out += begun
     seen: set[Path] = set()
     for run in runs:
         if run.path.resolve() in seen:
             raise ExperimentError(f"{run.path} is named twice; it would count as two seeds")
         seen.add(run.path.resolve())
-    return runs
+    return runs, left_out
 
 
 def grouped(runs: Sequence[LoggedRun]) -> list[Group]:
@@ -98,10 +120,11 @@ def grouped(runs: Sequence[LoggedRun]) -> list[Group]:
 
 
 def differing_settings(groups: Sequence[Group]) -> list[Row]:
-    """List the settings in which groups differ, a cell for each group; seeds are left out.
+    """List the settings in which runs differ, a cell for each group; seeds are left out.
 
     Returns:
-        No row if fewer than two groups have recorded their settings.
+        No row if all runs that have recorded their settings, of one group or of several, have the same, or fewer than
+        two have. Runs of one name may differ; then the group's cell holds all values.
     """
     recorded = [run.settings for group in groups for run in group.runs if run.settings is not None]
     names = sorted({name for settings in recorded for name in settings} - set(SEED_KEYS))
@@ -116,23 +139,27 @@ def _name_and_path(word: str) -> tuple[str | None, Path]:
     return name, Path(path)
 
 
-def _read(name: str | None, path: Path) -> list[LoggedRun]:
+def _read(name: str | None, path: Path) -> tuple[list[LoggedRun], list[Path]]:
     if path.is_dir() and not (path / "run.json").exists() and any(path.glob("*/run.json")):
         runs = sorted(read_runs(path), key=lambda run: (run.weighting != BASELINE, run.weighting, run.seed))
-        return [_of_folder(name, run) for run in runs]
+        begun = [run.folder.path for run in runs if not run.metrics]
+        if len(begun) == len(runs):
+            raise ExperimentError(f"{path} holds no metrics yet: none of its runs has finished its first step")
+        return [_of_folder(name, run) for run in runs if run.metrics], begun
     if path.is_dir():
-        return [_of_folder(name, RunResult.read(path))]
+        run = RunResult.read(path)
+        if not run.metrics:
+            raise ExperimentError(f"{path} holds no metrics yet: the run has not finished its first step")
+        return [_of_folder(name, run)], []
     if not path.exists():
         raise ExperimentError(f"{path} does not exist; name run folders or metrics files. {_REMEDY}")
     metrics = merge_attempts([path])
     if not metrics:
         raise ExperimentError(f"{path} holds no metrics. {_REMEDY}")
-    return [LoggedRun(path, metrics, None, name, path.stem)]
+    return [LoggedRun(path, metrics, None, name, path.stem)], []
 
 
 def _of_folder(name: str | None, run: RunResult) -> LoggedRun:
-    if not run.metrics:
-        raise ExperimentError(f"{run.folder.path} holds no metrics yet: the run has not finished its first step")
     return LoggedRun(run.folder.path, run.metrics, run.folder.settings, name, run.weighting.label)
 
 

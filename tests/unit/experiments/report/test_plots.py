@@ -1,4 +1,4 @@
-"""What is drawn of a metric, and when the exact gradient gets plots of its own."""
+"""What is drawn of a metric, what the legend says of it, and when the exact gradient gets plots of its own."""
 
 from __future__ import annotations
 
@@ -7,10 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from verl_actfocus.experiments.report.plots import draw_series
+from verl_actfocus.experiments.report.plots import (
+    COLOURS,
+    FEWER_SEEDS,
+    PALE,
+    colour,
+    draw_series,
+    finish,
+    line_style,
+    marker,
+)
 
 from .pages import write
 
@@ -21,8 +32,6 @@ from .pages import write
         ([{1: 2.0, 2: 4.0, 3: 6.0}, {1: 4.0, 2: 6.0, 3: 8.0}], [1, 2, 3], [3.0, 5.0, 7.0]),
         # Steps 3 and 4 were not recorded.
         ([{1: 1.0, 2: 2.0, 5: 5.0, 6: 6.0}], [1, 2, 4, 5, 6], [1.0, 2.0, np.nan, 5.0, 6.0]),
-        # One seed has not recorded step 2.
-        ([{1: 1.0, 2: 2.0, 3: 3.0}, {1: 1.0, 3: 3.0}], [1, 2, 3], [1.0, np.nan, 3.0]),
         # Every tenth step and the last one: no gap.
         ([{10: 1.0, 20: 2.0, 25: 3.0}], [10, 20, 25], [1.0, 2.0, 3.0]),
     ],
@@ -35,6 +44,76 @@ def test_a_line_is_the_mean_over_seeds_with_gaps_where_steps_are_missing(series,
     np.testing.assert_array_equal(line.get_ydata(), means)
 
 
+@pytest.mark.parametrize(
+    ("series", "pale", "full"),
+    [
+        # The second seed ends at step 2.
+        ([{1: 1.0, 2: 2.0, 3: 3.0, 4: 4.0}, {1: 3.0, 2: 4.0}], [2.0, 3.0, 3.0, 4.0], [2.0, 3.0, np.nan, np.nan]),
+        # One seed has not recorded step 2, the other says of it that it is no number.
+        ([{1: 1.0, 2: np.nan, 3: 3.0}, {1: 1.0, 3: 3.0}], None, [1.0, np.nan, 3.0]),
+        ([{1: 1.0, 2: 2.0, 3: 3.0}, {1: 1.0, 3: 5.0}], [1.0, 2.0, 4.0], [1.0, np.nan, 4.0]),
+        # Evaluated at different steps: no step is of both.
+        ([{0: 1.0, 10: 3.0}, {5: 2.0, 15: 4.0}], [1.0, 2.0, 3.0, 4.0], None),
+    ],
+)
+def test_a_seed_that_is_missing_costs_the_others_nothing_and_makes_the_line_pale(series, pale, full) -> None:
+    axes = Figure().add_subplot()
+    draw_series(axes, series, "C0", "-", "label")
+    drawn = {line.get_alpha(): line.get_ydata() for line in axes.get_lines()}
+    expected = {alpha: values for alpha, values in ((PALE, pale), (1.0, full)) if values is not None}
+    assert drawn.keys() == expected.keys()
+    for alpha, values in expected.items():
+        np.testing.assert_array_equal(drawn[alpha], values)
+    finish(axes, "title", "unit")
+    assert entries(axes) == ["label", *([FEWER_SEEDS] if pale else [])]
+
+
+def entries(axes: Axes) -> list[str]:
+    legend = axes.get_legend()
+    return [] if legend is None else [text.get_text() for text in legend.get_texts()]
+
+
+@pytest.mark.parametrize("series", [[], [{}], [{1: np.nan, 2: np.inf}]])
+def test_a_plot_of_nothing_says_so_and_has_no_legend(series) -> None:
+    axes = Figure().add_subplot()
+    draw_series(axes, series, "C0", "-", "label")
+    finish(axes, "title", "unit")
+    assert [text.get_text() for text in axes.texts] == ["not recorded"]
+    assert entries(axes) == []
+
+
+def test_the_legend_lies_below_the_plot_and_shows_the_style_of_every_line() -> None:
+    figure = Figure(layout="constrained")
+    axes = figure.add_subplot()
+    for metric in range(4):
+        # Every tenth step: all values have dots, which must not hide a dash in the legend.
+        draw_series(axes, [{0: 1.0, 10: 2.0, 20: 1.5}], "C0", line_style(0, metric), f"metric {metric}")
+    finish(axes, "title", "unit")
+    FigureCanvasAgg(figure).draw()
+    legend = axes.get_legend()
+    assert legend is not None
+    handles = legend.get_lines()
+    assert [line.get_linestyle() for line in handles] == ["-", "--", ":", "-."]
+    assert {line.get_marker() for line in handles} == {""}
+    # A handle is long enough for the longest pattern of the four, "-.": 6.4 + 1.6 + 1 + 1.6 line widths.
+    assert all(np.ptp(line.get_xdata()) >= 2 * 10.6 * line.get_linewidth() * 0.75 for line in handles)
+    assert legend.get_window_extent().y1 < axes.get_window_extent().y0
+
+
+def test_titles_and_units_with_dollar_signs_are_text() -> None:
+    figure = Figure()
+    axes = figure.add_subplot()
+    finish(axes, r"val-core/$\nothing$/acc", r"$\nothing$")
+    FigureCanvasAgg(figure).draw()
+    assert axes.get_title() == r"val-core/\$\nothing\$/acc"
+
+
+def test_lines_are_told_apart_beyond_the_colours() -> None:
+    many = range(3 * len(COLOURS))
+    assert len({(colour(index), str(line_style(index, metric))) for index in many for metric in range(4)}) == 72
+    assert len({(colour(index), marker(index)) for index in many}) == 18
+
+
 def test_a_comparison_has_a_second_row_of_plots_where_the_exact_gradient_was_recorded(comparison: Path) -> None:
     def height() -> int:
         write(comparison)
@@ -45,4 +124,5 @@ def test_a_comparison_has_a_second_row_of_plots_where_the_exact_gradient_was_rec
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     lines[-1]["data"] |= {"actfocus/gradient_norm/action": 0.5, "actfocus/gradient_noise_share/weighted": 0.9}
     metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert height() == 2 * before
+    # Twice the plots; the legends below them differ.
+    assert height() > 1.8 * before
