@@ -14,7 +14,7 @@ import numpy as np
 from verl_actfocus.cli._diagnosis_output import Progress, say, short, write
 from verl_actfocus.cli._model_arguments import local_model
 from verl_actfocus.diagnosis import charts, tables
-from verl_actfocus.diagnosis.correlation import Correlation, Group, correlations, token_shares, whole
+from verl_actfocus.diagnosis.correlation import Group, correlations, token_shares, whole
 from verl_actfocus.diagnosis.decisions import GAVE_UP, Decisions, Design
 from verl_actfocus.diagnosis.folder import DiagnosisFolder
 from verl_actfocus.diagnosis.groups import play, token_signals
@@ -225,8 +225,8 @@ def _given_up(described: Mapping[str, Any], states: Sequence[Mapping[str, Any]])
     """Futures in which the expert knew no way to the goal; None where a state does not say so."""
     if described["design"]["future"] != "expert":
         return {}
-    counts = [state.get(GAVE_UP) for state in states]
-    return {GAVE_UP: None if None in counts else sum(counts)}
+    recorded = all(GAVE_UP in state for state in states)
+    return {GAVE_UP: sum(state[GAVE_UP] for state in states) if recorded else None}
 
 
 def _expert_note(described: Mapping[str, Any], label: str, states: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -255,5 +255,3 @@ def _sampled(settings: EvaluationSettings) -> dict[str, Any]:
 
 def _named(args: argparse.Namespace) -> str:
     return f"{args.profile or args.env}-{short(args.model)}"
-
-

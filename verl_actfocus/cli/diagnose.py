@@ -113,9 +113,7 @@ def _add_common(parser: argparse.ArgumentParser, *, model_required: bool) -> Non
     add_option_argument(parser)
     add_limit_arguments(parser)
     sampling = parser.add_argument_group("sampling")
-    sampling.add_argument(
-        "--temperature", type=temperature, help="of the sampling (default 1, that of training)"
-    )
+    sampling.add_argument("--temperature", type=temperature, help="of the sampling (default 1, that of training)")
     sampling.add_argument("--seed", type=seed, help="seed of the sampling (default 0); the tasks do not depend on it")
     add_tag_arguments(parser)
     add_template_argument(parser)
@@ -152,12 +150,13 @@ def run(args: argparse.Namespace) -> int:
     args.temperature = _TEMPERATURE if args.temperature is None else args.temperature
     args.batch_size = args.batch_size or _BATCH_SIZE
     settings = settings_from(args)
-    from verl_actfocus.cli import _diagnosis
 
     if args.diagnosis == "decisions":
         return _diagnosis.decisions(args, settings)
     if args.pool is not None:
-        raise ValueError("--pool takes saved steps of a training run together; name the run with --run, or leave it out")
+        raise ValueError(
+            "--pool takes saved steps of a training run together; name the run with --run, or leave it out"
+        )
     if args.group_size == 1:
         raise ValueError("--group-size 1: the spread of a group's rewards needs at least 2 episodes")
     settings = dataclasses.replace(settings, tasks=args.groups or _GROUPS, samples=args.group_size or _GROUP_SIZE)
@@ -173,7 +172,9 @@ def _refuse_more_than_a_run(args: argparse.Namespace) -> None:
     parser = argparse.ArgumentParser(add_help=False)
     add_arguments(parser)
     unset = vars(parser.parse_args(["correlation"]))
-    given = [name for name in unset if name not in ("diagnosis", "run", "pool", "out") and vars(args)[name] != unset[name]]
+    given = [
+        name for name in unset if name not in ("diagnosis", "run", "pool", "out") and vars(args)[name] != unset[name]
+    ]
     if given:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ValueError(f"--run reads what a run saved and plays nothing; leave {flags} out")

@@ -160,9 +160,7 @@ def correlate(groups: Sequence[Group], signal: str, part: str) -> Correlation:
             problem = "no interval: the ranks agree in all groups"
         else:
             ends = intervals.rank_correlation(rho, independent)
-    return Correlation(
-        signal=signal, part=part, groups=count, rho=rho, p_value=p_value, interval=ends, problem=problem
-    )
+    return Correlation(signal=signal, part=part, groups=count, rho=rho, p_value=p_value, interval=ends, problem=problem)
 
 
 def _problem(groups: Sequence[Group], signal: str, part: str, strata: Sequence[NDArray[np.float64]]) -> str | None:

@@ -58,7 +58,9 @@ class Saved:
         groups: dict[int, dict[str, Group]] = {}
         for one in self.trajectories():
             if one.step is None:
-                raise ValueError(f"--run {run}: {self._folder} holds trajectories of no training step; name a training run")
+                raise ValueError(
+                    f"--run {run}: {self._folder} holds trajectories of no training step; name a training run"
+                )
             groups.setdefault(one.step, {}).setdefault(one.group, Group(step=one.step)).add(one)
         if not groups:
             raise ValueError(

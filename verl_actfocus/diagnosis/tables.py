@@ -74,7 +74,16 @@ def decisions_table(found: Sequence[tuple[str, str, Decided]]) -> str:
     """
     terms = list(found[0][2].shares)
     ratio = ["reasoning / (reasoning + action)"] if ACTION in terms else []
-    lines = header("turn", "outcome", "states", "that differ", "mean", "variance within a state", *(TERMS[t] for t in terms), *ratio)
+    lines = header(
+        "turn",
+        "outcome",
+        "states",
+        "that differ",
+        "mean",
+        "variance within a state",
+        *(TERMS[t] for t in terms),
+        *ratio,
+    )
     notes = []
     for turn, outcome, one in found:
         shares = [one.shares[term] for term in terms] + ([] if one.ratio is None else [one.ratio])
