@@ -118,7 +118,7 @@ def rank_coverage(steps: int, groups: int, slope: float, repetitions: int, seed:
     spread = np.round(np.maximum(slope * signal + rng.normal(size=signal.shape), 0), 1)
     drift = np.arange(steps)[:, None]
     ranked = [
-        ranks.pooled_ranks(np.stack([x, y], axis=-1)) for x, y in zip(signal + drift, spread + drift, strict=True)
+        ranks.pooled_ranks(list(np.stack([x, y], axis=-1))) for x, y in zip(signal + drift, spread + drift, strict=True)
     ]
     one, other = np.concatenate([pairs for those in ranked for pairs in those]).T
     true = float(one @ other / np.sqrt((one @ one) * (other @ other)))

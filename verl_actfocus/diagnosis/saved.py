@@ -64,8 +64,8 @@ class Saved:
             groups.setdefault(one.step, {}).setdefault(one.group, Group(step=one.step)).add(one)
         if not groups:
             raise ValueError(
-                f"--run {run}: {self._folder} holds no trajectories (*.jsonl or *.jsonl.gz); a run has them if it saved "
-                "any"
+                f"--run {run}: {self._folder} holds no trajectories (*.jsonl or *.jsonl.gz); a run has them if it "
+                "saved any"
             )
         self._groups = {step: list(groups[step].values()) for step in sorted(groups)}
         largest = max(len(group.returns) for those in self._groups.values() for group in those)
