@@ -4,6 +4,6 @@
   al. 2026, §2); `groups` plays the groups and records the signals, `saved` reads what a training run saved.
 - `variance`: the law of total variance, estimated from nested draws; `decisions` makes the draws: states of real
   episodes, reasonings of each, actions of each reasoning, futures of each action.
-- `ranks`: rank correlation within training steps. `intervals`: 95 % intervals. `folder`: files. `charts`, `tables`: what is
+- `ranks`: rank correlation within training steps. `intervals`: of 95 %. `folder`: files. `charts`, `tables`: what is
   shown.
 """

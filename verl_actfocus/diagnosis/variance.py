@@ -117,8 +117,7 @@ def decided(returns: NDArray[np.float64]) -> Decided:
     """
     differs = differ(returns.reshape(len(returns), -1))
     # What rounding leaves of equal returns is no variance.
-    returns = np.where(differs[:, None, None, None], returns, returns[:, :1, :1, :1])
-    parts = components(returns)
+    parts = {term: np.where(differs, values, 0.0) for term, values in components(returns).items()}
     total = np.sum(list(parts.values()), axis=0)
     differing = int(differs.sum())
     ratio = None

@@ -268,7 +268,7 @@ def test_saved_groups_of_which_trajectories_are_missing_are_left_out_and_counted
     (one,) = saved.steps(pool=1)
     assert (saved.group_size, len(one.groups), one.left_out, saved.keep_groups) == (3, 2, 1, None)
     settings = {"actor_rollout_ref.rollout.n": 4, "algorithm.actfocus.keep_groups": 0.25}
-    (tmp_path / "run.json").write_text(json.dumps({"run": {}, "settings": settings}))
+    (tmp_path / "run.json").write_text(json.dumps({"run": {"weighting": "actfocus"}, "settings": settings}))
     saved = Saved(tmp_path)
     (one,) = saved.steps(pool=1)
     assert (saved.group_size, len(one.groups), one.left_out, saved.keep_groups) == (4, 0, 3, 0.25)

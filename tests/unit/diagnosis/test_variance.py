@@ -106,7 +106,7 @@ def test_rounding_decides_nothing() -> None:
     assert found.differing == 0 and found.variance == 0 and found.shares["action"].value is None
     returns[0, :, 1] = 1.0
     found = decided(returns)
-    assert found.differing == 1 and found.shares["action"].value == pytest.approx(4 / 3, abs=1e-6)
+    assert found.differing == 1 and found.shares["action"].value == pytest.approx(1.5, abs=1e-6)
 
 
 def test_the_interval_of_a_ratio_holds_what_students_t_does_not_tell_from_it() -> None:
