@@ -18,6 +18,13 @@ from verl_actfocus.cli._environment_arguments import (
 from verl_actfocus.cli._model_arguments import add_local_model_arguments
 from verl_actfocus.cli._values import positive, seed, temperature, writable
 
+#: Groups and episodes of each, as in He et al. 2026, §2.
+_GROUPS, _GROUP_SIZE = 400, 16
+#: Temperature of training.
+_TEMPERATURE = 1.0
+#: Episodes at a time.
+_BATCH_SIZE = 64
+
 if TYPE_CHECKING:
     from verl_actfocus.evaluation.settings import EvaluationSettings
 
@@ -38,8 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_common(correlation, model_required=False)
     groups = correlation.add_argument_group("groups")
-    groups.add_argument("--groups", type=positive, default=400, metavar="N", help="tasks (default 400, the paper's)")
-    groups.add_argument("--group-size", type=positive, default=16, metavar="G", help="episodes of a task (default 16)")
+    groups.add_argument("--groups", type=positive, metavar="N", help="tasks (default 400, the paper's)")
+    groups.add_argument("--group-size", type=positive, metavar="G", help="episodes of a task (default 16)")
     groups.add_argument(
         "--reference",
         metavar="PATH",
@@ -48,7 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     saved = correlation.add_argument_group("a training run, in place of a model")
     saved.add_argument("--run", metavar="DIR", type=Path, help="folder of a run that saved trajectories")
     saved.add_argument(
-        "--pool", type=positive, default=1, metavar="N", help="saved steps that are taken together (default 1)"
+        "--pool",
+        type=positive,
+        metavar="N",
+        help="saved steps that are taken together, the groups ranked within their step (default 1)",
     )
     decisions = which.add_parser(
         "decisions",
@@ -103,14 +113,12 @@ def _add_common(parser: argparse.ArgumentParser, *, model_required: bool) -> Non
     add_option_argument(parser)
     add_limit_arguments(parser)
     sampling = parser.add_argument_group("sampling")
-    sampling.add_argument(
-        "--temperature", type=temperature, default=1.0, help="of the sampling (default 1, that of training)"
-    )
+    sampling.add_argument("--temperature", type=temperature, help="of the sampling (default 1, that of training)")
     sampling.add_argument("--seed", type=seed, help="seed of the sampling (default 0); the tasks do not depend on it")
     add_tag_arguments(parser)
     add_template_argument(parser)
     running = parser.add_argument_group("running")
-    running.add_argument("--batch-size", type=positive, default=64, metavar="N", help="episodes at a time (default 64)")
+    running.add_argument("--batch-size", type=positive, metavar="N", help="episodes at a time (default 64)")
     running.add_argument(
         "--out", type=writable, metavar="DIR", help="folder of the results (default outputs/diagnose-…)"
     )
@@ -131,16 +139,45 @@ def run(args: argparse.Namespace) -> int:
     """
     from verl_actfocus.cli import _diagnosis
 
-    if args.diagnosis == "decisions":
-        return _diagnosis.decisions(args, settings_from(args))
-    if args.run is not None:
-        if args.model is not None or args.reference is not None:
-            raise ValueError("--run reads what a run saved, --model plays anew: name one of the two")
-        return _diagnosis.saved(args)
+    if args.diagnosis == "correlation" and args.run is not None:
+        from verl_actfocus.cli import _diagnosis_saved
+
+        _refuse_more_than_a_run(args)
+        args.pool = args.pool or 1
+        return _diagnosis_saved.saved(args)
     if args.model is None:
         raise ValueError("name a model with --model, or a training run that saved trajectories with --run")
-    settings = dataclasses.replace(settings_from(args), tasks=args.groups, samples=args.group_size)
+    args.temperature = _TEMPERATURE if args.temperature is None else args.temperature
+    args.batch_size = args.batch_size or _BATCH_SIZE
+    settings = settings_from(args)
+
+    if args.diagnosis == "decisions":
+        return _diagnosis.decisions(args, settings)
+    if args.pool is not None:
+        raise ValueError(
+            "--pool takes saved steps of a training run together; name the run with --run, or leave it out"
+        )
+    if args.group_size == 1:
+        raise ValueError("--group-size 1: the spread of a group's rewards needs at least 2 episodes")
+    settings = dataclasses.replace(settings, tasks=args.groups or _GROUPS, samples=args.group_size or _GROUP_SIZE)
     return _diagnosis.correlation(args, settings)
+
+
+def _refuse_more_than_a_run(args: argparse.Namespace) -> None:
+    """Refuse what would be ignored beside `--run`.
+
+    Raises:
+        ValueError: an argument is of playing.
+    """
+    parser = argparse.ArgumentParser(add_help=False)
+    add_arguments(parser)
+    unset = vars(parser.parse_args(["correlation"]))
+    given = [
+        name for name in unset if name not in ("diagnosis", "run", "pool", "out") and vars(args)[name] != unset[name]
+    ]
+    if given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(f"--run reads what a run saved and plays nothing; leave {flags} out")
 
 
 def settings_from(args: argparse.Namespace) -> EvaluationSettings:

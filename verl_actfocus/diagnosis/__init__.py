@@ -4,5 +4,6 @@
   al. 2026, §2); `groups` plays the groups and records the signals, `saved` reads what a training run saved.
 - `variance`: the law of total variance, estimated from nested draws; `decisions` makes the draws: states of real
   episodes, reasonings of each, actions of each reasoning, futures of each action.
-- `resampling`: intervals by bootstrap. `folder`: files. `charts`, `tables`: what is shown.
+- `ranks`: rank correlation within training steps. `intervals`: of 95 %. `folder`: files. `charts`, `tables`: what is
+  shown.
 """

@@ -2,22 +2,21 @@
 
 A group is the episodes of one task. Its signal is averaged over all its sampled tokens, over the reasoning tokens and
 over the action tokens, and each mean is compared with the standard deviation of the group's rewards by Spearman's rank
-correlation over groups.
+correlation over groups. Groups of several training steps are ranked within their step, see `ranks`.
 """
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
-from verl_actfocus.diagnosis.resampling import interval
+from verl_actfocus.diagnosis import intervals, ranks
+from verl_actfocus.episodes.spread import spread
 from verl_actfocus.trajectories import Trajectory
 
 #: What a mean is over: all tokens that the model sampled, or those of a span.
@@ -31,15 +30,16 @@ SIGNALS = {
 }
 #: Fewest groups that are correlated.
 FEWEST = 3
-#: Rewards of a group that differ by less than rounding do not differ.
-_ROUNDING = 9
 
 
 @dataclass
 class Group:
     """What is kept of a group's trajectories: sums, so that memory does not grow with their length."""
 
-    rewards: list[float] = field(default_factory=list)
+    #: Training step; None outside training.
+    step: int | None = None
+    #: Session → return, that of its last part where an agent loop splits its episode.
+    returns: dict[int, float] = field(default_factory=dict)
     #: Part → number of sampled tokens; `none` are those outside both spans.
     tokens: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     #: (signal, part) → sum and number of the tokens that have the signal.
@@ -47,7 +47,7 @@ class Group:
 
     def add(self, trajectory: Trajectory) -> None:
         """Take a trajectory of the group."""
-        self.rewards.append(trajectory.reward)
+        self.returns[trajectory.session] = trajectory.reward
         signals = paper_signals(trajectory)
         for place, (turn, span) in enumerate(zip(trajectory.turns, trajectory.spans, strict=True)):
             if turn < 0:  # the environment's
@@ -60,9 +60,14 @@ class Group:
                         self.sums[name, part] = total + value, count + 1
 
     @property
+    def rewards(self) -> list[float]:
+        """Returns of the episodes."""
+        return list(self.returns.values())
+
+    @property
     def spread(self) -> float:
         """Standard deviation of the rewards; which one does not matter to ranks where groups have one size."""
-        return float(np.round(np.std(self.rewards), _ROUNDING))
+        return spread(self.rewards)
 
     def mean(self, signal: str, part: str) -> float | None:
         """Return the mean signal over the tokens of a part; None if none of them has it."""
@@ -98,9 +103,9 @@ class Correlation:
         signal: Name in `SIGNALS`.
         part: Name in `PARTS`.
         groups: Groups that have tokens of the part with the signal.
-        rho: The correlation; None if it is not defined.
-        p_value: Of the two-sided test of no association.
-        interval: 95 % by bootstrap over groups.
+        rho: The correlation, within steps; None if it is not defined.
+        p_value: Of the two-sided test of no association, see `ranks.p_value`.
+        interval: 95 %, see `intervals.rank_correlation`.
         problem: Why a number is missing, in words.
     """
 
@@ -127,62 +132,74 @@ class Correlation:
         }
 
 
-def correlate(groups: Sequence[Group], signal: str, part: str, *, seed: int = 0) -> Correlation:
+def correlate(groups: Sequence[Group], signal: str, part: str) -> Correlation:
     """Correlate a signal with the spread of rewards.
 
     Args:
-        groups: the groups.
+        groups: the groups; those of one step are ranked among themselves.
         signal: name in `SIGNALS`.
         part: name in `PARTS`.
-        seed: of the resampling.
     """
-    pairs = [(mean, group.spread) for group in groups if (mean := group.mean(signal, part)) is not None]
-    means, spreads = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
-    problem = _problem(groups, signal, part, means, spreads)
-    if problem is not None:
-        rho = p_value = ends = None
-    else:
-        found = stats.spearmanr(means, spreads)
-        rho, p_value = float(found.statistic), float(found.pvalue)
-        ends = interval((means, spreads), rank_correlation, seed=seed)
-        problem = "no interval: too many resamples of the groups have one spread" if ends is None else None
-    return Correlation(
-        signal=signal, part=part, groups=len(pairs), rho=rho, p_value=p_value, interval=ends, problem=problem
-    )
+    steps: dict[int | None, list[tuple[float, float]]] = {}
+    for group in groups:
+        if (mean := group.mean(signal, part)) is not None:
+            steps.setdefault(group.step, []).append((mean, group.spread))
+    strata = [np.array(pairs) for pairs in steps.values()]
+    count = sum(map(len, strata))
+    problem = _problem(groups, signal, part, strata)
+    rho = p_value = ends = None
+    if problem is None:
+        ranked = ranks.pooled_ranks(strata)
+        rho, p_value = ranks.correlation(ranked), ranks.p_value(ranked)
+        # Every step has a mean of its own.
+        independent = count - len(strata) + 1
+        if independent < intervals.FEWEST_GROUPS:
+            problem = f"no interval: fewer than {intervals.FEWEST_GROUPS} groups"
+            problem += f" without one for each of the steps after the first ({independent})" if len(strata) > 1 else ""
+        elif abs(rho) == 1:
+            problem = "no interval: the ranks agree in all groups"
+        else:
+            ends = intervals.rank_correlation(rho, independent)
+    return Correlation(signal=signal, part=part, groups=count, rho=rho, p_value=p_value, interval=ends, problem=problem)
 
 
-def _problem(
-    groups: Sequence[Group], signal: str, part: str, means: NDArray[np.float64], spreads: NDArray[np.float64]
-) -> str | None:
+def _problem(groups: Sequence[Group], signal: str, part: str, strata: Sequence[NDArray[np.float64]]) -> str | None:
     """Say why there is no correlation."""
     tokens = "response" if part == "all" else part
     if not any(group.tokens.get(part) for group in groups):
         return f"not defined: no group has {tokens} tokens"
-    if not len(means):
+    if not strata:
         return f"not recorded: no {tokens} token has the {SIGNALS[signal]}"
-    if len(means) < FEWEST:
-        return f"not defined: {len(means)} groups are too few; a rank correlation needs at least {FEWEST}"
-    if np.ptp(spreads) == 0:
-        alike = "within every group all episodes earn the same reward" if spreads[0] == 0 else "all spread alike"
-        return f"not defined: the groups do not differ in their spread of rewards ({alike})"
-    if np.ptp(means) == 0:
-        return f"not defined: the {SIGNALS[signal]} of all groups is the same"
+    count = sum(map(len, strata))
+    if count < FEWEST:
+        return f"not defined: {count} groups are too few; a rank correlation needs at least {FEWEST}"
+    if all(len(pairs) == 1 for pairs in strata):
+        return "not defined: every step has a single group, and groups are compared within their step"
+    where = " of a step" if len(strata) > 1 else ""
+    if all(np.ptp(pairs[:, 1]) == 0 for pairs in strata):
+        alike = all((pairs[:, 1] == 0).all() for pairs in strata)
+        why = "within every group all episodes earn the same reward" if alike else "all spread alike"
+        return f"not defined: the groups{where} do not differ in their spread of rewards ({why})"
+    if all(np.ptp(pairs[:, 0]) == 0 for pairs in strata):
+        return f"not defined: the {SIGNALS[signal]} of all groups{where} is the same"
+    if np.isnan(ranks.correlation(ranks.pooled_ranks(strata))):
+        return "not defined: in no step do both signal and spread of rewards differ between groups"
     return None
 
 
-def rank_correlation(first: NDArray, second: NDArray, axis: int = -1) -> NDArray[np.float64]:
-    """Spearman's correlation along an axis, NaN where one of the two is constant; ties share their mean rank."""
-    ranks = [stats.rankdata(values, axis=axis) for values in (first, second)]
-    one, other = (values - values.mean(axis=axis, keepdims=True) for values in ranks)
-    size = np.sqrt((one**2).sum(axis=axis) * (other**2).sum(axis=axis))
-    with np.errstate(invalid="ignore"):
-        found: NDArray[np.float64] = (one * other).sum(axis=axis) / np.where(size > 0, size, math.nan)
-    return found
-
-
-def correlations(groups: Sequence[Group], *, seed: int = 0) -> list[Correlation]:
+def correlations(groups: Sequence[Group]) -> list[Correlation]:
     """Correlate every signal over every part."""
-    return [correlate(groups, signal, part, seed=seed) for signal in SIGNALS for part in PARTS]
+    return [correlate(groups, signal, part) for signal in SIGNALS for part in PARTS]
+
+
+def whole(groups: Iterable[Group], size: int) -> list[Group]:
+    """Return the groups of which no episode is missing: a spread over fewer episodes is not comparable.
+
+    Args:
+        groups: the groups.
+        size: episodes of a whole one.
+    """
+    return [group for group in groups if len(group.returns) == size]
 
 
 def token_shares(groups: Sequence[Group]) -> dict[str, float | None]:

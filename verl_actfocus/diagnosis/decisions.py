@@ -21,6 +21,7 @@ from verl_actfocus.diagnosis.points import Point
 from verl_actfocus.envs import registry
 from verl_actfocus.episodes import StopReason, TagSettings
 from verl_actfocus.episodes.action_policy import ActionPolicy
+from verl_actfocus.episodes.deadline import call_within
 from verl_actfocus.episodes.player import Player
 from verl_actfocus.evaluation.driver import Driver, Players, ask_all
 from verl_actfocus.evaluation.policy import Answer, Policy
@@ -31,6 +32,8 @@ from verl_actfocus.tagging import SpanTagger
 
 #: Who plays the turns after the decision.
 Future = Literal["model", "greedy", "expert"]
+#: Number of a state's futures that ended because the expert knew no way to the goal; with an expert alone.
+GAVE_UP = "expert_gave_up"
 #: Numbers of reasoning, action and future.
 _Draw = tuple[int, int, int]
 
@@ -106,7 +109,8 @@ class Decisions:
             points: the states.
 
         Yields:
-            What names the state, the texts of reasonings and actions, and outcome → returns `(M, K, F)`; with
+            What names the state, the texts of reasonings and actions, and outcome → returns `(M, K, F)`; where the
+            expert plays on, in how many futures it knew no way (`GAVE_UP`); with
             `failure`, in words, instead of the returns where an episode ended in an infrastructure failure.
 
         Raises:
@@ -180,11 +184,16 @@ class Decisions:
         draws = list(product(range(design.reasonings), range(design.actions), range(design.futures)))
         where = {f"{n}-{m}-{k}-{f}": (n, (m, k, f)) for n, (m, k, f) in product(range(len(block)), draws)}
         ended: list[dict[_Draw, dict[str, float]]] = [{} for _ in block]
+        gave_up = [0] * len(block)
         failures: dict[int, str] = {}
 
         def begin(n: int, draw: _Draw) -> Player:
             m, k, _ = draw
-            return self._decided(block[n], responses[n][m][k], draw)
+            player = self._decided(block[n], responses[n][m][k], draw)
+            if self._expert is not None:
+                seed = self._chance(block[n], draw)
+                gave_up[n] += not _play_on(player, ActionPolicy(self._expert, seed), self._settings.step_timeout)
+            return player
 
         def sampling(key: str, player: Player) -> SamplingParams:
             n, draw = where[key]
@@ -202,7 +211,8 @@ class Decisions:
             }
             self._players.release(player)
             if len(ended[n]) == len(draws):
-                yield self._state(block[n], responses[n], ended[n], failures.get(n))
+                state = self._state(block[n], responses[n], ended[n], failures.get(n))
+                yield state if self._expert is None else {**state, GAVE_UP: gave_up[n]}
 
     def _state(
         self,
@@ -246,23 +256,37 @@ class Decisions:
     def _decided(self, point: Point, response: _Response, draw: _Draw) -> Player:
         """Reach a state, give chance a seed of this future, and carry the response out."""
         player = self._reached(point)
-        seed = draw_seed(self._settings.seed, point.turn, point.task, "chance", *draw)
-        player.episode.env.reseed(seed)
+        player.episode.env.reseed(self._chance(point, draw))
         player.answer(response.ids, cut_off=response.cut_off)
-        if self._expert is not None:
-            _play_on(player, ActionPolicy(self._expert, seed))
         return player
 
+    def _chance(self, point: Point, draw: _Draw) -> int:
+        """Seed of the environment's chance in a future."""
+        return draw_seed(self._settings.seed, point.turn, point.task, "chance", *draw)
 
-def _play_on(player: Player, expert: ActionPolicy) -> None:
-    """Let an expert play the rest; where it knows no way to solve the task any more, the episode ends as it stands."""
+
+def _play_on(player: Player, expert: ActionPolicy, step_timeout: float) -> bool:
+    """Let an expert play the rest; where it knows no way to solve the task any more, the episode ends as it stands.
+
+    Args:
+        player: whose episode is played on.
+        expert: plays.
+        step_timeout: most seconds for the actions of a turn; one that takes longer, or breaks, fails the episode.
+
+    Returns:
+        Whether the expert knew a way to the end.
+    """
     while not player.done:
         try:
-            text = expert.respond(player.episode)
+            text = call_within(step_timeout, partial(expert.respond, player.episode))
         except ValueError:
             player.episode.stop(StopReason.TERMINATED)
+            return False
+        except Exception as error:  # any: the state is left out and counted, as if the environment had failed
+            player.abort(f"the expert failed: {type(error).__name__}: {error}")
         else:
             player.episode.respond(text)
+    return True
 
 
 def _reasoning(answer: Answer, room: int, tagger: SpanTagger, tags: TagSettings) -> _Response:

@@ -14,6 +14,8 @@ TERMS = {
     AFTER: "after the action",
     ACTION_AND_AFTER: "action and after",
 }
+#: Columns of token shares.
+_SHARES = ("tokens per trajectory", "reasoning", "action", "tags and ends of turn")
 
 
 def correlation_table(found: Sequence[Correlation]) -> str:
@@ -32,10 +34,16 @@ def correlation_table(found: Sequence[Correlation]) -> str:
 
 def shares_table(shares: Mapping[str, float | None]) -> str:
     """Return token shares and tokens per trajectory, the columns of He et al. 2026, Table 1."""
-    percents = [_percent(shares[f"{part}_share"]) for part in ("reasoning", "action", "none")]
-    tokens = shares["tokens_per_trajectory"]
-    values = row("" if tokens is None else f"{tokens:.1f}", *percents)
-    return "\n".join([*header("tokens per trajectory", "reasoning", "action", "tags and ends of turn"), values])
+    return "\n".join([*header(*_SHARES), row(*_shares(shares))])
+
+
+def step_shares_table(steps: Sequence[tuple[str, Mapping[str, float | None]]]) -> str:
+    """Return token shares over training.
+
+    Args:
+        steps: name of the step or steps, and their shares.
+    """
+    return "\n".join([*header("training step", *_SHARES), *(row(name, *_shares(shares)) for name, shares in steps)])
 
 
 def steps_table(steps: Sequence[tuple[str, Sequence[Correlation]]], signal: str) -> str:
@@ -66,15 +74,30 @@ def decisions_table(found: Sequence[tuple[str, str, Decided]]) -> str:
     """
     terms = list(found[0][2].shares)
     ratio = ["reasoning / (reasoning + action)"] if ACTION in terms else []
-    lines = header("turn", "outcome", "states", "mean", "variance within a state", *(TERMS[t] for t in terms), *ratio)
+    lines = header(
+        "turn",
+        "outcome",
+        "states",
+        "that differ",
+        "mean",
+        "variance within a state",
+        *(TERMS[t] for t in terms),
+        *ratio,
+    )
     notes = []
     for turn, outcome, one in found:
         shares = [one.shares[term] for term in terms] + ([] if one.ratio is None else [one.ratio])
-        cells = [turn, outcome, str(one.states), f"{one.mean:.3f}", f"{one.variance:.3f}"]
+        cells = [turn, outcome, str(one.states), str(one.differing), f"{one.mean:.3f}", f"{one.variance:.3f}"]
         lines.append(row(*cells, *map(share_cell, shares)))
         problems = dict.fromkeys(share.problem for share in shares if share.problem is not None)
         notes += [f"- turn {turn}, {outcome}: {problem}." for problem in problems]
     return "\n".join([*lines, "", *notes] if notes else lines)
+
+
+def _shares(shares: Mapping[str, float | None]) -> list[str]:
+    tokens = shares["tokens_per_trajectory"]
+    percents = [_percent(shares[f"{part}_share"]) for part in ("reasoning", "action", "none")]
+    return ["–" if tokens is None else f"{tokens:.1f}", *percents]
 
 
 def _places(places: Mapping[str, Sequence[str]]) -> str:

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from verl_actfocus.diagnosis.resampling import interval
+from verl_actfocus.diagnosis.intervals import FEWEST_DIFFERING, FEWEST_STATES, ratio_of_means
+from verl_actfocus.episodes.spread import differ
 
 REASONING, ACTION, AFTER = "reasoning", "action", "after"
 #: The last term where every action has one future, so that action and what follows cannot be told apart.
@@ -62,7 +63,7 @@ class Share:
 
     Attributes:
         value: The share; None if it is not defined.
-        interval: 95 % by bootstrap over states; None if the states admit none.
+        interval: 95 % over states, see `intervals.ratio_of_means`; None if the states admit none.
         problem: Why a number is missing, in words.
     """
 
@@ -82,6 +83,7 @@ class Decided:
 
     Attributes:
         states: Number of states.
+        differing: Number of states whose returns differ by more than rounding.
         mean: Mean return.
         variance: Mean variance within a state.
         shares: Term → its share of that variance.
@@ -89,6 +91,7 @@ class Decided:
     """
 
     states: int
+    differing: int
     mean: float
     variance: float
     shares: Mapping[str, Share]
@@ -98,6 +101,7 @@ class Decided:
         """Return plain values."""
         return {
             "states": self.states,
+            "states_that_differ": self.differing,
             "mean": self.mean,
             "variance_within_a_state": self.variance,
             "shares": {term: share.as_dict() for term, share in self.shares.items()},
@@ -105,42 +109,44 @@ class Decided:
         }
 
 
-def decided(returns: NDArray[np.float64], *, seed: int = 0) -> Decided:
-    """Estimate where a return is decided, with intervals by bootstrap over states.
+def decided(returns: NDArray[np.float64]) -> Decided:
+    """Estimate where a return is decided, with intervals over states.
 
     Args:
         returns: see `components`; at least one state.
-        seed: of the resampling.
     """
-    parts = components(returns)
-    total = np.sum(list(parts.values()), axis=0)
+    differs = differ(returns.reshape(len(returns), -1))
     # What rounding leaves of equal returns is no variance.
-    if np.ptp(returns.reshape(len(returns), -1), axis=1).max() == 0:
-        nothing = "nothing is decided here: in every state all futures ended alike"
-        shares = {term: Share(value=None, interval=None, problem=nothing) for term in parts}
-        ratio = Share(value=None, interval=None, problem=nothing) if ACTION in parts else None
-        return Decided(states=len(returns), mean=float(returns.mean()), variance=0.0, shares=shares, ratio=ratio)
+    parts = {term: np.where(differs, values, 0.0) for term, values in components(returns).items()}
+    total = np.sum(list(parts.values()), axis=0)
+    differing = int(differs.sum())
     ratio = None
     if ACTION in parts:
-        ratio = _share(parts[REASONING], parts[REASONING] + parts[ACTION], "reasoning and action together decide", seed)
+        both = parts[REASONING] + parts[ACTION]
+        ratio = _share(parts[REASONING], both, "reasoning and action together decide", differing)
     return Decided(
         states=len(returns),
+        differing=differing,
         mean=float(returns.mean()),
         variance=float(total.mean()),
-        shares={term: _share(part, total, "all together decide", seed) for term, part in parts.items()},
+        shares={term: _share(part, total, "all together decide", differing) for term, part in parts.items()},
         ratio=ratio,
     )
 
 
-def _share(part: NDArray[np.float64], whole: NDArray[np.float64], what: str, seed: int) -> Share:
+def _share(part: NDArray[np.float64], whole: NDArray[np.float64], what: str, differing: int) -> Share:
+    if not differing:
+        nothing = "nothing is decided here: in every state all futures ended alike"
+        return Share(value=None, interval=None, problem=nothing)
     if whole.mean() <= 0:
         return Share(value=None, interval=None, problem=f"{what} no measurable variance here")
-    ends = interval((part, whole), _ratio, seed=seed)
-    few = "no interval: too few states, or too few whose futures differ" if ends is None else None
-    return Share(value=float(part.mean() / whole.mean()), interval=ends, problem=few)
-
-
-def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-    """Ratio of means; without a value where the denominator is not positive."""
-    below = whole.mean(axis=axis)
-    return np.where(below > 0, part.mean(axis=axis) / np.where(below > 0, below, 1.0), np.nan)
+    value = float(part.mean() / whole.mean())
+    if len(part) < FEWEST_STATES or differing < FEWEST_DIFFERING:
+        few = (
+            f"no interval: in {differing} of {len(part)} states returns differ; an interval needs {FEWEST_STATES} "
+            f"states, and {FEWEST_DIFFERING} in which they differ"
+        )
+        return Share(value=value, interval=None, problem=few)
+    ends = ratio_of_means(part, whole, differing)
+    problem = f"no interval: {what} a variance that is not told from zero" if ends is None else None
+    return Share(value=value, interval=ends, problem=problem)

@@ -79,6 +79,8 @@ class LocalModel:
 
     def begin(self, lengths: Lengths, at_once: int) -> None:
         """See `Policy`; takes memory for the keys and values of `at_once` whole episodes."""
+        # Before the next one is taken: both together may be more than there is.
+        self._batch = None
         self._batch = ContinuousBatch(
             self.model,
             slots=at_once,

@@ -13,29 +13,9 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-import numpy as np
+from verl_actfocus.episodes.spread import spread
 
 _Group = TypeVar("_Group", bound=Hashable)
-
-#: Returns differ by rounding alone within this share of the largest: some units in the last place of float32.
-RELATIVE_TOLERANCE = 1e-6
-#: The same beside a return of 0, whose parts cancelled: far below the 1e-6 that veRL adds to a standard deviation.
-ABSOLUTE_TOLERANCE = 1e-8
-
-
-def spread(returns: Sequence[float]) -> float:
-    """Return the standard deviation of a group's returns, exactly 0 where they differ by rounding alone.
-
-    Args:
-        returns: one for each trajectory, at least one.
-
-    Example:
-        >>> spread([10.3] * 7), spread([10.8]), spread([0.0, 1.0])
-        (0.0, 0.0, 0.5)
-    """
-    values = np.asarray(returns, dtype=np.float64)
-    rounding = RELATIVE_TOLERANCE * np.abs(values).max() + ABSOLUTE_TOLERANCE
-    return 0.0 if np.ptp(values) <= rounding else float(values.std())
 
 
 def groups_without_spread(returns: Mapping[_Group, Sequence[float]]) -> set[_Group]:

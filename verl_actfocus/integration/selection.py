@@ -13,7 +13,8 @@ import transfer_queue as tq
 from transfer_queue import KVBatchMeta
 
 from verl_actfocus.config.selection import groups_kept
-from verl_actfocus.integration.groups import group_of, group_returns, spread
+from verl_actfocus.episodes.spread import spread
+from verl_actfocus.integration.groups import group_of, group_returns
 
 
 def groups_to_keep(rewards: dict[str, list[float]], share: float) -> list[str]:

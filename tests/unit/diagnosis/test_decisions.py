@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from verl_actfocus.diagnosis.decisions import Decisions, Design
+from verl_actfocus.diagnosis.decisions import GAVE_UP, Decisions, Design
 from verl_actfocus.diagnosis.groups import play
 from verl_actfocus.diagnosis.points import Point, points
 from verl_actfocus.diagnosis.variance import decided
@@ -18,7 +20,7 @@ from verl_actfocus.evaluation.settings import EvaluationSettings
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.trajectories import Trajectory
 
-from .drawn import Thinker
+from .drawn import Drawn, Thinker
 
 DESIGN = Design(4, 4, 2)
 
@@ -92,6 +94,38 @@ def test_a_fixed_player_of_the_later_turns_leaves_nothing_to_them(tokenizer: Pre
         _, returns = drawn(Thinker(tokenizer), 20, design=Design(3, 3, 2, future), acted=1, later=1)
         assert decided(returns).shares["after"].value == 0, future
         assert returns.max() == (2 if future == "expert" else 1)  # the expert is paid in its turn
+
+
+def test_futures_in_which_the_expert_knew_no_way_are_counted(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def at_times(env: Drawn) -> str:
+        if env.room % 2:
+            raise ValueError("no way")
+        return "Go 1 1"
+
+    monkeypatch.setattr("tests.unit.diagnosis.drawn.expert_action", at_times)
+    found, _ = drawn(Thinker(tokenizer), 12, design=Design(2, 2, 2, "expert"), acted=1, later=1)
+    assert {(int(one["observation"].split()[1].rstrip(",")) % 2, one[GAVE_UP]) for one in found} == {(0, 0), (1, 8)}
+    found, _ = drawn(Thinker(tokenizer), 2, design=Design(2, 2, 2), acted=1, later=1)
+    assert not any(GAVE_UP in one for one in found)
+
+
+@pytest.mark.parametrize(("problem", "said"), [("hangs", "no answer within 0.2 s"), ("breaks", "KeyError: 'way'")])
+def test_an_expert_that_hangs_or_breaks_fails_the_state_in_words(
+    problem: str, said: str, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(env: Drawn) -> str:
+        if problem == "breaks":
+            raise KeyError("way")
+        while True:
+            time.sleep(0.01)
+
+    monkeypatch.setattr("tests.unit.diagnosis.drawn.expert_action", never)
+    policy, what = Thinker(tokenizer), replace(settings(1, acted=1, later=1), step_timeout=0.2)
+    (found,) = Decisions(policy, what, Design(2, 2, 1, "expert"), at_once=4).draw(chosen(policy, what, 1))
+    assert "returns" not in found and found["failure"].startswith("the expert failed: ")
+    assert said in found["failure"]
 
 
 def test_a_later_turn_is_reached_again_with_its_past(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -12,10 +12,10 @@ import torch
 from transfer_queue import KVBatchMeta
 
 from verl_actfocus.episodes.record import EpisodeRecord, summarise
+from verl_actfocus.episodes.spread import spread
 from verl_actfocus.integration import selection
 from verl_actfocus.integration.dataset import EnvironmentDataset, EnvironmentSettings
 from verl_actfocus.integration.exclusions import exclusion_metrics
-from verl_actfocus.integration.groups import spread
 from verl_actfocus.integration.metrics import (
     SuccessTracker,
     identical_responses,
