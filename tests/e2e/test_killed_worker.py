@@ -1,4 +1,8 @@
-"""A real run whose TransferQueue loses its storage: veRL waits for ever, the command does not."""
+"""Real runs that lose a process: veRL often waits for ever, the command says who died, ends, and can go on.
+
+All of them are a command of their own, `pytest -m slow`; the one of which veRL says nothing at all is part of every
+run of the tests.
+"""
 
 from __future__ import annotations
 
@@ -7,42 +11,120 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from verl_actfocus.experiments import watchdog
-from verl_actfocus.experiments.launcher import launch, plan
+from verl_actfocus.experiments.launcher import Failure, launch, plan
 from verl_actfocus.experiments.processes import processes_of
-from verl_actfocus.experiments.run import Conditions
-from verl_actfocus.experiments.watchdog import census
+from verl_actfocus.experiments.run import Conditions, Run
 from verl_actfocus.experiments.weightings import WeightingChoice
 
 from .conftest import TINY
 
 pytestmark = pytest.mark.e2e
 
-#: Settings of `TINY` that a run decides itself.
-_TAKEN = ("trainer.total_training_steps", "trainer.resume_mode")
+#: Settings of `TINY` that a run decides itself, or that are others here.
+_TAKEN = ("trainer.total_training_steps", "trainer.resume_mode", "trainer.save_freq")
+STEPS = 3
+#: A word of the command line of every kind of process that a run has.
+KINDS = (
+    "verl.trainer.main_ppo",
+    "TaskRunner",
+    "WorkerDict",
+    "HFServer",
+    "AgentLoopWorker",
+    "RewardLoopWorker",
+    "GlobalRequestLoadBalancer",
+    "SimpleStorageUnit",
+    "TransferQueueController",
+    "raylet",
+    "gcs_server",
+)
+#: Kinds that nothing waits for: a run may go on without.
+_SPARE = ("RewardLoopWorker",)
+
+
+def _started(folder: Path) -> bool:
+    return True
+
+
+def _in_a_step(folder: Path) -> bool:
+    return any(file.read_bytes().count(b"\n") > 1 for file in folder.glob("metrics-*.jsonl"))
+
+
+def _in_a_checkpoint(folder: Path) -> bool:
+    return any(folder.glob("checkpoints/global_step_*/*"))
+
+
+MOMENTS = {"start-up": _started, "a step": _in_a_step, "a checkpoint": _in_a_checkpoint}
 
 
 def test_a_killed_storage_worker_is_named_and_the_run_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "LOST_SECONDS", 20.0)
-    extra = tuple(word for word in TINY if not word.startswith(_TAKEN))
-    conditions = Conditions(profile="cpu_frozenlake", algorithm="grpo", folder=tmp_path, steps=50, extra=extra)
-    (run,) = conditions.runs([WeightingChoice.parse("uniform")], [0])
-    killer = threading.Thread(target=_kill_storage_after_a_step, args=(run.folder,), daemon=True)
-    killer.start()
-    stream = io.StringIO()
-    (failure,) = launch(plan([run]), stream)
-    assert "died: SimpleStorageUnit" in stream.getvalue()
-    assert "after the death of SimpleStorageUnit" in str(failure.error)
+    run = _run(tmp_path)
+    said, failures = _launch_and_kill(run, "SimpleStorageUnit", _in_a_step)
+    assert "died: SimpleStorageUnit" in said
+    assert "after the death of SimpleStorageUnit" in str(failures[0].error)
     assert processes_of(run.folder) == []
 
 
-def _kill_storage_after_a_step(folder: Path) -> None:
-    while not any(file.read_bytes().count(b"\n") > 1 for file in folder.glob("metrics-*.jsonl")):
-        time.sleep(0.2)
-    for process, seen in census(folder).items():
-        if "SimpleStorageUnit" in seen.title:
-            os.kill(process.pid, signal.SIGKILL)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_whatever_is_killed_the_run_ends_says_so_and_is_finished_by_the_same_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, moment: str
+) -> None:
+    monkeypatch.setattr(watchdog, "LOST_SECONDS", 20.0)
+    run = _run(tmp_path)
+    began = time.monotonic()
+    said, failures = _launch_and_kill(run, kind, MOMENTS[moment])
+    print(said, time.monotonic() - began)
+    assert processes_of(run.folder) == []
+    assert time.monotonic() - began < 600
+    if failures:
+        (failure,) = failures
+        print(failure.error)
+        assert "failed with exit code" in str(failure.error) or "was ended" in str(failure.error)
+        assert launch(plan([run]), io.StringIO()) == []
+    else:
+        assert kind in _SPARE
+    assert plan([run])[0].record is not None
+
+
+def _run(folder: Path) -> Run:
+    extra = tuple(word for word in TINY if not word.startswith(_TAKEN))
+    extra += ("trainer.save_freq=1",)
+    conditions = Conditions(profile="cpu_frozenlake", algorithm="grpo", folder=folder, steps=STEPS, extra=extra)
+    (run,) = conditions.runs([WeightingChoice.parse("uniform")], [0])
+    return run
+
+
+def _launch_and_kill(run: Run, kind: str, moment: Callable[[Path], bool]) -> tuple[str, list[Failure]]:
+    """Train, and kill all processes of a kind as soon as the moment has come and there are any."""
+    killed: list[str] = []
+    killer = threading.Thread(target=_kill, args=(run.folder, kind, moment, killed), daemon=True)
+    killer.start()
+    stream = io.StringIO()
+    failures = launch(plan([run]), stream)
+    assert killed, f"no {kind} was there to be killed"
+    return stream.getvalue(), failures
+
+
+def _kill(folder: Path, kind: str, moment: Callable[[Path], bool], killed: list[str]) -> None:
+    while not killed:
+        time.sleep(0.1)
+        if not moment(folder):
+            continue
+        for process in processes_of(folder):
+            try:
+                words = process.cmdline()
+                # Ray starts daemons through shells and wrappers that name them too.
+                if any(kind in word for word in words[:4]):
+                    os.kill(process.pid, signal.SIGKILL)
+                    killed.append(" ".join(words[:4]))
+            except (psutil.NoSuchProcess, ProcessLookupError):
+                continue

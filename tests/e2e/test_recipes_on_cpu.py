@@ -48,7 +48,15 @@ class Trial:
         return self.metrics[1:]
 
 
-@pytest.fixture(scope="module", params=[f"{env}/run_{algorithm}.sh" for env in KEPT for algorithm in ("ppo", "grpo")])
+#: Every environment, both algorithms, a part of the groups kept or all of them, with and without a KL term.
+ALWAYS = ("sokoban/run_ppo.sh", "frozenlake/run_grpo.sh", "sudoku/run_grpo.sh", "webshop/run_grpo.sh")
+SCRIPTS = [f"{env}/run_{algorithm}.sh" for env in KEPT for algorithm in ("ppo", "grpo")]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(script, marks=[] if script in ALWAYS else pytest.mark.slow) for script in SCRIPTS],
+)
 def trial(request, tmp_path_factory) -> Trial:
     script = RECIPES / request.param
     env, algorithm = script.parent.name, script.stem.removeprefix("run_")

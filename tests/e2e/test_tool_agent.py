@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from verl_actfocus.cli.main import main
 from verl_actfocus.trajectories import read_trajectories
 
 from .conftest import run_training
@@ -21,6 +22,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples/tool_agent"
 def test_the_tool_call_is_the_action_of_verls_own_agent_loop(tmp_path: Path) -> None:
     run_training(tmp_path, [sys.executable, str(EXAMPLE / "prepare.py"), str(tmp_path)], Path("/dev/null"))
     overrides = ["trainer.logger=[file]", "trainer.total_training_steps=2", "data.train_batch_size=4"]
+    overrides += ["++algorithm.actfocus.trajectories.groups=4"]
     command = ["bash", str(EXAMPLE / "run.sh"), str(tmp_path), *overrides]
     metrics = run_training(tmp_path, command, PYTHON=sys.executable)
     assert [step["step"] for step in metrics] == [1, 2]
@@ -36,14 +38,14 @@ def test_the_tool_call_is_the_action_of_verls_own_agent_loop(tmp_path: Path) -> 
     assert max(step["actor/grad_norm"] for step in metrics) > 0
 
     written = list(read_trajectories(tmp_path / "trajectories/1.jsonl"))
-    assert len(written) == 16 and [one.session for one in written] == [*range(8)] * 2
-    assert len({one.group for one in written[:8]}) == len({one.group for one in written[8:]}) == 1
+    assert len(written) == 32 and [one.session for one in written] == [*range(8)] * 4
+    assert [len({one.group for one in written[n : n + 8]}) for n in range(0, 32, 8)] == [1] * 4
     for one in written:
         assert one.episode is None and one.environment is None and one.turn_rewards is None
         assert {"weight", "advantage", "ref_energy", "rollout_log_prob", "old_log_prob"} <= one.signals.keys()
         assert one.prompt.endswith("<|im_start|>assistant\n") and one.reward in (0.0, 1.0)
     called = [one for one in written if one.turn_count == 2]
-    assert len(called) > 8, "most of the warm-started model's responses are calls"
+    assert len(called) > 16, "most of the warm-started model's responses are calls"
     for one in called:
         shown = list(zip(one.turns, one.spans, one.tokens, strict=True))
         call = json.loads("".join(text for turn, span, text in shown if span == "action"))
@@ -51,3 +53,9 @@ def test_the_tool_call_is_the_action_of_verls_own_agent_loop(tmp_path: Path) -> 
         said = "".join(text for turn, _, text in shown if turn == -1)
         assert said.startswith("\n<|im_start|>tool\n") and said.endswith("<|im_start|>assistant\n")
         assert {span for turn, span, _ in shown if turn == 1} <= {"reasoning", "none"}
+
+    # Both read what a loop has written that is not this package's.
+    assert main(["view", str(tmp_path), "--out", str(tmp_path / "page.html")]) == 0
+    assert main(["diagnose", "correlation", "--run", str(tmp_path), "--out", str(tmp_path / "diagnosis")]) == 0
+    (step,) = json.loads((tmp_path / "diagnosis/diagnosis.json").read_text())["steps"]
+    assert step["groups"] == 4

@@ -9,6 +9,7 @@ import torch
 
 from verl_actfocus.trajectories import Trajectory, read_trajectories, trajectory_files
 
+from ..documented_metrics import undocumented
 from ..tag_styles import foreign_model
 from .conftest import TINY
 
@@ -28,6 +29,8 @@ def check_training_step(step: dict, rollout_difference: float = 1e-4) -> None:
     assert step["training/rollout_probs_diff_max"] < rollout_difference
     assert step["rollout/excluded_trajectories"] == 0
     assert step["actfocus/skipped_updates"] == 0
+    assert undocumented(step) == set()
+    assert 0 <= step["rollout/identical_responses"] <= 1
     stops = [value for name, value in step.items() if name.startswith("rollout/stop/")]
     assert sum(stops) == pytest.approx(1)
     for kind in ("token", "weight"):
@@ -179,6 +182,7 @@ def test_two_fsdp2_ranks_with_lora_padding_removed_and_dynamic_batches(run_verl)
         "actor_rollout_ref.model.lora.merge=True",
         "actor_rollout_ref.actor.use_kl_loss=True",
         "actor_rollout_ref.actor.kl_loss_coef=0.001",
+        "algorithm.actfocus.gradient_report.every=2",
         "trainer.val_before_train=False",
         "trainer.test_freq=-1",
     )
@@ -186,3 +190,8 @@ def test_two_fsdp2_ranks_with_lora_padding_removed_and_dynamic_batches(run_verl)
     for step in metrics:
         # veRL exports merged adapters in bfloat16, which has 8 bits of precision.
         check_training_step(step, rollout_difference=0.1)
+    first, second = ({name for name in step if name.startswith("actfocus/gradient_")} for step in metrics)
+    shares = {f"actfocus/gradient_share/{span}" for span in ("none", "reasoning", "action")}
+    assert first == shares
+    assert second > {"actfocus/gradient_norm/reasoning", "actfocus/gradient_norm/action", "actfocus/gradient_cosine"}
+    assert all(math.isfinite(metrics[1][name]) for name in second)

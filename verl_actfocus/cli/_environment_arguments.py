@@ -14,11 +14,15 @@ from verl_actfocus import envs
 from verl_actfocus.cli._values import positive
 from verl_actfocus.envs import TextEnv
 from verl_actfocus.episodes import STANDARD_TAGS, TagSettings
+from verl_actfocus.episodes.deadline import EnvironmentTimeoutError, make_within
 
 #: Budgets of an episode that can be given on the command line.
 LIMITS = ("turns", "actions_per_turn", "actions", "words", "response_tokens")
 #: The environments that a command takes unless others are named: the paper's, which need no extra package.
 DEFAULT_ENVIRONMENTS = ("sokoban", "frozenlake", "sudoku", "webshop")
+
+#: Seconds after which whoever sits at the terminal is told that an environment is not made.
+PATIENCE = 600.0
 
 
 def add_option_argument(parser: argparse.ArgumentParser) -> None:
@@ -129,12 +133,13 @@ def parse_option(text: str) -> tuple[str, Any]:
         return key, value  # a bare word, such as split=test
 
 
-def make_environment(name: str, options: Mapping[str, Any]) -> TextEnv:
+def make_environment(name: str, options: Mapping[str, Any], seconds: float = PATIENCE) -> TextEnv:
     """Construct an environment of the registry for a command.
 
     Args:
         name: Name of the environment.
         options: Arguments of its class.
+        seconds: Most time that this may take.
 
     Returns:
         The environment.
@@ -145,8 +150,8 @@ def make_environment(name: str, options: Mapping[str, Any]) -> TextEnv:
     """
     envs.spec(name)
     try:
-        return envs.make(name, **options)
-    except ImportError as error:
+        return make_within(seconds, name, **options)
+    except (ImportError, EnvironmentTimeoutError) as error:
         raise ValueError(str(error)) from error
     except (TypeError, ValueError) as error:
         given = ", ".join(f"{key}={value!r}" for key, value in options.items())

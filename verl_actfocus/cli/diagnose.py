@@ -153,7 +153,7 @@ def settings_from(args: argparse.Namespace) -> EvaluationSettings:
 
     settings = evaluate.settings_from(args)
     # An option that the class does not take is found before a model is loaded.
-    make_environment(settings.environment, settings.options).close()
+    make_environment(settings.environment, settings.options, settings.step_timeout).close()
     return settings
 
 

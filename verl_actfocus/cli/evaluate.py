@@ -99,14 +99,15 @@ def run(args: argparse.Namespace) -> int:
     """
     settings = settings_from(args)
     # An option that the class does not take is found before a model is loaded.
-    make_environment(settings.environment, settings.options).close()
+    make_environment(settings.environment, settings.options, settings.step_timeout).close()
+    from verl_actfocus.evaluation.policy import closing
     from verl_actfocus.evaluation.records import EvaluationFolder
     from verl_actfocus.evaluation.runner import run as play
 
     folder = EvaluationFolder(args.out or Path("outputs") / f"eval-{args.profile or args.env}-{_short(args.model)}")
     folder.check()
     policy = _policy(args)
-    try:
+    with closing(policy):
         _say_if_short(policy.context, settings)
         with folder.claimed({"model": policy.identity(), "evaluation": settings.as_dict()}):
             print(table.heading(args.model, settings), file=sys.stderr, flush=True)
@@ -114,8 +115,6 @@ def run(args: argparse.Namespace) -> int:
             attempt = play(policy, settings, folder, at_once=args.batch_size, watch=progress.show)
             progress.close(attempt)
             return _report(args.model, settings, policy, folder, attempt)
-    finally:
-        policy.close()
 
 
 def settings_from(args: argparse.Namespace) -> EvaluationSettings:

@@ -12,7 +12,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from verl_actfocus.envs import EpisodeLimits, make, spec
+from verl_actfocus.envs import EpisodeLimits, spec
+from verl_actfocus.episodes.deadline import STEP_TIMEOUT, EnvironmentTimeoutError, make_within
 from verl_actfocus.weighting.settings import settings_from
 
 #: Where the settings live in a veRL configuration, relative to `data`.
@@ -38,7 +39,7 @@ class EnvironmentSettings:
     #: Reward of a turn without a valid response.
     format_penalty: float = -0.1
     #: Most seconds that the environment may take to reset, to execute an action, or to close.
-    step_timeout: float = 60.0
+    step_timeout: float = STEP_TIMEOUT
     #: Distinct training seeds; every one is a task.
     train_size: int = 100_000
     #: Evaluation tasks; always the same ones.
@@ -92,17 +93,17 @@ class EnvironmentSettings:
                 range, or a package that the environment needs is missing.
         """
         self.episode_limits()
-        _try("kwargs", self.name, self.kwargs)
+        self._try("kwargs", self.kwargs)
         if self.val_kwargs:
-            _try("val_kwargs", self.name, {**self.kwargs, **self.val_kwargs})
+            self._try("val_kwargs", {**self.kwargs, **self.val_kwargs})
 
-
-def _try(setting: str, name: str, arguments: Mapping[str, Any]) -> None:
-    try:
-        make(name, **arguments).close()
-    except ImportError as error:
-        raise ValueError(f"data.{SECTION}.name={name}: {error}") from error
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"data.{SECTION}.{setting}={dict(arguments)}: {error}; correct that argument of {name}, or leave it out"
-        ) from error
+    def _try(self, setting: str, arguments: Mapping[str, Any]) -> None:
+        name = self.name
+        try:
+            make_within(self.step_timeout, name, **arguments).close()
+        except (ImportError, EnvironmentTimeoutError) as error:
+            raise ValueError(f"data.{SECTION}.name={name}: {error}") from error
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"data.{SECTION}.{setting}={dict(arguments)}: {error}; correct that argument of {name}, or leave it out"
+            ) from error

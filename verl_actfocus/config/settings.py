@@ -3,7 +3,7 @@
 They live under `algorithm.actfocus`. The group of a weighting (`verl_actfocus/config/actfocus/*.yaml`) holds its
 name and settings and nothing else of this section; the rest has its defaults here. Free of veRL, so that a run is
 checked without importing it; what of the rest of a veRL configuration goes with them is checked in
-`verl_actfocus.integration.settings`.
+`verl_actfocus.config.compatibility`.
 """
 
 from __future__ import annotations
@@ -51,6 +51,24 @@ class TrajectorySettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GradientReportSettings:
+    """When the exact gradient of a mini-batch is reported by span, see `verl_actfocus.integration.gradient_report`."""
+
+    #: Steps between two reports; null or 0 for none. A report costs four passes of one mini-batch.
+    every: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.every is not None and self.every < 0:
+            raise ValueError(
+                f"{CONFIG_PATH}.gradient_report.every={self.every} must be at least 1, or null or 0 for no report"
+            )
+
+    def due(self, step: int) -> bool:
+        """Whether the report of a training step is asked for."""
+        return self.every is not None and self.every > 0 and step % self.every == 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class ActFocusSettings:
     """What `algorithm.actfocus` holds.
 
@@ -69,6 +87,8 @@ class ActFocusSettings:
     tags: TagSettings = field(default_factory=TagSettings)
     #: Trajectories to keep, token by token.
     trajectories: TrajectorySettings = field(default_factory=TrajectorySettings)
+    #: Exact gradient norms by span and the gradient's variance, on request.
+    gradient_report: GradientReportSettings = field(default_factory=GradientReportSettings)
 
     def __post_init__(self) -> None:
         if not 0 < self.keep_groups <= 1:
@@ -93,7 +113,8 @@ class ActFocusSettings:
                 f"{', '.join(sorted(WEIGHTINGS))})"
             )
         parts: dict[str, Any] = {"weighting": weighting_from(section["weighting"])}
-        for name, part in (("tags", TagSettings), ("trajectories", TrajectorySettings)):
+        sections = {"tags": TagSettings, "trajectories": TrajectorySettings, "gradient_report": GradientReportSettings}
+        for name, part in sections.items():
             parts[name] = settings_from(part, f"{CONFIG_PATH}.{name}", section.get(name))
         return settings_from(cls, CONFIG_PATH, section | parts)
 

@@ -46,12 +46,15 @@ def steps_table(steps: Sequence[tuple[str, Sequence[Correlation]]], signal: str)
         signal: name in `SIGNALS`.
     """
     lines = header("training step", "groups", *(f"{part} tokens" for part in PARTS))
-    notes = []
+    problems: dict[str, dict[str, list[str]]] = {}
     for name, found in steps:
         by_part = {one.part: one for one in found if one.signal == signal}
         groups = max(one.groups for one in by_part.values())
         lines.append(row(name, str(groups), *(_correlation(by_part[part]) for part in PARTS)))
-        notes += [f"- step {name}, {part} tokens: {by_part[part].problem}." for part in PARTS if by_part[part].problem]
+        for part in PARTS:
+            if (problem := by_part[part].problem) is not None:
+                problems.setdefault(problem, {}).setdefault(part, []).append(name)
+    notes = [f"- {_parts_and_steps(places)}: {problem}." for problem, places in problems.items()]
     return "\n".join([*lines, "", *notes] if notes else lines)
 
 
@@ -80,6 +83,14 @@ def _places(places: Mapping[str, Sequence[str]]) -> str:
     for label, parts in places.items():
         named.append(label if len(parts) == len(PARTS) else f"{label} over {' and '.join(parts)} tokens")
     return ", ".join(named)
+
+
+def _parts_and_steps(places: Mapping[str, Sequence[str]]) -> str:
+    """Name parts with their steps; parts of the same steps together."""
+    parts: dict[tuple[str, ...], list[str]] = {}
+    for part, steps in places.items():
+        parts.setdefault(tuple(steps), []).append(part)
+    return "; ".join(f"{', '.join(names)} tokens, step {', '.join(steps)}" for steps, names in parts.items())
 
 
 def _correlation(one: Correlation) -> str:

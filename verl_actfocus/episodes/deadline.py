@@ -14,7 +14,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import TypeVar, cast
+from functools import partial
+from typing import Any, TypeVar, cast
+
+from verl_actfocus.envs import TextEnv, make
 
 T = TypeVar("T")
 
@@ -22,6 +25,8 @@ T = TypeVar("T")
 _ONE_AT_A_TIME = threading.Lock()
 
 
+#: Seconds that an environment gets for a call, unless somebody says otherwise.
+STEP_TIMEOUT = 60.0
 #: Seconds in which a thread shows whether it computes or is blocked.
 _LOOK_SECONDS = 0.05
 
@@ -89,6 +94,24 @@ def call_within(seconds: float, function: Callable[[], T]) -> T:
         EnvironmentTimeoutError: it took longer, see `within`.
     """
     return next(within(seconds, (call() for call in [function])))
+
+
+def make_within(seconds: float, name: str, /, **options: Any) -> TextEnv:
+    """Make an environment within a deadline: a constructor may wait for a server.
+
+    Args:
+        seconds: most time.
+        name: the environment.
+        options: arguments of its class.
+
+    Raises:
+        EnvironmentTimeoutError: it took longer, see `within`; the message names the environment.
+        Exception: whatever `verl_actfocus.envs.make` raises.
+    """
+    try:
+        return call_within(seconds, partial(make, name, **options))
+    except EnvironmentTimeoutError as error:
+        raise EnvironmentTimeoutError(f"the environment {name} could not be made: {error}") from None
 
 
 async def off_loop(function: Callable[[], T]) -> T:

@@ -25,7 +25,7 @@ from typing import Any
 
 from verl_actfocus.envs.base import ACTION_SEPARATOR, EpisodeLimits, TextEnv
 from verl_actfocus.episodes.answers import EnvironmentStep, checked_reset, checked_step, checked_sum
-from verl_actfocus.episodes.deadline import EnvironmentTimeoutError, call_within, within
+from verl_actfocus.episodes.deadline import STEP_TIMEOUT, EnvironmentTimeoutError, call_within, within
 from verl_actfocus.episodes.grammar import ParsedResponse, can_be_written, parse_response
 from verl_actfocus.episodes.outcomes import EnvironmentFailure, StopReason, TurnResult
 from verl_actfocus.episodes.prompts import Message, system_message, user_message
@@ -66,7 +66,7 @@ class Episode:
         *,
         format_penalty: float = -0.1,
         tags: TagSettings = STANDARD_TAGS,
-        step_timeout: float = 60.0,
+        step_timeout: float = STEP_TIMEOUT,
     ) -> None:
         if not format_penalty <= 0:
             raise ValueError(f"format_penalty is {format_penalty}: a penalty is zero or negative, e.g. -0.1")
@@ -260,7 +260,12 @@ class Episode:
 
     def _fail(self, exception: Exception, *, action: str | None, doing: str = "reset") -> None:
         self.error = EnvironmentFailure(
-            type=type(exception).__name__, message=str(exception), seed=self._seed, action=action, call=doing
+            environment=type(self.env).__name__,
+            type=type(exception).__name__,
+            message=str(exception),
+            seed=self._seed,
+            action=action,
+            call=doing,
         )
         self.stop_reason = StopReason.ENVIRONMENT_ERROR
 

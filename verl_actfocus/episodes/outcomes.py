@@ -47,6 +47,8 @@ _NOT_THE_MODELS = frozenset({StopReason.ENVIRONMENT_ERROR, StopReason.PROMPT_TOO
 class EnvironmentFailure:
     """What is needed to see an environment's failure again: same seed, same actions up to `action`."""
 
+    environment: str
+    """Name of the environment's class."""
     type: str
     message: str
     seed: int | None
@@ -57,7 +59,7 @@ class EnvironmentFailure:
 
     def __str__(self) -> str:
         doing = self.call if self.action is None else f"action {self.action!r}"
-        return f"the environment failed on {doing} with {self.type}: {self.message}"
+        return f"the environment {self.environment} failed on {doing} with {self.type}: {self.message}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from verl_actfocus.config.models import names_folder
+from verl_actfocus.experiments.disk import full
 from verl_actfocus.experiments.folder import write_json
 
 #: Where veRL notes the newest step of a run's checkpoints.
@@ -171,7 +172,8 @@ def _run_merger(shards: Path, target: Path) -> None:
         env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
     )
     if finished.returncode != 0:
-        last = (finished.stderr.strip() or finished.stdout.strip() or "nothing was printed").splitlines()[-1]
+        lines = (finished.stderr.strip() or finished.stdout.strip() or "nothing was printed").splitlines()
+        last = full(target.parent, lines, "make room there; the same command then merges again") or lines[-1]
         raise ValueError(
             f"veRL's merger could not merge {shards}: {last} (python -m verl.model_merger {' '.join(words)})"
         )

@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
-from verl_actfocus import envs
 from verl_actfocus.episodes import Episode
+from verl_actfocus.episodes.deadline import make_within
 from verl_actfocus.episodes.player import Player
 from verl_actfocus.evaluation.policy import Answer, Policy
 from verl_actfocus.evaluation.settings import EvaluationSettings
@@ -61,7 +61,7 @@ class Players:
     def _episode(self) -> Episode:
         settings = self._settings
         return Episode(
-            envs.make(settings.environment, **settings.options),
+            make_within(settings.step_timeout, settings.environment, **settings.options),
             settings.limits,
             format_penalty=settings.format_penalty,
             tags=settings.tags,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
@@ -75,7 +76,8 @@ class EndpointModel:
             self._closing = closing_token(self.tokenizer, self._ends)
             self._probe()
         except BaseException:
-            self.close()
+            with suppress(Exception):  # which must not hide the first error
+                self.close()
             raise
 
     def prompts(self, tags: TagSettings, template: Mapping[str, Any]) -> PromptBuilder:
@@ -217,8 +219,12 @@ class EndpointModel:
 
 
 def _generation_config(name: str) -> GenerationConfig | None:
-    """The generation configuration beside a tokenizer; None if there is none."""
+    """The generation configuration beside a tokenizer, or what config.json says of it; None if there is neither."""
     try:
         return GenerationConfig.from_pretrained(name)
     except OSError:
+        pass
+    try:
+        return GenerationConfig.from_model_config(AutoConfig.from_pretrained(name))
+    except (OSError, ValueError):
         return None

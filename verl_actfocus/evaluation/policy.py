@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,6 +31,18 @@ class Answer:
     error: str | None = None
     lost: bool = False
     log_probs: Sequence[float] | None = None
+
+
+@contextmanager
+def closing(policy: Policy) -> Iterator[None]:
+    """Close a policy after the block; what goes wrong with that does not hide what went wrong in the block."""
+    try:
+        yield
+    except BaseException:
+        with suppress(Exception):
+            policy.close()
+        raise
+    policy.close()
 
 
 class Policy(Protocol):

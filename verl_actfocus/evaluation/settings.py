@@ -14,6 +14,7 @@ from verl_actfocus.config.groups import packaged_groups
 from verl_actfocus.config.settings import ActFocusSettings
 from verl_actfocus.envs import EpisodeLimits
 from verl_actfocus.episodes import STANDARD_TAGS, TagSettings
+from verl_actfocus.episodes.deadline import STEP_TIMEOUT
 from verl_actfocus.episodes.tokens import Lengths
 from verl_actfocus.experiments.composition import compose, compose_profile
 from verl_actfocus.weighting.settings import check_types
@@ -64,7 +65,7 @@ class EvaluationSettings:
     #: Reward of a turn without a valid response.
     format_penalty: float = -0.1
     #: Most seconds that the environment may take to reset, to execute an action, or to close.
-    step_timeout: float = 60.0
+    step_timeout: float = STEP_TIMEOUT
 
     def __post_init__(self) -> None:
         check_types(type(self), "evaluation", vars(self))

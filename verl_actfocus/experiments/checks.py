@@ -25,6 +25,7 @@ _COUNTS = (
     "data.gen_batch_size",
     "data.val_batch_size",
     "actor_rollout_ref.actor.ppo_epochs",
+    "actor_rollout_ref.rollout.n",
     "actor_rollout_ref.rollout.val_kwargs.n",
     "actor_rollout_ref.rollout.max_model_len",
     "actor_rollout_ref.rollout.max_num_seqs",
@@ -69,9 +70,10 @@ def check_values(config: DictConfig, settings: Mapping[str, Any], usual: Mapping
             value and remedy.
         ExperimentError: likewise.
     """
-    from verl_actfocus.config.settings import ActFocusSettings  # torch
+    from verl_actfocus.config.compatibility import check_compatible  # torch
+    from verl_actfocus.config.settings import ActFocusSettings
 
-    ActFocusSettings.from_config(config)
+    own = ActFocusSettings.from_config(config)
     EnvironmentSettings.from_config(config.data).check()
     _check_types(settings, usual)
     for key in _COUNTS:
@@ -83,6 +85,7 @@ def check_values(config: DictConfig, settings: Mapping[str, Any], usual: Mapping
         path = OmegaConf.select(config, key)
         if isinstance(path, str) and names_folder(path) and not Path(path).expanduser().is_dir():
             raise ExperimentError(f"{key}={path}: there is no such folder; name one, or a model on the hub")
+    check_compatible(config, own)
 
 
 def _check_types(settings: Mapping[str, Any], usual: Mapping[str, Any]) -> None:

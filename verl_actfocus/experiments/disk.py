@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from verl_actfocus.experiments.errors import ExperimentError
 
 #: What the operating system says of a full disk and of a used-up quota.
@@ -35,6 +37,11 @@ def writing(path: Path) -> Iterator[None]:
         if error.errno not in FULL:
             raise
         raise ExperimentError(f"{path} cannot be written: {error.strerror}; {_REMEDY}") from error
+    except (RuntimeError, SafetensorError) as error:  # torch and safetensors do not say why a file cannot be written
+        reason = full(path.parent, [str(error)])
+        if reason is None:
+            raise
+        raise ExperimentError(f"{path} cannot be written: {reason}") from error
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -52,16 +59,17 @@ def write_whole(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def full(folder: Path, errors: Sequence[str]) -> str | None:
-    """Say that a full disk is why a run failed; None if nothing points to it.
+def full(folder: Path, errors: Sequence[str], remedy: str = _REMEDY) -> str | None:
+    """Say that a full disk is why something failed; None if nothing points to it.
 
     Args:
-        folder: the run's folder.
-        errors: the last error lines of its log.
+        folder: where it wrote.
+        errors: its last error lines.
+        remedy: what to do about it.
     """
     places = (folder, Path(tempfile.gettempdir()))  # Ray writes to the latter
     free = {place: shutil.disk_usage(place).free for place in places}
     if not any(words in line for words in _IN_WORDS for line in errors) and min(free.values()) > _FREE_ENOUGH:
         return None
     usage = ", ".join(f"{place} {size / 1e6:.0f} MB" for place, size in free.items())
-    return f"the disk is full (free: {usage}; or a quota is used up); {_REMEDY}"
+    return f"the disk is full (free: {usage}; or a quota is used up); {remedy}"

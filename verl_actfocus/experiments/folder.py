@@ -201,12 +201,16 @@ class RunFolder:
     def _attempt(self, attempt: int) -> dict[str, Any]:
         """What is known of an attempt, complete also if it was killed before it could write its end."""
         file = self._attempt_file(attempt)
-        record = _read(file, "delete the file; the time of this attempt is lost") or {}
-        if "seconds" in record:
+        remedy = "delete the file; the time of this attempt is lost"
+        record = _read(file, remedy) or {}
+        if isinstance(record.get("seconds"), int | float):
             return record
         seconds = 0.0
-        if "began" in record:
-            began = datetime.fromisoformat(record["began"]).timestamp()
+        if record:
+            try:
+                began = datetime.fromisoformat(record["began"]).timestamp()
+            except (KeyError, TypeError, ValueError) as error:
+                raise ExperimentError(f"{file} does not say when the attempt began ({error!r}); {remedy}") from error
             written = [path.stat().st_mtime for path in (self.metrics(attempt), self.log) if path.exists()]
             seconds = round(max([0.0, *(time - began for time in written)]), 3)
         return {**record, "seconds": seconds, "exit_code": None}

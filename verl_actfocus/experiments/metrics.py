@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -45,10 +46,16 @@ class MetricsTail:
     def _parse(self, line: bytes) -> tuple[int, Metrics]:
         try:
             record = json.loads(line)
-            return int(record["step"]), dict(record["data"])
+            step, metrics = int(record["step"]), dict(record["data"])
+            # NaN, which JSON does not have, was written as null.
+            metrics = {name: math.nan if value is None else value for name, value in metrics.items()}
+            strange = {name: value for name, value in metrics.items() if type(value) not in (int, float)}
+            if strange:
+                raise ValueError(f"values that are no numbers: {strange}")
+            return step, metrics
         except (ValueError, KeyError, TypeError) as error:
             raise ExperimentError(
-                f"{self._path}, line {self._line}: not a metrics record: {line[:80]!r}; delete the line, "
+                f"{self._path}, line {self._line}: not a metrics record ({error}): {line[:80]!r}; delete the line, "
                 "reports name the steps that are missing"
             ) from error
 

@@ -71,7 +71,7 @@ class Step:
 def _count(config: DictConfig, key: str) -> int:
     value = OmegaConf.select(config, key)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{key}={value!r} must be an integer of at least 1")
+        raise ValueError(f"{key}={value!r} must be a whole number of at least 1")
     return value
 
 

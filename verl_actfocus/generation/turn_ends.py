@@ -43,15 +43,12 @@ def template_turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
 
     Returns:
         The first added token (`<|im_end|>`, `<|eot_id|>`, `</s>`, …) behind it, whitespace aside; None if there
-        is no template, it writes other text there, or it refuses a conversation of one question and one response.
+        is no template, it writes other text there, or it refuses a conversation of one question and one response,
+        with a system message and without one.
     """
     if not tokenizer.chat_template:
         return None
-    conversation = [{"role": "user", "content": "question"}, {"role": "assistant", "content": _RESPONSE}]
-    try:
-        text = str(tokenizer.apply_chat_template(conversation, tokenize=False))
-    except TemplateError:
-        return None
+    text = _conversation_text(tokenizer)
     _, found, tail = text.rpartition(_RESPONSE)
     if not found:
         return None
@@ -62,6 +59,18 @@ def template_turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
         if str(tokenizer.decode([token])).strip():
             return None
     return None
+
+
+def _conversation_text(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A conversation of one response in the template's words; empty if it refuses every one that is tried."""
+    conversation = [{"role": "user", "content": "question"}, {"role": "assistant", "content": _RESPONSE}]
+    # Some templates refuse a system message, others a conversation without one.
+    for messages in (conversation, [{"role": "system", "content": "rules"}, *conversation]):
+        try:
+            return str(tokenizer.apply_chat_template(messages, tokenize=False))
+        except TemplateError:
+            continue
+    return ""
 
 
 def closing_token(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> int:

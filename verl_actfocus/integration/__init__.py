@@ -5,11 +5,12 @@ Outside of this folder only `verl_actfocus.episodes.tokens` imports it, for mode
 Read in this order:
 
 - `plugin`, loaded through the `verl.plugins` entry point, and `registration`: the way into veRL.
-- `settings`: what a user can set, and what cannot work.
+- `early`: what is refused there, before Ray is started.
 - `trainer`: the V1 trainer with one step more, from spans and inputs to token weights (`verl_actfocus.weighting`,
   `response_tagger`). Its bases: `episode_trainer` counts and selects what was played (`exclusions`, `metrics`,
   `selection`), `sync_trainer` is veRL's. `groups` says which prompt groups have nothing to compare.
-- `inputs`, `engine`, `policy_loss`: what a weighting may read, how it leaves the model, how weights reach the loss.
+- `engine`, `policy_loss`: how what a weighting reads (`verl_actfocus.weighting.inputs`) leaves the model, and how
+  weights reach the loss.
 - `agent_loop`, `dataset`: episodes of an environment as veRL rollouts.
 - `cpu`: platform, engines and rollout backend that make the same run work without an accelerator.
 """

@@ -10,19 +10,20 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, cast
 
 import torch
 from transformers import PreTrainedTokenizerBase
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
 from verl.utils.profiler import simple_timer
+from verl.utils.rollout_trace import rollout_trace_op
 from verl.workers.rollout.replica import TokenOutput
 
 from verl_actfocus.config.settings import ActFocusSettings
-from verl_actfocus.envs import EpisodeLimits, make
-from verl_actfocus.episodes import Episode, TagSettings
-from verl_actfocus.episodes.deadline import off_loop
+from verl_actfocus.envs import EpisodeLimits, TextEnv
+from verl_actfocus.episodes import Episode, StopReason, TagSettings
+from verl_actfocus.episodes.deadline import make_within, off_loop
 from verl_actfocus.episodes.player import Player
 from verl_actfocus.episodes.tokens import Lengths
 from verl_actfocus.generation.sampling import response_seed
@@ -31,6 +32,7 @@ from verl_actfocus.integration import exclusions, fields
 from verl_actfocus.integration.cpu import BACKEND_NAME
 from verl_actfocus.integration.dataset import AGENT_NAME
 from verl_actfocus.integration.prompts import ends_of_turn, episode_prompts
+from verl_actfocus.integration.turn_trace import trace_turn
 from verl_actfocus.tagging import SpanTagger
 
 logger = logging.getLogger(__name__)
@@ -60,6 +62,7 @@ class EpisodeOutput(AgentLoopOutput):
 class EpisodeLoop(AgentLoopBase):
     """Plays one episode of a text environment with the policy behind veRL's rollout server."""
 
+    @rollout_trace_op
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> Any:
         """Play the episode that the dataset row describes.
 
@@ -73,7 +76,11 @@ class EpisodeLoop(AgentLoopBase):
             out of the batch and the trainer counts it (`rollout/excluded_trajectories`).
         """
         row = kwargs["environment"]
-        player, ends = self._player(row), ends_of_turn(self.config, self._tokenizer)
+        try:
+            env = await off_loop(partial(make_within, row["step_timeout"], row["name"], **row["kwargs"]))
+        except Exception as error:  # any: counted, like every other failure of the environment
+            return await _excluded(kwargs, StopReason.ENVIRONMENT_ERROR, f"{type(error).__name__}: {error}")
+        player, ends = self._player(env, row), ends_of_turn(self.config, self._tokenizer)
         metrics: dict[str, Any] = {}
         steps: list[int] = []
         try:
@@ -89,17 +96,15 @@ class EpisodeLoop(AgentLoopBase):
                 step = output.extra_fields.get("global_steps")
                 steps += [] if step is None else [step]
                 ended = turn_ended(output.token_ids, ends, max_tokens, output.stop_reason)
-                await player.answer_off_loop(output.token_ids, cut_off=not ended, log_probs=output.log_probs)
+                turn = await player.answer_off_loop(output.token_ids, cut_off=not ended, log_probs=output.log_probs)
+                await trace_turn(len(player.turns), turn)
         finally:
             await off_loop(player.episode.close)
         reason = player.episode.stop_reason
         if reason is None:
             raise RuntimeError(f"{row['name']} seed {row['seed']}: the episode ended without a stop reason")
         if reason.excluded_from_training:
-            logger.error("excluded trajectory: %s seed %s: %s", row["name"], row["seed"], player.failure)
-            key = f"{kwargs['uid']}_{kwargs['session_id']}"
-            await exclusions.report(key, reason, validate=row["validate"])
-            return []
+            return await _excluded(kwargs, reason, player.failure)
         written = not row["validate"] and self._writes(kwargs["global_steps"])
         return _output(player, metrics.get("generate_sequences", 0.0), steps, with_record=written)
 
@@ -112,11 +117,10 @@ class EpisodeLoop(AgentLoopBase):
         # veRL annotates the factory class (AutoTokenizer) where it passes what the factory makes.
         return cast(PreTrainedTokenizerBase, self.tokenizer)
 
-    def _player(self, row: dict[str, Any]) -> Player:
-        """Return the player of a row's episode, with the tags and lengths of the configuration."""
+    def _player(self, env: TextEnv, row: dict[str, Any]) -> Player:
+        """Return the player of a row's episode in an environment, with the tags and lengths of the configuration."""
         tags = ActFocusSettings.tags_from_config(self.config)
         limits = EpisodeLimits(**row["limits"])
-        env = make(row["name"], **row["kwargs"])
         episode = Episode(
             env, limits, format_penalty=row["format_penalty"], tags=tags, step_timeout=row["step_timeout"]
         )
@@ -138,6 +142,14 @@ class EpisodeLoop(AgentLoopBase):
             )
         request = f"{row.get('uid')}-{row.get('session_id')}"
         return await self.server_manager.generate(request_id=request, prompt_ids=player.prompt, sampling_params=params)
+
+
+async def _excluded(row: dict[str, Any], reason: StopReason, failure: str | None) -> list[EpisodeOutput]:
+    """Log and count an episode that ended in an infrastructure failure; return what veRL gets of it."""
+    environment = row["environment"]
+    logger.error("excluded trajectory: %s seed %s: %s", environment["name"], environment["seed"], failure)
+    await exclusions.report(f"{row['uid']}_{row['session_id']}", reason, validate=environment["validate"])
+    return []
 
 
 def _output(player: Player, seconds: float, steps: list[int], *, with_record: bool) -> EpisodeOutput:

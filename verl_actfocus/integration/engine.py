@@ -2,9 +2,9 @@
 
 veRL's FSDP engine returns a dictionary of per-token outputs from every forward pass and writes each of them back to
 TransferQueue (`verl/workers/engine/fsdp/transformer_impl.py`, `prepare_model_outputs`). `WeightingInputs` adds
-functions of the *raw* logits to it (`verl_actfocus.integration.inputs`), only when the batch asks for them.
+functions of the *raw* logits to it (`verl_actfocus.weighting.inputs`), only when the batch asks for them.
 `WeightedUpdate` sums the token weights of the global mini-batch before it is split, as veRL does with the token count,
-unless the batch asks for another normaliser.
+unless the batch asks for another normaliser, and reports on the gradient where that is asked for.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngine, FSDPEngineWith
 from verl.workers.engine.utils import prepare_micro_batches
 
 from verl_actfocus.integration import fields
-from verl_actfocus.integration.inputs import ENGINE_INPUTS
+from verl_actfocus.integration.gradient_report import gradient_report
+from verl_actfocus.weighting.inputs import ENGINE_INPUTS
 
 
 class WeightingInputs(FSDPEngineWithLMHead):
@@ -72,6 +73,22 @@ class WeightedUpdate(FSDPEngine):
     """Engine whose update is normalised by the token weights of the whole mini-batch and skipped without any."""
 
     _without_weight = False
+    _reported_step: int | None = None
+
+    def train_batch(self, data: TensorDict, loss_function: Callable[..., Any]) -> Any:
+        """Report on the gradient of the first mini-batch of a step that asks for it, then run veRL's update."""
+        report = {}
+        step = tu.get_non_tensor_data(data=data, key=fields.GRADIENT_REPORT, default=None)
+        if step is not None and step != self._reported_step:
+            self._reported_step = step
+            copy = data.copy()  # what the report adds to it is not the update's business
+            self._set_normalizer(copy)
+            report = gradient_report(self, copy, loss_function)
+        outputs = super().train_batch(data, loss_function)
+        if self.is_mp_src_rank_with_outputs():
+            # Lists, as veRL's metrics of micro-batches are.
+            outputs["metrics"].update({f"actfocus/{name}": [value] for name, value in report.items()})
+        return outputs
 
     def forward_backward_batch(
         self, data: TensorDict, loss_function: Callable[..., Any], forward_only: bool = False
@@ -79,14 +96,18 @@ class WeightedUpdate(FSDPEngine):
         """Sum the weights over every micro-batch and rank, then run veRL's forward and backward passes."""
         self._without_weight = False
         if not forward_only and fields.WEIGHTS in data:
-            # float64: the sum of millions of weights must not depend on how they were split.
-            total = data[fields.WEIGHTS].values().double().sum().to(get_device_id())
-            torch.distributed.all_reduce(total, group=self.get_data_parallel_group())
-            tu.assign_non_tensor(data, **{fields.WEIGHT_SUM: total.item()})
-            self._without_weight = total.item() == 0
-            if fields.NORMALIZE_MICRO_BATCHES in data:
-                tu.assign_non_tensor(data, **{fields.MICRO_BATCHES: self._count_micro_batches(data)})
+            self._without_weight = self._set_normalizer(data) == 0
         return super().forward_backward_batch(data, loss_function, forward_only)
+
+    def _set_normalizer(self, data: TensorDict) -> float:
+        """Give a mini-batch the entries that its loss is divided by; return the sum of its weights over all ranks."""
+        # float64: the sum of millions of weights must not depend on how they were split.
+        total = data[fields.WEIGHTS].values().double().sum().to(get_device_id())
+        torch.distributed.all_reduce(total, group=self.get_data_parallel_group())
+        tu.assign_non_tensor(data, **{fields.WEIGHT_SUM: total.item()})
+        if fields.NORMALIZE_MICRO_BATCHES in data:
+            tu.assign_non_tensor(data, **{fields.MICRO_BATCHES: self._count_micro_batches(data)})
+        return total.item()
 
     def _count_micro_batches(self, data: TensorDict) -> int:
         """Split the mini-batch as veRL is about to, and count the micro-batches of all ranks."""

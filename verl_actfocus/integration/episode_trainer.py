@@ -22,10 +22,18 @@ from typing import Any
 
 import transfer_queue as tq
 from omegaconf import DictConfig
+from torch import Tensor
 from transfer_queue import KVBatchMeta
 
 from verl_actfocus.integration import exclusions, fields
-from verl_actfocus.integration.metrics import STATE_FILE, SuccessTracker, rollout_metrics, validation_metrics
+from verl_actfocus.integration.groups import group_of
+from verl_actfocus.integration.metrics import (
+    STATE_FILE,
+    SuccessTracker,
+    identical_responses,
+    rollout_metrics,
+    validation_metrics,
+)
 from verl_actfocus.integration.prompts import episode_prompts
 from verl_actfocus.integration.selection import select_groups
 from verl_actfocus.integration.sync_trainer import PortableSyncTrainer
@@ -83,12 +91,17 @@ class EpisodeTrainer(PortableSyncTrainer):
         self._count_excluded("rollout", expected, present, metrics)
         # Before the selection: success is that of everything that was played.
         metrics.update(rollout_metrics(self._extra_fields(batch)))
+        metrics.update(identical_responses([group_of(key) for key in batch.keys], self._responses(batch)))
         batch = select_groups(batch, self._keep_groups, metrics)
         return super()._balance_batch(batch, metrics, *args, **kwargs)
 
     def _extra_fields(self, batch: KVBatchMeta) -> list[dict[str, Any]]:
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
         return [dict(extra) for extra in fields.plain(data["extra_fields"])]
+
+    def _responses(self, batch: KVBatchMeta) -> list[Tensor]:
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["responses"])
+        return list(data["responses"].unbind())
 
     # ---- evaluation -------------------------------------------------------------------------------------------
 

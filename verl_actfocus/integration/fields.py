@@ -11,10 +11,12 @@ from typing import Any
 from tensordict import NonTensorData
 from torch import Tensor
 
+from verl_actfocus.weighting.inputs import ROLLOUT_INPUTS
+
 #: `verl_actfocus.weighting.Span` of each response token, int64.
 SPANS = "actfocus_spans"
 #: Reward of each turn on the last token of the turn, float32.
-TURN_REWARDS = "actfocus_turn_rewards"
+TURN_REWARDS = ROLLOUT_INPUTS["turn_rewards"]
 #: The `EpisodeRecord` of a trajectory as JSON, of the steps whose trajectories are written to disk.
 EPISODE = "actfocus_episode"
 #: Weight of each response token, float32.
@@ -27,7 +29,11 @@ FIXED_NORMALIZER = "actfocus_fixed_normalizer"
 NORMALIZE_MICRO_BATCHES = "actfocus_normalize_micro_batches"
 #: Batch entry: micro-batches of the global mini-batch over all ranks, if each is normalised by its own weights.
 MICRO_BATCHES = "actfocus_micro_batches"
-#: Batch flag: comma-separated inputs (`verl_actfocus.integration.inputs.ENGINE_INPUTS`) that a forward pass shall add.
+#: Batch entry: training step whose first mini-batch the engine shall report the gradients of.
+GRADIENT_REPORT = "actfocus_gradient_report"
+#: Batch flag: the loss is the policy loss without entropy and KL terms.
+POLICY_LOSS_ALONE = "actfocus_policy_loss_alone"
+#: Batch flag: comma-separated inputs (`verl_actfocus.weighting.inputs.ENGINE_INPUTS`) that a forward pass shall add.
 INPUTS = "actfocus_inputs"
 #: Prefix under which the engine stores an input, over prompt and response like veRL's `log_probs`.
 INPUT_PREFIX = "actfocus_input_"

@@ -7,11 +7,13 @@ veRL's place for it. Training and evaluation summarise the same counts.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from verl_actfocus.episodes.clusters import Outcomes
 from verl_actfocus.episodes.record import COUNTS, outcome_names, summarise
@@ -25,6 +27,24 @@ def rollout_metrics(extra_fields: Sequence[dict[str, Any]]) -> dict[str, float]:
     records = [extra.get("reward_extra_info") or {} for extra in extra_fields]
     records = [record for record in records if "stop_reason" in record]
     return {f"rollout/{name}": value for name, value in summarise(records).items()} if records else {}
+
+
+def identical_responses(groups: Sequence[str], responses: Sequence[Tensor]) -> dict[str, float]:
+    """Measure how far a policy has collapsed onto one answer: `rollout/identical_responses`.
+
+    Args:
+        groups: prompt group of each trajectory.
+        responses: its response tokens, the environment's between the turns included, `(length,)` each.
+
+    Returns:
+        Of the trajectories that have a sibling in their group, the share whose tokens equal a sibling's; empty if
+        none has a sibling.
+    """
+    counts = Counter(zip(groups, (tuple(row.tolist()) for row in responses), strict=True))
+    sizes = Counter(groups)
+    with_siblings = sum(size for size in sizes.values() if size > 1)
+    identical = sum(count for count in counts.values() if count > 1)
+    return {"rollout/identical_responses": identical / with_siblings} if with_siblings else {}
 
 
 def validation_metrics(infos: dict[str, list[Any]]) -> dict[str, float]:

@@ -17,14 +17,11 @@ from verl_actfocus.integration.versions import require_supported_verl
 
 try:
     require_supported_verl()
-except ImportError as error:
-    # veRL logs the failure of a plugin at DEBUG level only.
-    print(f"[actfocus] {error}", file=sys.stderr)
+    # The platform before everything else: importing the others asks veRL for the device, which must find
+    # VERL_PLATFORM=cpu registered. Trainer and agent loop register themselves too.
+    for name in ("cpu.platform", "trainer", "agent_loop"):
+        import_module(f"verl_actfocus.integration.{name}")
+    import_module("verl_actfocus.integration.registration").register()
+except Exception as error:  # any: veRL logs the failure of a plugin at DEBUG level only, and goes on without it
+    print(f"[actfocus] not loaded into veRL: {type(error).__name__}: {error}", file=sys.stderr)
     raise
-
-# The platform before everything else: importing the others asks veRL for the device, which must find VERL_PLATFORM=cpu
-# registered. Trainer and agent loop register themselves too.
-for name in ("cpu.platform", "trainer", "agent_loop"):
-    import_module(f"verl_actfocus.integration.{name}")
-
-import_module("verl_actfocus.integration.registration").register()

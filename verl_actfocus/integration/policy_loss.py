@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,22 +22,12 @@ from verl.utils.metric import AggregationType, Metric
 from verl.workers.config import ActorConfig
 from verl.workers.utils.losses import ppo_loss
 
+from verl_actfocus.config.compatibility import LOSS_NAME, REFUSED_AGG_MODES
 from verl_actfocus.integration import fields
 from verl_actfocus.weighting import weighted_policy_loss
 
-#: Value of `actor.policy_loss.loss_mode`.
-LOSS_NAME = "actfocus"
 #: Metric of the actor: 1 for a mini-batch without any weight, whose update is skipped; veRL averages it over the step.
 SKIPPED_METRIC = "actfocus/skipped_update_share"
-
-#: `loss_agg_mode` → why it has no weighted mean. The others are honoured.
-REFUSED_AGG_MODES = {
-    mode: (
-        "it is a sum, not a mean: it has no normaliser that the weights could take the place of, so the size of the "
-        "update would change with the weights"
-    )
-    for mode in ("token-sum", "seq-mean-token-sum", "seq-mean-token-sum-norm")
-}
 
 
 @dataclass(frozen=True)
@@ -85,7 +75,8 @@ def actfocus_ppo_loss(
         config: actor configuration with `policy_loss.loss_mode=actfocus`.
         model_output: per-token outputs of the forward pass (`log_probs`, `entropy`).
         data: micro-batch with the field `fields.WEIGHTS` and the entry `fields.WEIGHT_SUM`, which the loss is divided
-            by unless there is an entry `fields.FIXED_NORMALIZER` or `fields.MICRO_BATCHES`.
+            by unless there is an entry `fields.FIXED_NORMALIZER` or `fields.MICRO_BATCHES`; with the entry
+            `fields.POLICY_LOSS_ALONE` there is no KL term (and no entropy term if `entropy` is not among the outputs).
         dp_group: data-parallel process group, unused as in veRL.
 
     Returns:
@@ -94,6 +85,8 @@ def actfocus_ppo_loss(
     Raises:
         RuntimeError: the batch carries no weights.
     """
+    if fields.POLICY_LOSS_ALONE in data:
+        config = replace(config, use_kl_loss=False)
     with _weights_of(data):
         loss, metrics = ppo_loss(config, model_output, data, dp_group)
     skipped = float(data[fields.WEIGHT_SUM] == 0)

@@ -17,13 +17,13 @@ from verl.workers.rollout.base import _ROLLOUT_REGISTRY
 from verl.workers.rollout.replica import RolloutReplica, RolloutReplicaRegistry
 
 from verl_actfocus.config import resolvers
-from verl_actfocus.integration import estimators, policy_loss
+from verl_actfocus.config.compatibility import BASE_ESTIMATORS, LOSS_NAME, TRAINER_MODE
+from verl_actfocus.integration import early, estimators, policy_loss
 from verl_actfocus.integration.cpu import BACKEND_NAME
 from verl_actfocus.integration.cpu.engines import CPULanguageEngine
 from verl_actfocus.integration.cpu.platform import PLATFORM_NAME
 from verl_actfocus.integration.dataset import AGENT_NAME
 from verl_actfocus.integration.engine import ActFocusLanguageEngine
-from verl_actfocus.integration.settings import BASE_ESTIMATORS, TRAINER_MODE
 
 #: CUDA-compatible vendors of veRL's platforms whose FSDP engine is extended.
 GPU_VENDORS = ["nvidia", "amd"]
@@ -46,7 +46,7 @@ def register() -> None:
     """Register everything that does not register itself where it is defined (trainer modes, agent loop, platform)."""
     core_algos.register_adv_est("actfocus_grpo")(estimators.actfocus_grpo)
     core_algos.register_adv_est("actfocus_gae")(estimators.actfocus_gae)
-    core_algos.register_policy_loss(policy_loss.LOSS_NAME)(policy_loss.policy_loss)
+    core_algos.register_policy_loss(LOSS_NAME)(policy_loss.policy_loss)
     EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cuda", vendor=GPU_VENDORS)(
         ActFocusLanguageEngine
     )
@@ -54,6 +54,7 @@ def register() -> None:
     _ROLLOUT_REGISTRY[(BACKEND_NAME, "async")] = "verl_actfocus.integration.cpu.rollout.HFServerAdapter"
     Plugins.instance().register(_ConfigSearchPath)
     resolvers.register()
+    early.install()
 
 
 def verify() -> None:
@@ -65,7 +66,7 @@ def verify() -> None:
     engines = EngineRegistry._engines.get("language_model", {}).get("fsdp", {})
     found = {
         **{f"advantage estimator {name}": name in core_algos.ADV_ESTIMATOR_REGISTRY for name in BASE_ESTIMATORS},
-        f"policy loss {policy_loss.LOSS_NAME}": policy_loss.LOSS_NAME in core_algos.POLICY_LOSS_REGISTRY,
+        f"policy loss {LOSS_NAME}": LOSS_NAME in core_algos.POLICY_LOSS_REGISTRY,
         f"trainer mode {TRAINER_MODE}": TRAINER_MODE in TRAINER_REGISTRY,
         f"agent loop {AGENT_NAME}": AGENT_NAME in _agent_loop_registry,
         f"platform {PLATFORM_NAME}": PlatformRegistry.get(PLATFORM_NAME) is not None,

@@ -2,7 +2,7 @@
 
 `ActFocusTrainer` overrides the steps of `verl/trainer/ppo/v1/trainer_base.py` where something has to be added and
 calls veRL's own code for the rest. The weighting says which inputs it needs; which there are, and from which pass, is
-the business of `verl_actfocus.integration.inputs`. What concerns episodes rather than weights is its base
+the business of `verl_actfocus.weighting.inputs`. What concerns episodes rather than weights is its base
 `EpisodeTrainer`'s.
 
 =========================  =============================================================================================
@@ -13,7 +13,8 @@ step                       what is added
 `_compute_old_log_prob`  what the weighting needs of the policy before the update
 `_compute_ref_log_prob`  what it needs of the reference model
 `_compute_advantage`     the base advantages, 0 in groups that GRPO has nothing to compare in, then the token weights
-`_update_actor`          what the loss is divided by, unless it is the weights of the mini-batch
+`_update_actor`          what the loss is divided by, unless it is the weights of the mini-batch, and whether the
+                         gradient is reported on
 =========================  =============================================================================================
 """
 
@@ -34,24 +35,20 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 from verl.workers.utils.padding import response_from_nested, response_to_nested
 
-from verl_actfocus.config.environment import EnvironmentSettings
-from verl_actfocus.config.settings import ActFocusSettings
+from verl_actfocus.config.compatibility import BASE_ESTIMATORS, TRAINER_MODE, checked_settings
 from verl_actfocus.integration import fields, registration
 from verl_actfocus.integration.episode_trainer import EpisodeTrainer
 from verl_actfocus.integration.groups import group_of, group_returns, groups_without_spread
-from verl_actfocus.integration.inputs import ENGINE_INPUTS, ROLLOUT_INPUTS, Model, engine_inputs, rollout_inputs
 from verl_actfocus.integration.policy_loss import SKIPPED_METRIC, actfocus_ppo_loss
 from verl_actfocus.integration.response_tagger import ResponseTagger
-from verl_actfocus.integration.settings import BASE_ESTIMATORS, TRAINER_MODE, check_compatible
-from verl_actfocus.integration.trajectories import TrajectoryLog
+from verl_actfocus.integration.trajectories import TRAJECTORIES_METRIC, TrajectoryLog, computed_signals
 from verl_actfocus.weighting import TokenBatch, compute_weights, share_metrics, turn_indices
+from verl_actfocus.weighting.inputs import ENGINE_INPUTS, ROLLOUT_INPUTS, Model, engine_inputs, rollout_inputs
 
 logger = logging.getLogger(__name__)
 
 #: Metric: 1 for a step without any action token, though the weighting depends on them.
 NO_ACTION_METRIC = "actfocus/steps_without_action_tokens"
-#: Metric: trajectories in the file of a step that writes one; 0 once the folder is full.
-TRAJECTORIES_METRIC = "actfocus/trajectories_written"
 #: Characters of a response that an error shows.
 EXCERPT = 300
 
@@ -80,10 +77,7 @@ class ActFocusTrainer(EpisodeTrainer):
 
     def __init__(self, config: DictConfig) -> None:
         registration.verify()
-        self.settings = ActFocusSettings.from_config(config)
-        check_compatible(config, self.settings)
-        if config.data.get("environment") is not None:
-            EnvironmentSettings.from_config(config.data).check()
+        self.settings = checked_settings(config)
         if BASE_ESTIMATORS[config.algorithm.adv_estimator] == "gae" and config.critic.enable is None:
             # veRL enables the critic for the estimator name "gae" only.
             with open_dict(config):
@@ -227,20 +221,11 @@ class ActFocusTrainer(EpisodeTrainer):
             if metrics[NO_ACTION_METRIC]:
                 self._report_no_action_token(batch)
         if self._trajectories.wants(self.global_steps):
-            signals = self._signals(tokens, weights)
+            signals = computed_signals(weighting, tokens, weights)
             written = self._trajectories.write(self.global_steps, batch, self._tagger, tokens.turns, signals)
             metrics[TRAJECTORIES_METRIC] = float(written)
         # The returned handle lists the new field; the one passed in would hide it from the update.
         return self._put(batch, {fields.WEIGHTS: response_to_nested(weights, nested_mask)})
-
-    def _signals(self, tokens: TokenBatch, weights: torch.Tensor) -> dict[str, torch.Tensor]:
-        """What was computed per token in this step, by the names of `verl_actfocus.trajectories.SIGNALS`."""
-        weighting = self.settings.weighting
-        # Log-probabilities on disk are veRL's own, at the rollout's temperature; these are at temperature 1.
-        at_one = {"old_log_prob", "ref_log_prob"}
-        inputs = {name: tokens.inputs[name] for name in engine_inputs(weighting) if name not in at_one}
-        signal = weighting.token_signal(tokens)
-        return {"weight": weights, **({} if signal is None else {"signal": signal}), **inputs}
 
     def _token_batch(self, batch: KVBatchMeta) -> tuple[TokenBatch, torch.Tensor]:
         """Read what the weighting may see, padded, and the nested response mask."""
@@ -295,9 +280,14 @@ class ActFocusTrainer(EpisodeTrainer):
             )
         elif self.settings.normalize_over == "micro_batch":
             batch.extra_info[fields.NORMALIZE_MICRO_BATCHES] = True
+        if self.settings.gradient_report.due(self.global_steps):
+            batch.extra_info[fields.GRADIENT_REPORT] = self.global_steps
         batch = super()._update_actor(batch, metrics)
+        # veRL puts "actor/" before the names of everything that the update reports.
+        for name in [name for name in metrics if name.startswith("actor/actfocus/")]:
+            metrics[name.removeprefix("actor/")] = metrics.pop(name)
         updates = mini_batches * actor.ppo_epochs
-        metrics["actfocus/skipped_updates"] = round(metrics.pop(f"actor/{SKIPPED_METRIC}") * updates)
+        metrics["actfocus/skipped_updates"] = round(metrics.pop(SKIPPED_METRIC) * updates)
         return batch
 
     def _put(self, batch: KVBatchMeta, values: dict[str, torch.Tensor]) -> KVBatchMeta:

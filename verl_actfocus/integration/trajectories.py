@@ -27,9 +27,13 @@ from verl_actfocus.trajectories import Trajectory, trajectory_files
 from verl_actfocus.trajectories.files import SUFFIXES, encoded
 from verl_actfocus.trajectories.format import shortest
 from verl_actfocus.trajectories.playing import span_names
+from verl_actfocus.weighting import TokenBatch, Weighting
+from verl_actfocus.weighting.inputs import engine_inputs
 
 logger = logging.getLogger(__name__)
 
+#: Metric: trajectories in the file of a step that writes one; 0 once the folder is full.
+TRAJECTORIES_METRIC = "actfocus/trajectories_written"
 #: Signal → veRL's field of it, one value per response token; all at the rollout's temperature.
 _VERL_SIGNALS = {
     "advantage": "advantages",
@@ -46,6 +50,21 @@ _FIELDS = [
     fields.EPISODE,
     *_VERL_SIGNALS.values(),
 ]
+
+
+def computed_signals(weighting: Weighting, tokens: TokenBatch, weights: Tensor) -> dict[str, Tensor]:
+    """Return what a step's weights were computed from, and they, by names of `verl_actfocus.trajectories.SIGNALS`.
+
+    Args:
+        weighting: the scheme.
+        tokens: what it has read.
+        weights: `(B, T)` what it returned.
+    """
+    # Log-probabilities on disk are veRL's own, at the rollout's temperature; these are at temperature 1.
+    names = (name for name in engine_inputs(weighting) if name not in _VERL_SIGNALS)
+    signal = weighting.token_signal(tokens)
+    own = {"weight": weights} if signal is None else {"weight": weights, "signal": signal}
+    return own | {name: tokens.inputs[name] for name in names}
 
 
 class TrajectoryLog:

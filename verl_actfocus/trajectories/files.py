@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, cast
 
@@ -43,10 +43,12 @@ def write_trajectory(path: Path, trajectory: Trajectory) -> None:
         file.write(data)
 
 
-def read_trajectories(path: Path) -> Iterator[Trajectory]:
+def read_trajectories(path: Path, when_cut_off: Callable[[], None] = lambda: None) -> Iterator[Trajectory]:
     """Yield the trajectories of a file, one at a time.
 
-    A last line without its line feed was cut off by a kill and is left out.
+    Args:
+        path: the file.
+        when_cut_off: called if the last line has no line feed: it was cut off by a kill, and is left out.
 
     Raises:
         TrajectoryFormatError: another line is no trajectory; the message names file and line.
@@ -58,14 +60,16 @@ def read_trajectories(path: Path) -> Iterator[Trajectory]:
             try:
                 line = file.readline()
             except EOFError:  # a compressed member that was cut off
-                return
+                return when_cut_off()
             except (gzip.BadGzipFile, zlib.error) as error:
                 if str(_FIRST_BYTE) in str(error):  # cut off behind its first byte
-                    return
+                    return when_cut_off()
                 raise TrajectoryFormatError(f"{path}: damaged behind line {number}: {error}") from error
             number += 1
+            if not line:
+                return None
             if not line.endswith(b"\n"):
-                return
+                return when_cut_off()
             try:
                 yield Trajectory.from_line(line)
             except TrajectoryFormatError as error:

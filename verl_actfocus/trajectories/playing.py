@@ -17,14 +17,13 @@ class TokenTexts(Protocol):
         """Return what each token shows, in the decoding that its span was found in."""
 
 
-def played(player: Player, reader: TokenTexts, *, environment: str, policy_version: int | None = None) -> Trajectory:
+def played(player: Player, reader: TokenTexts, *, environment: str) -> Trajectory:
     """Return the trajectory of an episode outside of training: group and session are task and sample.
 
     Args:
         player: its episode has ended. One that failed before a token was sampled has none.
         reader: shows the tokens.
         environment: name of the environment.
-        policy_version: training step of the weights that played; None if unknown.
 
     Raises:
         RuntimeError: the episode has not ended.
@@ -39,7 +38,6 @@ def played(player: Player, reader: TokenTexts, *, environment: str, policy_versi
         environment=environment,
         group=str(record.task),
         session=record.sample,
-        policy_version=policy_version,
         prompt_ids=prompt,
         prompt="".join(reader.texts(prompt)),
         ids=ids,

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from verl_actfocus.envs.demonstrations import Miniature
 from verl_actfocus.episodes import STANDARD_TAGS
+from verl_actfocus.experiments.disk import write_whole
 from verl_actfocus.warmstart.demonstrations import Demonstration, demonstrate
 from verl_actfocus.warmstart.evaluation import EPISODES, Evaluation, evaluate
 from verl_actfocus.warmstart.publish import CARD, model_card, save
@@ -75,7 +76,7 @@ def warm_start(
         token_ratio=token_ratio(samples, tokenizer),
         final_loss=sum(losses[-50:]) / len(losses[-50:]),
     )
-    (folder / CARD).write_text(card, encoding="utf-8")
+    write_whole(folder / CARD, card.encode())
     checkpoint.unlink()
     for one in evaluations:
         print(

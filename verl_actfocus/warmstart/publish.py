@@ -12,6 +12,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
 
 from verl_actfocus.envs.demonstrations import Miniature
+from verl_actfocus.experiments.disk import writing
 from verl_actfocus.warmstart.evaluation import Evaluation
 from verl_actfocus.warmstart.train import TrainingSettings
 
@@ -22,8 +23,9 @@ CARD = "README.md"
 
 def save(folder: Path, model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase) -> None:
     """Write `folder/model` (float32) and `folder/tokenizer`."""
-    model.save_pretrained(folder / MODEL_FOLDER)
-    tokenizer.save_pretrained(folder / TOKENIZER_FOLDER)
+    for part, name in ((model, MODEL_FOLDER), (tokenizer, TOKENIZER_FOLDER)):
+        with writing(folder / name):
+            part.save_pretrained(folder / name)
 
 
 def model_card(

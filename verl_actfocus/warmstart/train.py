@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
 from verl_actfocus.envs.demonstrations import Miniature
 from verl_actfocus.episodes import STANDARD_TAGS
 from verl_actfocus.episodes.tokens import ChatML
+from verl_actfocus.experiments.disk import writing
 from verl_actfocus.warmstart.demonstrations import demonstrate
 from verl_actfocus.warmstart.model import build_model
 
@@ -175,7 +176,8 @@ def _save_checkpoint(
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")  # a run that dies while writing leaves the last checkpoint whole
     state = {"identity": _identity(task, settings), "losses": losses}
-    torch.save({**state, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, partial)
+    with writing(path):
+        torch.save({**state, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, partial)
     os.replace(partial, path)
 
 

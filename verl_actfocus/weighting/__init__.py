@@ -4,6 +4,8 @@
     What a weighting is: `Weighting`, the `TokenBatch` that it reads, the registry, `weighting_from` a configuration.
 `actfocus`, `uniform`, `entropy_top`, `turn_balanced`
     The schemes, each with its equation and its source. `actfocus` is He et al. 2026 (Eq. 5, 16-18).
+`inputs`
+    What a scheme may read beyond the batch, by name, and which forward pass delivers it.
 `spans`
     What part of a response a token belongs to: reasoning, action, or neither.
 `signals`

@@ -127,7 +127,7 @@ class Weighting(ABC):
 
         Of what every batch has: `turns`, `advantages`, and `spans`, which also says that a batch without any
         action token is a mistake. Everything else becomes part of `TokenBatch.inputs` because it is named here
-        (`verl_actfocus.integration.inputs` lists what there is).
+        (`verl_actfocus.weighting.inputs` lists what there is).
         """
         return ()
 

@@ -114,7 +114,7 @@ def test_a_run_is_followed_over_training(tmp_path: Path, capsys: pytest.CaptureF
     first, second = figures(tmp_path / "out")["steps"]
     rho = {one["part"]: one["rho"] for one in first["correlations"] if one["signal"] == "energy"}
     assert (rho["reasoning"], rho["action"]) == (1.0, -1.0)
-    assert "step 2, action tokens: not defined: 2 groups are too few" in capsys.readouterr().out
+    assert "- all, reasoning, action tokens, step 2: not defined: 2 groups are too few" in capsys.readouterr().out
     assert {one["rho"] for one in second["correlations"]} == {None}
     assert (tmp_path / "out" / "over-training.png").exists()
 

@@ -174,7 +174,7 @@ def test_an_environment_that_cannot_be_closed_has_failed() -> None:
     episode.respond(answer("lose"))
     episode.close()
     assert episode.stop_reason is StopReason.ENVIRONMENT_ERROR
-    assert str(episode.error) == "the environment failed on close with OSError: busy"
+    assert str(episode.error) == "the environment Open failed on close with OSError: busy"
 
 
 def test_only_failures_that_are_not_the_models_are_excluded_from_training() -> None:

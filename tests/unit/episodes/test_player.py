@@ -139,11 +139,13 @@ def test_what_fails_for_others_reasons_is_said() -> None:
     assert (playing.record().stop_reason, playing.failure) == ("rollout_aborted", "the server is gone")
     playing = player(env=ScriptedEnv(broken_reset=True))
     playing.begin(1)
-    assert playing.done and playing.failure == "the environment failed on reset with OSError: no map on disk"
+    assert (
+        playing.done and playing.failure == "the environment ScriptedEnv failed on reset with OSError: no map on disk"
+    )
     playing = player()
     playing.begin(1)
     playing.answer(ids(answer("raise")), cut_off=False)
-    assert playing.record().failure == "the environment failed on action 'raise' with KeyError: 'lost tile'"
+    assert playing.record().failure == "the environment ScriptedEnv failed on action 'raise' with KeyError: 'lost tile'"
 
 
 def test_tokens_spans_and_log_probabilities_come_in_step() -> None:

@@ -253,6 +253,18 @@ def test_a_tokenizer_without_eos_takes_the_end_of_turn_from_the_template(
     assert server.probes[-1]["stop_token_ids"] == [server.end]
 
 
+def test_without_generation_settings_the_end_is_also_what_the_models_configuration_names(
+    server: FakeServer, model_folder: str, tmp_path: Path
+) -> None:
+    for file in Path(model_folder).iterdir():
+        if file.name != "generation_config.json":
+            (tmp_path / file.name).write_text(file.read_text())
+    described = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**described, "eos_token_id": 5}))
+    EndpointModel(server.url, "tiny", str(tmp_path)).close()
+    assert server.probes[-1]["stop_token_ids"] == sorted([5, server.end])
+
+
 # ---- secrets ------------------------------------------------------------------------------------------------------
 
 

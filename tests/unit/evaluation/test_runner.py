@@ -224,8 +224,8 @@ def test_failures_that_are_not_the_models_are_kept_apart_and_played_again(
     failed = [one.episode for one in read_trajectories(folder.failures)]
     assert [(one.task, one.sample, one.stop_reason, one.failure) for one in failed if one] == [
         (0, 0, "rollout_aborted", "the server refuses a prompt"),
-        (1, 0, "environment_error", "the environment failed on reset with OSError: the disk is full"),
-        (1, 1, "environment_error", "the environment failed on reset with OSError: the disk is full"),
+        (1, 0, "environment_error", "the environment FrozenLakeEnv failed on reset with OSError: the disk is full"),
+        (1, 1, "environment_error", "the environment FrozenLakeEnv failed on reset with OSError: the disk is full"),
     ]
     monkeypatch.undo()
     attempt = run(ScriptedPolicy(tokenizer, lambda *_: RIGHT), settings, folder, at_once=2)

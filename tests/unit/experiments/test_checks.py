@@ -65,6 +65,12 @@ def test_a_weighting_is_checked_before_anything_is_started(tmp_path: Path, weigh
         ("actor_rollout_ref.rollout.temperature=nan", r"rollout\.temperature=nan must be a finite number"),
         ("actor_rollout_ref.rollout.temperature=-1", r"rollout\.temperature=-1 must be a number of at least 0"),
         ("actor_rollout_ref.actor.optim.lr=abc", r"optim\.lr='abc' must be a number \(it is 0\.0001 unless"),
+        (
+            "actor_rollout_ref.actor.loss_agg_mode=token-sum",
+            r"loss_agg_mode=token-sum cannot be weighted",
+        ),
+        ("actor_rollout_ref.actor.policy_loss.loss_mode=gspo", r"loss_mode=gspo would ignore the token weights"),
+        ("actor_rollout_ref.model.use_fused_kernels=True", r"use_fused_kernels=True hides the logits"),
         ("trainer.balance_batch=3", r"trainer\.balance_batch=3 must be true or false"),
         ("actor_rollout_ref.model.path=/no/model", r"model\.path=/no/model: there is no such folder"),
         ("actor_rollout_ref.model.tokenizer_path=./no", r"model\.tokenizer_path=\./no: there is no such folder"),

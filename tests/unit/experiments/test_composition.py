@@ -176,7 +176,7 @@ def test_an_override_that_makes_the_run_another_one_is_named(
     ("override", "words"),
     [
         ("data.trian_batch_size=8", "data.trian_batch_size"),
-        ("actor_rollout_ref.rollout.n=0", "rollout.n=0 must be an integer of at least 1"),
+        ("actor_rollout_ref.rollout.n=0", "rollout.n=0 must be a whole number of at least 1"),
         ("actor_rollout_ref.rollout.n=1", r"rollout\.n=1: actfocus_grpo compares .*rollout\.n to 2 or more"),
         ("trainer.n_gpus_per_node=3", "32 trajectories cannot be shared equally by 3 GPUs"),
         ("trainer.logger=[wandb]", r"trainer.logger=\['wandb'\] lacks file"),

@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from verl_actfocus.evaluation.records import EvaluationFolder
-from verl_actfocus.experiments.disk import write_whole
+from verl_actfocus.experiments.disk import write_whole, writing
 from verl_actfocus.experiments.errors import ExperimentError, RunFailedError
 from verl_actfocus.experiments.folder import RunFolder
 
@@ -82,6 +83,18 @@ def test_another_failure_is_not_put_down_to_the_disk(tmp_path: Path) -> None:
     with pytest.raises(RunFailedError) as error:
         train(make(tmp_path / "r"), "raise ValueError('a wrong setting')")
     assert "disk" not in str(error.value)
+
+
+def test_what_torch_cannot_write_is_explained_by_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "checkpoint.pt"
+    file.symlink_to("/dev/full")
+    with pytest.raises(RuntimeError), writing(file):  # there is room beside the file: it is something else
+        torch.save(torch.zeros(10_000), file)
+    nothing_free = os.statvfs_result((4096, 4096, 1000, 0, 0, 0, 0, 0, 0, 255))
+    monkeypatch.setattr("os.statvfs", lambda path: nothing_free)
+    said = r"checkpoint\.pt cannot be written: the disk is full \(free: .* 0 MB"
+    with pytest.raises(ExperimentError, match=said), writing(file):
+        torch.save(torch.zeros(10_000), file)
 
 
 def test_an_episode_that_cannot_be_written_names_its_file(tmp_path: Path) -> None:

@@ -40,6 +40,15 @@ def test_an_attempt_that_was_killed_lasted_until_it_last_wrote_something(tmp_pat
     }
 
 
+@pytest.mark.parametrize("content", ['{"began": "yesterday"}', '{"began": 5}', '{"seconds": "long"}'])
+def test_an_attempt_whose_times_are_none_is_named_with_the_remedy(tmp_path: Path, content: str) -> None:
+    folder = RunFolder(tmp_path)
+    folder.begin_attempt(BEGAN.isoformat())
+    (tmp_path / "attempt-1.json").write_text(content)
+    with pytest.raises(ExperimentError, match=r"attempt-1\.json does not say when .* delete the file; the time"):
+        folder.seconds()
+
+
 @pytest.mark.parametrize("content", ["", "{", '{"run": {}', "[]", "\x00\x00", '{"seconds": "'])
 @pytest.mark.parametrize("name", ["run.json", "done.json", "attempt-1.json"])
 def test_a_damaged_file_is_named_with_the_remedy(tmp_path: Path, name: str, content: str) -> None:

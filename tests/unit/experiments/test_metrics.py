@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,16 @@ def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
         file.write("oops\n")
     with pytest.raises(ExperimentError, match=r"m\.jsonl, line 2: not a metrics record"):
         list(MetricsTail(path).new_records())
+
+
+def test_a_value_that_is_no_number_is_named_and_null_is_the_nan_that_json_does_not_have(tmp_path: Path) -> None:
+    path = tmp_path / "metrics-1.jsonl"
+    path.write_text('{"step": 1, "data": {"a": null, "b": 2}}\n{"step": 2, "data": {"a": "high"}}\n')
+    records = MetricsTail(path).new_records()
+    step, metrics = next(records)
+    assert step == 1 and math.isnan(metrics["a"]) and metrics["b"] == 2
+    with pytest.raises(ExperimentError, match=r"line 2: .*no numbers: \{'a': 'high'\}.*delete the line"):
+        next(records)
 
 
 def test_a_resumed_attempt_replaces_the_steps_behind_its_checkpoint(tmp_path: Path) -> None:

@@ -25,6 +25,10 @@ TEMPLATES = {
         + "<start>{{ m.role }}\n{{ m.content }}<end_of_turn>\n{% endfor %}",
         "<end_of_turn>",
     ),
+    "a system message is asked for": (
+        "{% if messages[0].role != 'system' %}{{ raise_exception('no system message') }}{% endif %}" + CHATML,
+        "<|im_end|>",
+    ),
     "an empty thought before the answer": (
         EACH + "<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}"
         "{{ m.content }}<|im_end|>\n{% endfor %}",

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import subprocess
 import sys
 from functools import partial
 from importlib import import_module
+from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -51,7 +54,7 @@ def make_model(folder: Path) -> None:
 def make_batch(size: int, seed: int = 1) -> dict[str, list[torch.Tensor]]:
     """Build trajectories of unequal length: prompts, responses with environment tokens, advantages, weights."""
     generator = torch.Generator().manual_seed(seed)
-    rows: dict[str, list[torch.Tensor]] = {name: [] for name in [*FIELDS, "actfocus_weights"]}
+    rows: dict[str, list[torch.Tensor]] = {name: [] for name in [*FIELDS, "actfocus_weights", "actfocus_spans"]}
     for row in range(size):
         prompt_length, response_length = 3 + row % 4, 2 + 3 * (row % 5)
         ids = torch.randint(2, 64, (prompt_length + response_length,), generator=generator)
@@ -66,6 +69,8 @@ def make_batch(size: int, seed: int = 1) -> dict[str, list[torch.Tensor]]:
         rows["old_log_probs"].append(-4.2 + 0.5 * torch.randn(response_length, generator=generator))
         rows["advantages"].append(torch.randn(response_length, generator=generator))
         rows["actfocus_weights"].append(torch.rand(response_length, generator=generator) * 1.5 * mask)
+        # Nothing (0), reasoning (1) and action (2) by turns; the first token of a response differs from row to row.
+        rows["actfocus_spans"].append((torch.arange(response_length) + row) % 3)
     return rows
 
 
@@ -73,7 +78,15 @@ def brute_force_loss(
     model: torch.nn.Module, rows: dict[str, list[torch.Tensor]], low: float, high: float
 ) -> torch.Tensor:
     """Evaluate Eq. 6 token by token, one sequence at a time, in Python."""
-    numerator, denominator = torch.zeros(()), 0.0
+    terms = token_losses(model, rows, low, high)
+    return sum(loss for _, _, loss in terms) / sum(float(weights.sum()) for weights in rows["actfocus_weights"])
+
+
+def token_losses(
+    model: torch.nn.Module, rows: dict[str, list[torch.Tensor]], low: float, high: float
+) -> list[tuple[int, int, torch.Tensor]]:
+    """Row, span and weighted loss of every token in the loss, before anything is divided."""
+    terms = []
     for n, ids in enumerate(rows["input_ids"]):
         log_probs = torch.log_softmax(model(ids.unsqueeze(0)).logits[0], dim=-1)
         start = len(rows["prompts"][n])
@@ -86,9 +99,8 @@ def brute_force_loss(
             surrogate = torch.minimum(ratio * advantage, ratio.clamp(1 - low, 1 + high) * advantage)
             # Dual clipping of veRL: a token of negative advantage loses at most clip_ratio_c * |A|.
             surrogate = torch.maximum(surrogate, 3.0 * advantage) if advantage < 0 else surrogate
-            numerator = numerator + weight * surrogate
-            denominator += weight
-    return -numerator / denominator
+            terms.append((n, int(rows["actfocus_spans"][n][t]), -weight * surrogate))
+    return terms
 
 
 def as_tensordict(rows: dict[str, list[torch.Tensor]], chosen: list[int], settings: dict) -> TensorDict:
@@ -157,12 +169,52 @@ def build_engine(arguments: dict):
     return engine, actor
 
 
+def run_ranks(model: Path, out: Path, case: dict, what: str) -> None:
+    """Run this file as a script on every rank of a case: `what` is run with the case, and saves into `out`."""
+    batching = {"use_remove_padding": False, "use_fused_kernels": False, "calculate_entropy": False, **case["batching"]}
+    arguments = {
+        "model": str(model),
+        "tokenizer": str(files("verl_actfocus") / "models/frozenlake/tokenizer"),
+        "strategy": case.get("strategy", "fsdp"),
+        "remove_padding": case.get("remove_padding", False),
+        "batching": batching,
+        "size": case["size"],
+        "out": str(out),
+        "zero_weights": case.get("zero_weights", False),
+        "overrides": case.get("overrides", []),
+        "entries": case.get("entries", {}),
+        "variants": [{**one, "batching": {**batching, **one.get("batching", {})}} for one in case.get("variants", [])],
+    }
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    ranks = []
+    for rank in range(case["world"]):
+        environment = {
+            **os.environ,
+            "VERL_PLATFORM": "cpu",
+            "RANK": str(rank),
+            "WORLD_SIZE": str(case["world"]),
+            "LOCAL_RANK": "0",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "OMP_NUM_THREADS": "1",
+        }
+        command = [sys.executable, "-W", "ignore", __file__, what, json.dumps(arguments)]
+        ranks.append(
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        )
+    outputs = [process.communicate(timeout=300)[0] for process in ranks]
+    for process, output in zip(ranks, outputs, strict=True):
+        assert process.returncode == 0, output[-4000:]
+
+
 def run_outputs(arguments: dict) -> None:
     """Run one forward pass that asks for all extra outputs and save them per response token."""
     from verl.workers.utils.padding import response_from_nested
 
     from verl_actfocus.integration import fields
-    from verl_actfocus.integration.inputs import ENGINE_INPUTS
+    from verl_actfocus.weighting.inputs import ENGINE_INPUTS
 
     engine, _ = build_engine(arguments)
     inputs = list(ENGINE_INPUTS)
@@ -208,6 +260,39 @@ def run_rank(arguments: dict) -> None:
         )
 
 
+def run_updates(arguments: dict) -> None:
+    """Run two updates through a new engine for each of `variants` and save what each leaves on this rank."""
+    left = [updated({**arguments, **variant}) for variant in arguments["variants"]]
+    torch.save(left, f"{arguments['out']}.{torch.distributed.get_rank()}")
+
+
+def updated(arguments: dict) -> dict:
+    """What two updates on the same mini-batch leave on this rank, and their metrics."""
+    engine, actor = build_engine(arguments)
+
+    from verl_actfocus.integration.policy_loss import actfocus_ppo_loss
+
+    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    chosen = list(range(arguments["size"]))[rank::world]
+    settings = {"temperature": 1.0, "global_batch_size": arguments["size"]}
+    rows = make_batch(arguments["size"])
+    rows["ref_log_prob"] = [values - 0.3 for values in rows["old_log_probs"]]
+    data = as_tensordict(rows, chosen, {**settings, **arguments["entries"], **arguments["batching"]})
+    torch.manual_seed(3 + rank)
+    metrics = []
+    with engine.train_mode():
+        for _ in range(2):
+            found = engine.train_batch(data, partial(actfocus_ppo_loss, config=actor))["metrics"]
+            metrics.append({name: getattr(value, "values", value) for name, value in found.items()})
+    return {
+        "parameters": full_parameters(engine.module),
+        "optimizer": engine.optimizer.state_dict()["state"],
+        "random": torch.random.get_rng_state(),
+        "gradients": [None if p.grad is None else p.grad.clone() for p in engine.module.parameters()],
+        "metrics": metrics,
+    }
+
+
 def full_parameters(module: torch.nn.Module) -> list[torch.Tensor]:
     """Copies of all parameters, unsharded."""
     from torch.distributed.fsdp import FullyShardedDataParallel
@@ -230,4 +315,4 @@ def full_gradient(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 if __name__ == "__main__":
     os.environ["VERL_PLATFORM"] = "cpu"
-    {"gradient": run_rank, "outputs": run_outputs}[sys.argv[1]](json.loads(sys.argv[2]))
+    {"gradient": run_rank, "outputs": run_outputs, "updates": run_updates}[sys.argv[1]](json.loads(sys.argv[2]))

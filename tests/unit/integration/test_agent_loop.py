@@ -242,6 +242,23 @@ def test_an_invalid_turn_executes_nothing_and_the_episode_goes_on(tokenizer):
     assert record["stop_reason"] == "success"
 
 
+@pytest.mark.parametrize("what", ["hangs", "fails"])
+def test_an_environment_that_cannot_be_made_is_counted_like_one_that_fails(
+    tokenizer, reported, caplog, monkeypatch, what
+):
+    def construct(self):
+        if what == "hangs":
+            threading.Event().wait()
+        raise OSError("no such game")
+
+    monkeypatch.setattr(CountingEnv, "__init__", construct)
+    output, server = play(tokenizer, [RIGHT])
+    assert output == [] and server.prompts == [] and reported == [("u_0", "environment_error", False)]
+    late = "EnvironmentTimeoutError: the environment counting could not be made: no answer within 0.5 s"
+    said = {"hangs": late, "fails": "OSError: no such game"}
+    assert f"excluded trajectory: counting seed 5: {said[what]}" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("texts", "options", "reason"),
     [
@@ -276,7 +293,10 @@ def test_an_environment_that_never_returns_is_left_out_and_the_event_loop_goes_o
     texts = [RIGHT, "Oh.</think><answer>Hang</answer>"]
     output, _ = play(tokenizer, texts, server_class=TickingServer)
     assert output == [] and reported == [("u_0", "environment_error", False)]
-    assert "counting seed 5: the environment failed on action 'Hang' with EnvironmentTimeoutError" in caplog.text
+    assert (
+        "counting seed 5: the environment CountingEnv failed on action 'Hang' with EnvironmentTimeoutError"
+        in caplog.text
+    )
     assert len(ticks) > 10, "0.5 s of deadline are 50 ticks"
 
 

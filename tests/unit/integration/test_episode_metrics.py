@@ -18,6 +18,7 @@ from verl_actfocus.integration.exclusions import exclusion_metrics
 from verl_actfocus.integration.groups import spread
 from verl_actfocus.integration.metrics import (
     SuccessTracker,
+    identical_responses,
     rollout_metrics,
     validation_metrics,
 )
@@ -73,6 +74,15 @@ def test_groups_without_spread_and_those_of_one_are_counted_before_the_selection
     assert metrics["selection/groups_without_spread"] == pytest.approx(2 / 3)
     assert metrics["selection/groups_of_one"] == 1
     assert (metrics["selection/spread_all"], metrics["selection/spread_kept"]) == (pytest.approx(0.5 / 3), 0.5)
+
+
+def test_identical_responses_are_the_trajectories_that_repeat_a_sibling_to_the_last_token():
+    tokens = {"a": [[1, 2], [1, 2], [1, 2, 3]], "b": [[1, 2], [4]], "alone": [[9]]}
+    groups = [group for group, rows in tokens.items() for _ in rows]
+    responses = [torch.tensor(row) for rows in tokens.values() for row in rows]
+    # Two of the five that have siblings; equal tokens of another group do not count.
+    assert identical_responses(groups, responses) == {"rollout/identical_responses": pytest.approx(2 / 5)}
+    assert identical_responses(["alone"], [torch.tensor([9])]) == {}
 
 
 def counts(outcomes=None, **changes):

@@ -6,12 +6,6 @@ Hugging Face model.
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import subprocess
-import sys
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -54,47 +48,9 @@ def model(tmp_path_factory) -> Path:
     return folder
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 def engine_result(model: Path, out: Path, case: dict, what: str = "gradient") -> dict:
     """Run one case on its ranks and return what rank 0 saved."""
-    batching = {"use_remove_padding": False, "use_fused_kernels": False, "calculate_entropy": False, **case["batching"]}
-    arguments = {
-        "model": str(model),
-        "tokenizer": str(files("verl_actfocus") / "models/frozenlake/tokenizer"),
-        "strategy": case.get("strategy", "fsdp"),
-        "remove_padding": case.get("remove_padding", False),
-        "batching": batching,
-        "size": SIZE,
-        "out": str(out),
-        "zero_weights": case.get("zero_weights", False),
-        "overrides": case.get("overrides", []),
-        "entries": case.get("entries", {}),
-    }
-    port = free_port()
-    ranks = []
-    for rank in range(case["world"]):
-        environment = {
-            **os.environ,
-            "VERL_PLATFORM": "cpu",
-            "RANK": str(rank),
-            "WORLD_SIZE": str(case["world"]),
-            "LOCAL_RANK": "0",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "OMP_NUM_THREADS": "1",
-        }
-        command = [sys.executable, "-W", "ignore", gradients.__file__, what, json.dumps(arguments)]
-        ranks.append(
-            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        )
-    outputs = [process.communicate(timeout=300)[0] for process in ranks]
-    for process, output in zip(ranks, outputs, strict=True):
-        assert process.returncode == 0, output[-4000:]
+    gradients.run_ranks(model, out, {"size": SIZE, **case}, what)
     return torch.load(out)
 
 

@@ -7,11 +7,11 @@ from dataclasses import fields
 import pytest
 from omegaconf import OmegaConf
 
-from verl_actfocus.config.settings import ActFocusSettings, TrajectorySettings
+from verl_actfocus.config.compatibility import check_compatible
+from verl_actfocus.config.settings import ActFocusSettings, GradientReportSettings, TrajectorySettings
 from verl_actfocus.episodes import TagSettings
-from verl_actfocus.integration.inputs import Model, engine_inputs
-from verl_actfocus.integration.settings import check_compatible
 from verl_actfocus.weighting import WEIGHTINGS, ActFocus, EntropyTop, Uniform
+from verl_actfocus.weighting.inputs import Model, engine_inputs
 
 from . import gradients
 
@@ -61,6 +61,7 @@ def test_what_the_section_holds_beside_the_weighting_has_the_same_defaults_in_ya
     assert set(environment.algorithm.actfocus) == {field.name for field in fields(ActFocusSettings)}
     assert set(environment.algorithm.actfocus.tags) == {field.name for field in fields(TagSettings)}
     assert set(environment.algorithm.actfocus.trajectories) == {field.name for field in fields(TrajectorySettings)}
+    assert set(environment.algorithm.actfocus.gradient_report) == {f.name for f in fields(GradientReportSettings)}
     assert ActFocusSettings.from_config(environment) == ActFocusSettings.from_config(stock)
     assert ActFocusSettings.from_config(stock) == ActFocusSettings(weighting=ActFocus())
 
@@ -98,6 +99,8 @@ def test_a_weighting_from_outside_takes_its_name_and_added_settings(monkeypatch)
         ("trajectories.groups", "x", "='x' must be a whole number"),
         ("trajectories.count", 4, r"\.trajectories has no setting \['count'\]"),
         ("trajectories.max_megabytes", 0, r"max_megabytes=0 must be positive; folder=null writes nothing"),
+        ("gradient_report.every", -1, "=-1 must be at least 1, or null or 0 for no report"),
+        ("gradient_report.every", 2.5, "=2.5 must be a whole number or null"),
         ("trajectories.evry", 1, r"\.trajectories has no setting \['evry'\]"),
         ("tags.prefill", 3, "=3 must be a text"),
         ("tags", ["<a>"], "must be a section"),
@@ -109,6 +112,12 @@ def test_a_wrong_value_is_named_with_place_and_remedy(config, path, value, messa
     with pytest.raises(ValueError, match=message) as error:
         ActFocusSettings.from_config(config)
     assert "algorithm.actfocus" in str(error.value)
+
+
+@pytest.mark.parametrize(("every", "steps"), [(None, []), (0, []), (1, [1, 2, 3, 4, 5, 6]), (3, [3, 6])])
+def test_the_gradient_is_reported_on_at_every_so_manyeth_step(every, steps):
+    settings = GradientReportSettings(every=every)
+    assert [step for step in range(1, 7) if settings.due(step)] == steps
 
 
 @pytest.mark.parametrize("section", [None, {}, {"keep_groups": 0.5}])
@@ -189,7 +198,7 @@ def test_an_input_that_nothing_delivers_is_refused_before_anything_is_built(conf
         name = "wishful"
         needs = ("turns", "ref_hidden_state")
 
-    with pytest.raises(ValueError, match=r"'wishful' needs \['ref_hidden_state'\].*integration/inputs\.py"):
+    with pytest.raises(ValueError, match=r"'wishful' needs \['ref_hidden_state'\].*weighting/inputs\.py"):
         check_compatible(config, ActFocusSettings(weighting=Wishful()))
 
 

@@ -9,14 +9,24 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+import torch
 from omegaconf import OmegaConf
+from transformers import PreTrainedTokenizerBase
+from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, DictConfigWrap, ToolListWrap
+from verl.experimental.agent_loop.tool_agent_loop import ToolAgentLoop
 from verl.tools.tool_registry import initialize_tools_from_config
+from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.tokenizer.continuous_token import QwenContinuousTokenBuilder
+from verl.workers.rollout.replica import TokenOutput
 
+from verl_actfocus.episodes import TagSettings
 from verl_actfocus.episodes.tokens import ChatML
+from verl_actfocus.integration.response_tagger import ResponseTagger
 from verl_actfocus.warmstart.tokenizer import build_tokenizer
+from verl_actfocus.weighting import Span
 
 EXAMPLE = Path(__file__).parents[3] / "examples/tool_agent"
 
@@ -54,6 +64,60 @@ def test_the_last_words_alone_are_paid(example) -> None:
         answer = f"{call}<|im_start|>assistant\n<think>Seen.</think>\n{said}<|im_end|>"
         assert drawers.compute_score("drawers", answer, "a key") == reward
     assert drawers.compute_score("drawers", f"{call}<|im_start|>assistant\n", "a key") == 0.0
+
+
+class Server:
+    """Answers with prepared texts, as veRL's rollout server does."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> None:
+        self.tokenizer, self.texts = tokenizer, texts
+
+    async def generate(self, request_id: str, *, prompt_ids: list[int], **kwargs: Any) -> TokenOutput:
+        ids = [*self.tokenizer.encode(self.texts.pop(0), add_special_tokens=False), self.tokenizer.eos_token_id]
+        return TokenOutput(token_ids=ids, log_probs=[-0.5] * len(ids), stop_reason="completed")
+
+
+def test_verls_own_loop_executes_the_call_and_the_tagger_finds_it(example) -> None:
+    prepare, _ = example
+    rng = random.Random(0)
+    tokenizer = build_tokenizer([prepare.demonstration(rng) for _ in range(50)], bpe_size=320)
+    tokenizer.add_tokens(list(prepare.CALL_TAGS))
+    call = '\n{"name": "open_drawer", "arguments": {"colour": "green"}}\n'
+    texts = [f"<think>The green one.</think>\n<tool_call>{call}</tool_call>", "<think>Seen.</think>\na map"]
+    turns = {
+        "max_user_turns": None,
+        "max_assistant_turns": 2,
+        "max_parallel_calls": 1,
+        "max_tool_response_length": 256,
+        "tool_response_truncate_side": "middle",
+        "format": "hermes",
+    }
+    rollout = {"prompt_length": 64, "response_length": 128, "multi_turn": turns, "full_determinism": False}
+    config = OmegaConf.create({"actor_rollout_ref": {"rollout": rollout, "model": {}}, "data": {}})
+    row = prepare.row(0, rng)
+    row["extra_info"]["tools_kwargs"]["open_drawer"]["create_kwargs"]["green"] = "a map"
+
+    async def play() -> AgentLoopOutput:
+        loop = ToolAgentLoop(
+            trainer_config=DictConfigWrap(config),
+            server_manager=Server(tokenizer, texts.copy()),
+            tokenizer=tokenizer,
+            processor=None,
+            dataset_cls=RLHFDataset,
+            data_config=DictConfigWrap(config.data),
+            tools=ToolListWrap(initialize_tools_from_config(EXAMPLE / "tools.yaml")),
+            hf_model_type="qwen2",
+        )
+        return await loop.run({}, raw_prompt=row["prompt"], tools_kwargs=row["extra_info"]["tools_kwargs"])
+
+    output = asyncio.run(play())
+    tagger = ResponseTagger(tokenizer, TagSettings(action=prepare.CALL_TAGS))
+    prompt, ids, mask = (torch.tensor(x) for x in (output.prompt_ids, output.response_ids, output.response_mask))
+    spans, shown = tagger.tag(prompt, ids, mask).tolist(), tagger.texts(ids)
+    assert "".join(text for text, span in zip(shown, spans, strict=True) if span == Span.ACTION) == call
+    said = "".join(text for text, own in zip(shown, output.response_mask, strict=True) if not own)
+    assert said == "\n<|im_start|>tool\na map<|im_end|>\n<|im_start|>assistant\n"
+    assert "".join(shown).endswith("a map<|im_end|>") and output.num_turns == 4
 
 
 def test_a_demonstration_has_the_tokens_of_verls_own_loop(example) -> None:

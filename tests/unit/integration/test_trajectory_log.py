@@ -19,9 +19,9 @@ from verl_actfocus.config.settings import TrajectorySettings
 from verl_actfocus.episodes import TagSettings
 from verl_actfocus.integration import fields, trajectories
 from verl_actfocus.integration.response_tagger import ResponseTagger
-from verl_actfocus.integration.trajectories import TrajectoryLog
+from verl_actfocus.integration.trajectories import TrajectoryLog, computed_signals
 from verl_actfocus.trajectories import Trajectory, read_trajectories
-from verl_actfocus.weighting import Span
+from verl_actfocus.weighting import ActFocus, Span, TokenBatch, Uniform
 
 from ...trajectories import trajectory as an_episode
 
@@ -233,3 +233,17 @@ def test_nothing_is_wanted_without_a_folder_and_otherwise_the_first_and_every_nt
     assert not any(TrajectoryLog(TrajectorySettings(), None).wants(step) for step in range(1, 30))
     log = TrajectoryLog(settings(tmp_path, every=10), None)
     assert [step for step in range(1, 31) if log.wants(step)] == [1, 10, 20, 30]
+
+
+def test_inputs_are_recorded_by_their_names_and_log_probabilities_at_temperature_1_are_not_taken_for_verls() -> None:
+    one = torch.ones(1, 2)
+    batch = {"spans": torch.full((1, 2), A), "response_mask": one, "turns": torch.zeros(1, 2).long(), "advantages": one}
+    energy = TokenBatch(**batch, inputs={"ref_energy": -11.0 * one})
+    recorded = computed_signals(ActFocus(), energy, 0.1 * one)
+    assert recorded.keys() == {"weight", "signal", "ref_energy"}
+    assert recorded["weight"].equal(0.1 * one) and recorded["signal"].equal(-11.0 * one)
+    shift = TokenBatch(**batch, inputs={"ref_log_prob": -3.0 * one, "old_log_prob": -1.0 * one})
+    recorded = computed_signals(ActFocus(signal="shift"), shift, one)
+    # He et al. 2026, Eq. 22: log-probability of the policy minus that of the reference.
+    assert recorded.keys() == {"weight", "signal"} and recorded["signal"].equal(2.0 * one)
+    assert computed_signals(Uniform(), TokenBatch(**batch), one).keys() == {"weight"}

@@ -12,12 +12,12 @@ from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from transformers import AutoTokenizer
 
-from verl_actfocus.config.settings import ActFocusSettings
+from verl_actfocus.config.settings import ActFocusSettings, GradientReportSettings
 from verl_actfocus.integration import fields, trainer
-from verl_actfocus.integration.inputs import Model
 from verl_actfocus.integration.response_tagger import ResponseTagger
 from verl_actfocus.integration.trajectories import TrajectoryLog
 from verl_actfocus.weighting import ActFocus, EntropyTop, Span, TurnBalanced, Uniform
+from verl_actfocus.weighting.inputs import Model
 
 A, R = int(Span.ACTION), int(Span.REASONING)
 
@@ -178,3 +178,25 @@ def test_what_a_synthetic_row_has_copied_gets_its_own_length(build):
     built._fit_padding(handle(2, padding={1}))
     assert [len(row) for row in queue.columns[fields.SPANS]] == [2, 1]
     assert queue.columns[fields.TURN_REWARDS][1].tolist() == [0.0]
+
+
+@pytest.mark.parametrize(("step", "asked"), [(3, None), (4, 4)])
+def test_every_so_manyeth_update_is_asked_for_a_gradient_report_and_its_metrics_keep_their_names(
+    build, monkeypatch, step, asked
+):
+    def update(self, batch, metrics):
+        metrics.update({"actor/grad_norm": 1.0, "actor/actfocus/skipped_update_share": 0.5})
+        if batch.extra_info.get(fields.GRADIENT_REPORT):
+            metrics["actor/actfocus/gradient_cosine"] = 0.25
+        return batch
+
+    monkeypatch.setattr(trainer.EpisodeTrainer, "_update_actor", update)
+    built, _ = build(Uniform(), step=step)
+    built.settings = ActFocusSettings(weighting=Uniform(), gradient_report=GradientReportSettings(every=2))
+    actor = SimpleNamespace(ppo_mini_batch_size=1, ppo_epochs=1)
+    built.config = SimpleNamespace(actor_rollout_ref=SimpleNamespace(actor=actor, rollout=SimpleNamespace(n=2)))
+    metrics = {}
+    batch = built._update_actor(handle(4), metrics)
+    assert batch.extra_info.get(fields.GRADIENT_REPORT) == asked
+    report = {"actfocus/gradient_cosine": 0.25} if asked else {}
+    assert metrics == {"actor/grad_norm": 1.0, "actfocus/skipped_updates": 1, **report}

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
+from verl_actfocus.config.compatibility import check_compatible
 from verl_actfocus.config.groups import packaged_groups
 from verl_actfocus.config.settings import ActFocusSettings
 from verl_actfocus.experiments.run import SEED_KEYS
 from verl_actfocus.integration.dataset import EnvironmentDataset, EnvironmentSettings
 from verl_actfocus.integration.selection import groups_to_keep
-from verl_actfocus.integration.settings import check_compatible
 
 ENVIRONMENTS = ("sokoban", "frozenlake", "sudoku", "webshop")
 RECIPES = [f"{env}_{algorithm}" for env in ENVIRONMENTS for algorithm in ("ppo", "grpo")]

@@ -11,13 +11,13 @@ from transformers import AutoTokenizer
 
 from verl_actfocus import models
 from verl_actfocus.config import resolvers
+from verl_actfocus.config.compatibility import check_compatible
 from verl_actfocus.config.environment import EnvironmentSettings
 from verl_actfocus.config.settings import ActFocusSettings
 from verl_actfocus.envs import make
 from verl_actfocus.episodes import Episode
 from verl_actfocus.episodes.tokens import ChatML
 from verl_actfocus.integration.dataset import EnvironmentDataset
-from verl_actfocus.integration.settings import check_compatible
 
 from .test_recipes import RECIPES, critic_of, environment_of, kept_trajectories
 

@@ -62,7 +62,9 @@ def test_an_environment_that_fails_is_an_error_and_no_figure(untrained: Path, mo
         raise OSError("the lake is dry")
 
     monkeypatch.setattr(type(FROZENLAKE.make_env()), "reset", fail)
-    with pytest.raises(RuntimeError, match="seed 0: the environment failed on reset with OSError: the lake is dry"):
+    with pytest.raises(
+        RuntimeError, match="seed 0: the environment FrozenLakeEnv failed on reset with OSError: the lake is dry"
+    ):
         evaluate(untrained, FROZENLAKE, episodes=1)
 
 

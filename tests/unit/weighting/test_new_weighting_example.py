@@ -13,7 +13,7 @@ TRAINING = """
 import torch, verl
 from hydra import compose, initialize_config_module
 from verl_actfocus.config.settings import ActFocusSettings
-from verl_actfocus.integration.settings import check_compatible
+from verl_actfocus.config.compatibility import check_compatible
 from verl_actfocus.weighting import TokenBatch, compute_weights, turn_indices
 overrides = ["algorithm.adv_estimator=actfocus_grpo", "+actfocus=custom", "actor_rollout_ref.rollout.n=8"]
 overrides += ["algorithm.actfocus.weighting.name=penalised_turns", "+algorithm.actfocus.weighting.factor=3"]

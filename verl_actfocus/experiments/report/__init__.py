@@ -1,7 +1,6 @@
-"""Reports of a comparison: tables with intervals, learning curves, and trajectories with the weight of every token.
+"""Reports of a comparison: tables with intervals, learning curves, and links to the page of its trajectories.
 
 - `summary`: from runs to the numbers and sentences of a report.
 - `plots`: learning curves.
-- `trajectories`: sampled trajectories as coloured tokens.
 - `report`: writes `report.md` and the self-contained `report.html`.
 """

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from verl_actfocus.episodes.clusters import Outcomes
+from verl_actfocus.experiments.report.escapes import literal
 from verl_actfocus.experiments.report.figures import Line
 from verl_actfocus.experiments.report.plots import COLOURS, MARKERS, draw_success, finish, png
 from verl_actfocus.experiments.report.summary import paired
@@ -94,5 +95,5 @@ def picture(table: Table, made: Sequence[Line]) -> bytes:
             draw_success(axes, runs, label, COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
         finish(axes, ", ".join(panel[0].place), "success rate (%)")
         axes.set_ylim(bottom=0)
-    figure.suptitle(f"{table.title} (bands: 95 % CI)")
+    figure.suptitle(literal(f"{table.title} (bands: 95 % CI)"))
     return png(figure)

@@ -5,6 +5,8 @@ HTML is escaped by jinja2, the cells of LaTeX tables by tabulate.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from html import escape
 
 #: What spreadsheets take for the beginning of a formula (OWASP, CSV injection).
@@ -36,6 +38,28 @@ def markdown(value: object) -> object:
         return value
     text = escape(one_line(value), quote=False).replace("\\", "\\\\")
     return text.replace("|", "\\|").replace("](", "]\\(").replace("`", "\\`")
+
+
+def fenced(commands: Iterable[str]) -> Verbatim:
+    """Write shell commands as a Markdown block, whose fence is longer than any that they hold.
+
+    Example:
+        >>> fenced(["ls"])
+        '```sh\\nls\\n```'
+    """
+    text = "\n".join(commands)
+    fence = "`" * max(3, *(1 + len(run) for run in re.findall("`+", text)), 3)
+    return Verbatim(f"{fence}sh\n{text}\n{fence}")
+
+
+def literal(text: str) -> str:
+    """Write a text for matplotlib, which otherwise takes what stands between two dollar signs for a formula.
+
+    Example:
+        >>> literal("cost $5, $6")
+        'cost \\\\$5, \\\\$6'
+    """
+    return text.replace("$", r"\$")
 
 
 def csv_cell(value: object) -> object:

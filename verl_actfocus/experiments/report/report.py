@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from verl_actfocus.experiments.disk import write_whole
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.report import summary as numbers
-from verl_actfocus.experiments.report.escapes import Verbatim, markdown
+from verl_actfocus.experiments.report.escapes import Verbatim, fenced, markdown
 from verl_actfocus.experiments.report.plots import learning_curves
 from verl_actfocus.experiments.report.provenance import Row, made_with, wall_times
 from verl_actfocus.experiments.report.steps import checks, run_times, step_times
 from verl_actfocus.experiments.report.summary import Summary
-from verl_actfocus.experiments.report.trajectories import Trajectory, sample, scale_of
 from verl_actfocus.experiments.settings import within
 from verl_actfocus.experiments.weightings import SECTION
 
 #: Name of the picture in the report's folder.
 PICTURE = "learning_curves.png"
+#: What a report says of runs without a page of trajectories.
+NO_TRAJECTORIES = "The runs have written no trajectories."
 #: What a reader wants to know about the conditions → the settings that say it.
 _CONDITIONS = {
     "model": ("actor_rollout_ref.model.path",),
@@ -45,12 +48,27 @@ _CONDITIONS = {
 _SECTIONS = {"episode limits": "data.environment.limits.", "environment options": "data.environment.kwargs."}
 
 
-def write_report(summary: Summary, out: Path) -> list[Path]:
+@dataclass(frozen=True)
+class Page:
+    """The page of trajectories beside a report."""
+
+    #: Name of the file.
+    name: str
+    #: How many trajectories it shows.
+    count: int
+    #: What is not on it, in sentences.
+    omissions: Sequence[str]
+    #: What a link says → the fragment of the page's address that opens it.
+    links: Mapping[str, str]
+
+
+def write_report(summary: Summary, out: Path, page: Page | str = NO_TRAJECTORIES) -> list[Path]:
     """Write the report of a comparison.
 
     Args:
         summary: its numbers, see `verl_actfocus.experiments.report.summary.summarise`.
         out: folder of the comparison, where the report goes.
+        page: the page of its trajectories, which lies there already; or why there is none, in a sentence.
 
     Returns:
         The files written: Markdown, HTML and the picture.
@@ -61,7 +79,6 @@ def write_report(summary: Summary, out: Path) -> list[Path]:
     identity = summary.runs[0].identity
     title = f"{identity['algorithm'].upper()} on {identity['env']}, {identity['steps']} steps"
     picture = learning_curves(summary, title)
-    trajectories = [trajectory for one in summary.weightings for trajectory in sample(one.runs[0])]
     context = {
         "title": title,
         "summary": summary,
@@ -73,9 +90,8 @@ def write_report(summary: Summary, out: Path) -> list[Path]:
         "made_with": [*made_with(summary.runs), *wall_times(summary.runs)],
         "picture_name": PICTURE,
         "picture_data": base64.b64encode(picture).decode("ascii"),
-        "trajectories": trajectories,
-        "headline": _headline,
-        "scale": scale_of(trajectories),
+        "run_commands": [run.folder.done["command"] for run in summary.runs if run.folder.done],
+        "page": page,
         "commands": [*_compare_command(summary, out), f"actfocus report {shlex.quote(str(out))}"],
     }
     files = {PICTURE: picture}
@@ -98,6 +114,7 @@ def render(name: str, context: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["verbatim"] = Verbatim
+    environment.globals["fenced"] = fenced
     return environment.get_template(name).render(context)
 
 
@@ -111,16 +128,6 @@ def _compare_command(summary: Summary, out: Path) -> list[str]:
     words = ["actfocus", "compare", "--profile", run["profile"], "--algorithm", run["algorithm"]]
     words += ["--steps", str(run["steps"]), "--seeds", str(1 + max(seeds)), "--weightings", *weightings]
     return [shlex.join([*words, "--out", str(out), *(["--", *run["extra"]] if run["extra"] else [])])]
-
-
-def _headline(trajectory: Trajectory) -> str:
-    """What a trajectory is, in a line."""
-    end = "" if trajectory.stop_reason is None else f", end: {trajectory.stop_reason}"
-    task = "" if trajectory.task is None else f", task {trajectory.task}"
-    return (
-        f"{trajectory.weighting.label}, seed {trajectory.seed}, step {trajectory.step}{task}: "
-        f"reward {trajectory.reward:+.2f}{end}"
-    )
 
 
 def _conditions(summary: Summary) -> list[Row]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from verl_actfocus.experiments.report.escapes import csv_cell, markdown
+from matplotlib.figure import Figure
+
+from verl_actfocus.experiments.report.escapes import csv_cell, fenced, literal, markdown
 
 from .pages import RecordRun, outcomes, parse, write
 
@@ -42,3 +44,15 @@ def test_a_reports_tables_keep_their_columns_and_its_page_its_tags(tmp_path: Pat
     assert not any("<img" in line or "](d)" in line for line in hostile)
     assert tags[0] == tags[1]
     assert "[c](d)" in parse(html).text
+
+
+def test_a_command_stays_in_its_block_whatever_it_holds() -> None:
+    lines = fenced(["echo '", "````", "# not a heading'"]).splitlines()
+    assert lines[0] == "`````sh" and lines[-1] == "`````"
+    assert fenced(["ls", "pwd"]) == "```sh\nls\npwd\n```"
+
+
+def test_a_label_with_dollar_signs_is_drawn_as_it_is() -> None:
+    figure = Figure()
+    text = figure.text(0, 0, literal("alpha $5, $x_2$"))
+    assert text._preprocess_math(text.get_text()) == ("alpha $5, $x_2$", False)

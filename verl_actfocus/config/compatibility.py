@@ -1,21 +1,44 @@
 """What of a veRL configuration goes with the settings of ActFocus, checked before anything is built.
 
-The settings themselves are `verl_actfocus.config.settings`, which needs no veRL.
+Free of veRL, so that a run is checked without importing it.
 """
 
 from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from verl_actfocus.config.environment import EnvironmentSettings
 from verl_actfocus.config.selection import check_group_size
 from verl_actfocus.config.settings import CONFIG_PATH, ActFocusSettings
-from verl_actfocus.integration.inputs import ENGINE_INPUTS, Model, engine_inputs, unknown_inputs
-from verl_actfocus.integration.policy_loss import LOSS_NAME, REFUSED_AGG_MODES
+from verl_actfocus.weighting.inputs import ENGINE_INPUTS, Model, engine_inputs, unknown_inputs
 
 #: Estimator name → the veRL estimator whose advantages it leaves untouched.
 BASE_ESTIMATORS = {"actfocus_grpo": "grpo", "actfocus_gae": "gae"}
 #: Value of `trainer.v1.trainer_mode`.
 TRAINER_MODE = "actfocus"
+#: Value of `actor.policy_loss.loss_mode`.
+LOSS_NAME = "actfocus"
+#: `loss_agg_mode` → why it has no weighted mean. The others are honoured.
+REFUSED_AGG_MODES = {
+    mode: (
+        "it is a sum, not a mean: it has no normaliser that the weights could take the place of, so the size of the "
+        "update would change with the weights"
+    )
+    for mode in ("token-sum", "seq-mean-token-sum", "seq-mean-token-sum-norm")
+}
+
+
+def checked_settings(config: DictConfig) -> ActFocusSettings:
+    """Read `algorithm.actfocus`, and check all that this package reads of a veRL configuration.
+
+    Raises:
+        ValueError: a setting is out of range or cannot be honoured; the message names it and the remedy.
+    """
+    settings = ActFocusSettings.from_config(config)
+    check_compatible(config, settings)
+    if config.data.get("environment") is not None:
+        EnvironmentSettings.from_config(config.data).check()
+    return settings
 
 
 def check_compatible(config: DictConfig, settings: ActFocusSettings) -> None:
@@ -53,7 +76,7 @@ def check_compatible(config: DictConfig, settings: ActFocusSettings) -> None:
     if unknown:
         raise ValueError(
             f"the weighting {weighting.name!r} needs {unknown}, which no part of a training step delivers; see "
-            "verl_actfocus/integration/inputs.py for what there is"
+            "verl_actfocus/weighting/inputs.py for what there is"
         )
     if engine_inputs(weighting) and config.actor_rollout_ref.model.use_fused_kernels:
         raise ValueError(

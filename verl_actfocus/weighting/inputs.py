@@ -1,4 +1,4 @@
-"""What a weighting can be computed from, by name, and where each comes from: all that the trainer knows of signals.
+"""What a weighting can be computed from, by name, and where each comes from: all that a trainer knows of signals.
 
 An input that needs a new output of the engine is one function of the logits and one entry of `ENGINE_INPUTS`.
 Everything taken from logits is at temperature 1, whatever temperature the rollout samples at.
@@ -12,9 +12,8 @@ from enum import Enum
 
 from torch import Tensor
 
-from verl_actfocus.integration import fields
-from verl_actfocus.weighting import Weighting, token_energy, token_entropy
-from verl_actfocus.weighting.base import BATCH_FIELDS
+from verl_actfocus.weighting.base import BATCH_FIELDS, Weighting
+from verl_actfocus.weighting.signals import token_energy, token_entropy
 
 #: Positions per chunk: bounds the float32 working memory of an input to this many rows of the vocabulary.
 CHUNK_SIZE = 1024
@@ -63,7 +62,7 @@ ENGINE_INPUTS: dict[str, EngineInput] = {
 }
 """Inputs out of a forward pass."""
 
-ROLLOUT_INPUTS = {"turn_rewards": fields.TURN_REWARDS}
+ROLLOUT_INPUTS = {"turn_rewards": "actfocus_turn_rewards"}
 """Inputs that this package's agent loop stores, and the field: the reward of each turn on the turn's last token."""
 
 

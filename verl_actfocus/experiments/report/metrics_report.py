@@ -1,0 +1,201 @@
+"""Writes the report of any veRL runs: `metrics.md`, `metrics.png` and the self-contained `metrics.html`."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from verl_actfocus.experiments.disk import write_whole
+from verl_actfocus.experiments.report import quantities
+from verl_actfocus.experiments.report.metrics_plots import picture
+from verl_actfocus.experiments.report.quantities import Quantity
+from verl_actfocus.experiments.report.report import render
+from verl_actfocus.experiments.report.runs import NOT_RECORDED, Group, differing_settings
+from verl_actfocus.experiments.statistics import Estimate, mean_over_seeds
+
+#: Name of the picture in the report's folder.
+PICTURE = "metrics.png"
+#: Share of a run's steps that its beginning and its end are averaged over.
+_ENDS = 0.1
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of a report."""
+
+    title: str
+    note: str
+    header: list[str]
+    rows: list[list[str]]
+
+
+def write_metrics_report(groups: Sequence[Group], out: Path, words: Sequence[str]) -> list[Path]:
+    """Write the report.
+
+    Args:
+        groups: the runs, those together that differ in their seed alone.
+        out: folder for the files; it need not exist yet.
+        words: how the user named the runs, for the command that makes the report again.
+
+    Returns:
+        The files written: Markdown, HTML and the picture.
+    """
+    drawn = picture(groups)
+    context = {
+        "title": f"Metrics of {' and '.join(group.label for group in groups)}",
+        "grids": grids(groups),
+        "picture_name": PICTURE,
+        "picture_data": base64.b64encode(drawn).decode("ascii"),
+        "command": shlex.join(["actfocus", "report", *words, "--out", str(out)]),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    files = {PICTURE: drawn}
+    for name in ("metrics.md", "metrics.html"):
+        files[name] = render(name, context).encode("utf-8")
+    for name, content in files.items():
+        write_whole(out / name, content)
+    return [out / "metrics.md", out / "metrics.html", out / PICTURE]
+
+
+def grids(groups: Sequence[Group]) -> list[Grid]:
+    """Return the tables of the report."""
+    return [
+        _evaluations(groups),
+        _over_training("Training", groups, quantities.TRAINING),
+        _over_training("Signs of collapse", groups, quantities.COLLAPSE),
+        _over_training("Where tokens, weight and gradient lie", groups, quantities.SHARES),
+        _over_training("The exact gradient", groups, quantities.GRADIENT),
+        _over_training("How episodes end", groups, [quantities.STOP_REASONS]),
+        _settings(groups),
+        _runs(groups),
+    ]
+
+
+def _evaluations(groups: Sequence[Group]) -> Grid:
+    header = ["metric", "runs", "seeds", "first", "last", "peak (step)", "peak − last"]
+    rows = []
+    for name in quantities.EVALUATION.recorded(groups):
+        number = _in_percent if quantities.is_share(name) else _plain
+        for group in groups:
+            series = group.series(name)
+            if not series:
+                rows.append([name, group.label, *[NOT_RECORDED] * 5])
+                continue
+            first, last, peak, fall = (
+                mean_over_seeds([pick(values) for values in series]) for pick in (_first, _last, _peak, _fall)
+            )
+            steps = ", ".join(str(max(values, key=values.__getitem__)) for values in series)
+            seeds = _seeds(series, group)
+            rows.append(
+                [name, group.label, seeds, number(first), number(last), f"{number(peak)} ({steps})", number(fall)]
+            )
+    note = (
+        "The peak is the highest of several noisy evaluations and flatters every run; in brackets 95 % t intervals "
+        "over seeds."
+        if rows
+        else f"{NOT_RECORDED.capitalize()}."
+    )
+    return Grid("Evaluation", note, header, rows)
+
+
+def _first(values: dict[int, float]) -> float:
+    return values[min(values)]
+
+
+def _last(values: dict[int, float]) -> float:
+    return values[max(values)]
+
+
+def _peak(values: dict[int, float]) -> float:
+    return max(values.values())
+
+
+def _fall(values: dict[int, float]) -> float:
+    return _peak(values) - _last(values)
+
+
+def _over_training(title: str, groups: Sequence[Group], chosen: Sequence[Quantity]) -> Grid:
+    """A row for each quantity and metric of it, a cell for each group; no rows if nothing of it is recorded."""
+    header = ["", *(group.label for group in groups)]
+    if not any(quantity.recorded(groups) for quantity in chosen):
+        return Grid(title, f"{NOT_RECORDED.capitalize()}.", header, [])
+    rows = []
+    for quantity in chosen:
+        names = quantity.recorded(groups)
+        unit = f" ({quantity.unit})" if quantity.unit else ""
+        for name in names:
+            which = "" if len(names) == 1 else f": {name.rsplit('/', 1)[-1]}"
+            rows.append([f"{quantity.title}{which}{unit}", *(_ends(group, name, quantity.factor) for group in groups)])
+        if not names:
+            rows.append([f"{quantity.title}{unit}", *[NOT_RECORDED] * len(groups)])
+    note = (
+        f"Mean over the first → over the last {_ENDS:.0%} of the recorded steps, averaged over seeds; in brackets the "
+        "95 % t interval of the last over seeds."
+    )
+    return Grid(title, note, header, rows)
+
+
+def _ends(group: Group, name: str, factor: float) -> str:
+    """Return the beginning and the end of a metric, averaged over its seeds."""
+    series = group.series(name)
+    if not series:
+        return NOT_RECORDED
+    beginnings, endings = zip(*map(_beginning_and_end, series), strict=True)
+    last = _with_interval(mean_over_seeds(endings), factor, "{:.3g}")
+    seeds = "" if len(series) == len(group.runs) else f" ({_seeds(series, group)} seeds)"
+    return f"{factor * np.mean(beginnings):.3g} → {last}{seeds}"
+
+
+def _beginning_and_end(values: dict[int, float]) -> tuple[float, float]:
+    count = max(1, round(_ENDS * len(values)))
+    ordered = [values[step] for step in sorted(values)]
+    return float(np.mean(ordered[:count])), float(np.mean(ordered[-count:]))
+
+
+def _settings(groups: Sequence[Group]) -> Grid:
+    rows = [[row.name, *row.cells] for row in differing_settings(groups)]
+    without = sum(run.settings is None for group in groups for run in group.runs)
+    note = "" if rows else "The recorded settings do not differ. "
+    note += "Seeds are left out."
+    if without:
+        note += f" A metrics file holds no settings: {NOT_RECORDED} for {without} of the runs."
+    return Grid("Settings that differ", note, ["", *(group.label for group in groups)], rows)
+
+
+def _runs(groups: Sequence[Group]) -> Grid:
+    rows = [
+        [
+            group.label,
+            str(run.path),
+            NOT_RECORDED if run.settings is None else str(run.settings.get("data.seed", "absent")),
+            str(max(run.metrics)),
+        ]
+        for group in groups
+        for run in group.runs
+    ]
+    return Grid("Runs", "", ["", "path", "seed", "last step"], rows)
+
+
+def _seeds(series: Sequence[dict[int, float]], group: Group) -> str:
+    return str(len(series)) if len(series) == len(group.runs) else f"{len(series)} of {len(group.runs)}"
+
+
+def _in_percent(estimate: Estimate) -> str:
+    return _with_interval(estimate, 100.0, "{:.1f}") + " %"
+
+
+def _plain(estimate: Estimate) -> str:
+    return _with_interval(estimate, 1.0, "{:.3g}")
+
+
+def _with_interval(estimate: Estimate, factor: float, form: str) -> str:
+    value = form.format(factor * estimate.value)
+    if estimate.interval is None:
+        return value
+    low, high = (form.format(factor * end) for end in estimate.interval)
+    return f"{value} [{low}, {high}]"

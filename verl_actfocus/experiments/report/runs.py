@@ -1,0 +1,157 @@
+"""Runs of veRL to look at: folders that this package made, or files that veRL's own `file` logger wrote.
+
+A run folder also holds the run's settings; a metrics file does not, and then they are "not recorded".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.metrics import Metrics, merge_attempts
+from verl_actfocus.experiments.report.provenance import Row
+from verl_actfocus.experiments.results import RunResult, read_runs
+from verl_actfocus.experiments.run import SEED_KEYS
+from verl_actfocus.experiments.weightings import BASELINE
+
+#: What stands where a run did not record something.
+NOT_RECORDED = "not recorded"
+#: What to do where there are no metrics.
+_REMEDY = "veRL writes them with trainer.logger=['console','file'], into VERL_FILE_LOGGER_PATH"
+
+
+@dataclass(frozen=True)
+class LoggedRun:
+    """The metrics of a run, whoever trained it."""
+
+    path: Path
+    #: Step → metrics, ascending.
+    metrics: dict[int, Metrics]
+    #: Dotted name → value; None if they were not recorded.
+    settings: Mapping[str, Any] | None
+    #: Name that the user gave; runs of one name are seeds of the same thing.
+    name: str | None
+    #: Name for people, if the user gave none.
+    label: str
+
+    def series(self, name: str) -> dict[int, float]:
+        """Return step → value of a metric, where it is a finite number."""
+        values = {step: metrics.get(name) for step, metrics in self.metrics.items()}
+        return {step: float(v) for step, v in values.items() if isinstance(v, int | float) and math.isfinite(v)}
+
+    def names(self, pattern: str) -> list[str]:
+        """Return the recorded metrics that a pattern of file names matches, sorted."""
+        found = {name for metrics in self.metrics.values() for name in metrics if fnmatchcase(name, pattern)}
+        return sorted(name for name in found if self.series(name))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed alone."""
+
+    label: str
+    runs: list[LoggedRun]
+
+    def series(self, name: str) -> list[dict[int, float]]:
+        """Return the series of every run that has recorded the metric."""
+        return [values for run in self.runs if (values := run.series(name))]
+
+
+def read_logged(words: Iterable[str]) -> list[LoggedRun]:
+    """Read runs.
+
+    Args:
+        words: `[NAME=]PATH` each; a path is a run's folder, the folder of a comparison, whose runs are all read, or a
+            metrics file.
+
+    Raises:
+        ExperimentError: a path is none of these, or holds no metrics.
+    """
+    runs = [run for word in words for run in _read(*_name_and_path(word))]
+    seen: set[Path] = set()
+    for run in runs:
+        if run.path.resolve() in seen:
+            raise ExperimentError(f"{run.path} is named twice; it would count as two seeds")
+        seen.add(run.path.resolve())
+    return runs
+
+
+def grouped(runs: Sequence[LoggedRun]) -> list[Group]:
+    """Put the runs together that differ in their seed alone, in the order in which they were named.
+
+    Runs of one name are a group; without names those whose recorded settings are the same but for the seeds.
+    """
+    groups: dict[str, list[LoggedRun]] = {}
+    for run in runs:
+        groups.setdefault(_key(run), []).append(run)
+    labels = [group[0].name or group[0].label for group in groups.values()]
+    return [
+        Group(label if labels.count(label) == 1 else f"{label} ({group[0].path})", group)
+        for label, group in zip(labels, groups.values(), strict=True)
+    ]
+
+
+def differing_settings(groups: Sequence[Group]) -> list[Row]:
+    """List the settings in which groups differ, a cell for each group; seeds are left out.
+
+    Returns:
+        No row if fewer than two groups have recorded their settings.
+    """
+    recorded = [run.settings for group in groups for run in group.runs if run.settings is not None]
+    names = sorted({name for settings in recorded for name in settings} - set(SEED_KEYS))
+    different = [name for name in names if len({_text(settings.get(name)) for settings in recorded}) > 1]
+    return [Row(name, [_setting(group, name) for group in groups]) for name in different]
+
+
+def _name_and_path(word: str) -> tuple[str | None, Path]:
+    name, equals, path = word.partition("=")
+    if Path(word).exists() or not equals:
+        return None, Path(word)
+    return name, Path(path)
+
+
+def _read(name: str | None, path: Path) -> list[LoggedRun]:
+    if path.is_dir() and not (path / "run.json").exists() and any(path.glob("*/run.json")):
+        runs = sorted(read_runs(path), key=lambda run: (run.weighting != BASELINE, run.weighting, run.seed))
+        return [_of_folder(name, run) for run in runs]
+    if path.is_dir():
+        return [_of_folder(name, RunResult.read(path))]
+    if not path.exists():
+        raise ExperimentError(f"{path} does not exist; name run folders or metrics files. {_REMEDY}")
+    metrics = merge_attempts([path])
+    if not metrics:
+        raise ExperimentError(f"{path} holds no metrics. {_REMEDY}")
+    return [LoggedRun(path, metrics, None, name, path.stem)]
+
+
+def _of_folder(name: str | None, run: RunResult) -> LoggedRun:
+    if not run.metrics:
+        raise ExperimentError(f"{run.folder.path} holds no metrics yet: the run has not finished its first step")
+    return LoggedRun(run.folder.path, run.metrics, run.folder.settings, name, run.weighting.label)
+
+
+def _key(run: LoggedRun) -> str:
+    if run.name is not None:
+        return f"name {run.name}"
+    if run.settings is None:
+        return f"path {run.path}"
+    return f"settings {_text({key: value for key, value in run.settings.items() if key not in SEED_KEYS})}"
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _setting(group: Group, name: str) -> str:
+    """Return a group's value of a setting, or all values if its runs differ."""
+    cells = [
+        NOT_RECORDED if run.settings is None else str(run.settings[name]) if name in run.settings else "absent"
+        for run in group.runs
+    ]
+    return "; ".join(dict.fromkeys(cells))

@@ -1,0 +1,34 @@
+"""A wrong setting is refused by the command itself: before Ray is started, and without a traceback through its workers.
+
+veRL's entrance calls `validate_config` first (`verl/trainer/main_ppo.py`), which knows nothing of this package.
+"""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from verl.utils import config as verl_config
+
+from verl_actfocus.config.compatibility import TRAINER_MODE, checked_settings
+
+_stock = verl_config.validate_config
+
+
+@wraps(_stock)
+def validate_config(config: DictConfig, *args: Any, **kwargs: Any) -> None:
+    """Check what this package reads, if the run asks for it, and then what veRL checks.
+
+    Raises:
+        ValueError: a setting is out of range or cannot be honoured; the message names it and the remedy.
+    """
+    # Entries of other people's own may lack the section.
+    if OmegaConf.select(config, "trainer.v1.trainer_mode") == TRAINER_MODE:
+        checked_settings(config)
+    _stock(config, *args, **kwargs)
+
+
+def install() -> None:
+    """Put the check where veRL's entrance finds it; may be repeated."""
+    verl_config.validate_config = validate_config
