@@ -1,6 +1,6 @@
 """How often the intervals of `actfocus diagnose` hold the true value, simulated.
 
-python -m tools.interval_coverage          # prints the tables of docs/diagnose.md; about a minute
+python -m tools.interval_coverage          # prints the tables of docs/diagnose.md; some minutes
 
 States succeed with nested Beta-Bernoulli draws, 5 reasonings × 5 actions × 2 futures: a state has a base rate, its
 reasonings scatter around it, their actions around theirs. Of a Beta with mean p and sum of parameters c the variance is

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verl_actfocus.diagnosis import intervals, ranks
-from verl_actfocus.episodes.spread import spread
+from verl_actfocus.episodes.spread import spread, tied
 from verl_actfocus.trajectories import Trajectory
 
 #: What a mean is over: all tokens that the model sampled, or those of a span.
@@ -145,6 +145,9 @@ def correlate(groups: Sequence[Group], signal: str, part: str) -> Correlation:
         if (mean := group.mean(signal, part)) is not None:
             steps.setdefault(group.step, []).append((mean, group.spread))
     strata = [np.array(pairs) for pairs in steps.values()]
+    largest = max((abs(reward) for group in groups for reward in group.rewards), default=0.0)
+    for pairs in strata:
+        pairs[:, 1] = tied(pairs[:, 1], largest)
     count = sum(map(len, strata))
     problem = _problem(groups, signal, part, strata)
     rho = p_value = ends = None

@@ -6,6 +6,7 @@ A return is a sum of turn rewards, and what a training run saves of it is a sum 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +27,31 @@ def differ(returns: NDArray[np.float64]) -> NDArray[np.bool_]:
         >>> differ(np.array([[-0.2, -0.20000000000000007], [0.0, 1.0]])).tolist()
         [False, True]
     """
-    rounding = RELATIVE_TOLERANCE * np.abs(returns).max(axis=1) + ABSOLUTE_TOLERANCE
-    found: NDArray[np.bool_] = np.ptp(returns, axis=1) > rounding
+    found: NDArray[np.bool_] = np.ptp(returns, axis=1) > _rounding(np.abs(returns).max(axis=1))
     return found
+
+
+def tied(values: NDArray[np.float64], largest: float) -> NDArray[np.float64]:
+    """Return values of which those that differ by rounding alone are equal, so that they share a rank.
+
+    Args:
+        values: shape `(values,)`, made of returns.
+        largest: largest absolute return that they are made of.
+
+    Example:
+        >>> tied(np.array([0.5, 0.2, 0.50000001]), 1.0).tolist()
+        [0.5, 0.2, 0.5]
+    """
+    order = np.argsort(values)
+    ascending = values[order]
+    begins = np.concatenate([[True], np.diff(ascending) > _rounding(largest)])
+    found = np.empty_like(values)
+    found[order] = ascending[begins][np.cumsum(begins) - 1]
+    return found
+
+
+def _rounding(largest: Any) -> Any:
+    return RELATIVE_TOLERANCE * largest + ABSOLUTE_TOLERANCE
 
 
 def spread(returns: Sequence[float]) -> float:

@@ -79,7 +79,9 @@ def test_correlation_and_p_value_are_scipys() -> None:
     groups = random_groups(50)
     for part in ("all", "reasoning", "action"):
         found = correlate(groups, "energy", part)
-        expected = stats.spearmanr([one.mean("energy", part) for one in groups], [one.spread for one in groups])
+        expected = stats.spearmanr(
+            [one.mean("energy", part) for one in groups], [round(one.spread, 9) for one in groups]
+        )
         assert (found.rho, found.p_value) == pytest.approx((expected.statistic, expected.pvalue))
         low, high = found.interval or (1.0, -1.0)
         assert low < expected.statistic < high and found.problem is None
@@ -89,6 +91,12 @@ def test_rewards_that_differ_by_rounding_do_not_differ() -> None:
     assert group([10.8, float(np.float32(10.8))], [1, 1, 1, 1]).spread == 0
     assert group([0.3, 0.1 + 0.2], [1, 1, 1, 1]).spread == 0
     assert group([0.0, 1e-3], [1, 1, 1, 1]).spread == 5e-4
+    # The same rewards in another order, and as sums of float32: the spreads share a rank.
+    rewards = [0.1, 1.1, 2.1, 0.1, 1.1]
+    orders = [rewards, rewards[::-1], np.float32(rewards).tolist(), [0.0] * 5]
+    assert len({group(one, [1, 1, 1, 1]).spread for one in orders}) > 2
+    found = correlate([group(one, [n, n, n, n]) for n, one in enumerate(orders)], "energy", "action")
+    assert found.rho == pytest.approx(stats.spearmanr(range(4), [1, 1, 1, 0]).statistic)
 
 
 def test_an_episode_in_parts_is_one_reward_that_of_its_last_part() -> None:
