@@ -122,9 +122,9 @@ def _kill(folder: Path, kind: str, moment: Callable[[Path], bool], killed: list[
         for process in processes_of(folder):
             try:
                 words = process.cmdline()
-                # Ray starts daemons through shells and wrappers that name them too.
-                if any(kind in word for word in words[:4]):
+                # Behind the interpreter and its options; further words of daemons name other processes.
+                if any(kind in word for word in words[:5]):
                     os.kill(process.pid, signal.SIGKILL)
-                    killed.append(" ".join(words[:4]))
+                    killed.append(" ".join(words[:5]))
             except (psutil.NoSuchProcess, ProcessLookupError):
                 continue
