@@ -11,6 +11,7 @@ import argparse
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 from playwright.sync_api import Browser, sync_playwright
 
@@ -20,6 +21,7 @@ from verl_actfocus.viewer import Selection, address, find_sources, select
 DEMO = Path(__file__).parents[2] / "verl_actfocus" / "viewer" / "demo"
 STEP, TASK, SESSION = 6, 1011002, 1
 """What the pictures show, in both runs."""
+Scheme = Literal["light", "dark"]
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
 
 
@@ -29,11 +31,11 @@ def name(selection: Selection, source: int) -> str:
     return next(one.summary["name"] for one in selection.entries if wanted.items() <= one.summary.items())
 
 
-def photograph(browser: Browser, url: str, out: Path, size: tuple[int, int], scheme: str, focus: str) -> None:
+def photograph(browser: Browser, url: str, out: Path, size: tuple[int, int], scheme: Scheme, focus: str) -> None:
     """Write a picture of an address; the token that `focus` selects has the focus, none if it is empty."""
     page = browser.new_page(
         viewport={"width": size[0], "height": size[1]},
-        color_scheme=scheme,  # type: ignore[arg-type]
+        color_scheme=scheme,
     )
     page.goto(url)
     page.wait_for_selector(".pane .token")

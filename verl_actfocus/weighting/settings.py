@@ -5,9 +5,12 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from numbers import Real
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-_T = TypeVar("_T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_T = TypeVar("_T", bound="DataclassInstance")
 _IN_WORDS = {
     float: "a finite number",
     int: "a whole number",
@@ -37,7 +40,7 @@ def settings_from(cls: type[_T], path: str, section: Any) -> _T:
     unknown = sorted(set(values) - set(_names(cls)))
     if unknown:
         raise ValueError(f"{path} has no setting {unknown}; {cls.__name__} has {_names(cls) or 'none'}")
-    for field in fields(cls):  # type: ignore[arg-type]  # any dataclass
+    for field in fields(cls):
         if field.name not in values and field.default is field.default_factory is MISSING:
             raise ValueError(f"{path}.{field.name} is missing; set it")
     check_types(cls, path, values)

@@ -141,7 +141,7 @@ class Killing(Display):
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.skipif(sys.platform != "linux", reason="titles of processes")
+@pytest.mark.skipif(sys.platform != "linux", reason="a stand-in for a worker is known by its title in /proc")
 def test_a_run_whose_worker_is_killed_ends_within_the_time_and_says_which(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

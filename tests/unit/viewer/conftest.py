@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -26,6 +27,7 @@ ARGUMENTS = [
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 STEPS, TASKS, SESSIONS = (1, 10, 20), (7, 8), 4
 Open = Callable[..., Page]
+Scheme = Literal["light", "dark"]
 
 
 @pytest.fixture(scope="package")
@@ -46,10 +48,12 @@ def open_page(browser: Browser) -> Iterator[Open]:
     contexts = []
     errors: list[str] = []
 
-    def open_it(path: Path, fragment: str = "", *, width: int = 1280, height: int = 900, scheme: str = "light") -> Page:
+    def open_it(
+        path: Path, fragment: str = "", *, width: int = 1280, height: int = 900, scheme: Scheme = "light"
+    ) -> Page:
         context = browser.new_context(
             viewport={"width": width, "height": height},
-            color_scheme=scheme,  # type: ignore[arg-type]
+            color_scheme=scheme,
         )
         contexts.append(context)
         page = context.new_page()

@@ -101,7 +101,10 @@ def write(path: Path, trajectories: Sequence[Trajectory]) -> Path:
 def all_signals(seed: int) -> dict[str, list[float | None]]:
     """Every signal of the format, with values of the usual sizes."""
     generator = random.Random(seed)
-    draw = lambda low, high: [generator.uniform(low, high) for _ in range(19)]  # noqa: E731
+
+    def draw(low: float, high: float) -> list[float | None]:
+        return [generator.uniform(low, high) for _ in range(19)]
+
     return {
         "weight": draw(0, 1.5),
         "advantage": [generator.choice([-0.9, 0.7])] * 19,
