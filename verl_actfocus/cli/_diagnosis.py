@@ -15,7 +15,8 @@ from verl_actfocus.cli._diagnosis_output import Progress, say, short, write
 from verl_actfocus.cli._model_arguments import local_model
 from verl_actfocus.diagnosis import charts, tables
 from verl_actfocus.diagnosis.correlation import Group, correlations, token_shares, whole
-from verl_actfocus.diagnosis.decisions import GAVE_UP, Decisions, Design
+from verl_actfocus.diagnosis.decisions import GAVE_UP, Decisions
+from verl_actfocus.diagnosis.design import Design
 from verl_actfocus.diagnosis.folder import DiagnosisFolder
 from verl_actfocus.diagnosis.groups import play, token_signals
 from verl_actfocus.diagnosis.points import ANY_TURN, Point, points

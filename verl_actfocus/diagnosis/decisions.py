@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
+from verl_actfocus.diagnosis.design import Design
 from verl_actfocus.diagnosis.points import Point
 from verl_actfocus.envs import registry
 from verl_actfocus.episodes import StopReason, TagSettings
@@ -30,43 +31,10 @@ from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.generation.sampling import SamplingParams
 from verl_actfocus.tagging import SpanTagger
 
-#: Who plays the turns after the decision.
-Future = Literal["model", "greedy", "expert"]
 #: Number of a state's futures that ended because the expert knew no way to the goal; with an expert alone.
 GAVE_UP = "expert_gave_up"
 #: Numbers of reasoning, action and future.
 _Draw = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Design:
-    """How many draws of each kind.
-
-    Raises:
-        ValueError: too few draws for a variance.
-    """
-
-    #: Reasonings of a state (M).
-    reasonings: int = 5
-    #: Actions of a reasoning (K).
-    actions: int = 5
-    #: Futures of an action (F).
-    futures: int = 2
-    #: Who plays the turns after the decision: the model at the temperature of the sampling, the model's most likely
-    #: tokens, or the environment's expert.
-    future: Future = "model"
-
-    def __post_init__(self) -> None:
-        for name in ("reasonings", "actions"):
-            if (value := getattr(self, name)) < 2:
-                raise ValueError(f"{value} {name}: a variance needs at least 2 of each")
-        if self.futures < 1:
-            raise ValueError(f"{self.futures} futures: every action needs at least 1")
-
-    @property
-    def episodes(self) -> int:
-        """Episodes that are played from a state on."""
-        return self.reasonings * self.actions * self.futures
 
 
 @dataclass(frozen=True)

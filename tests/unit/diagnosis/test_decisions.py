@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from verl_actfocus.diagnosis.decisions import GAVE_UP, Decisions, Design
+from verl_actfocus.diagnosis.decisions import GAVE_UP, Decisions
+from verl_actfocus.diagnosis.design import Design
 from verl_actfocus.diagnosis.groups import play
 from verl_actfocus.diagnosis.points import Point, points
 from verl_actfocus.diagnosis.variance import decided
