@@ -191,7 +191,8 @@ def test_the_evaluation_gives_up_when_one_answer_after_the_other_is_useless(serv
     server.script = [400] * 100
     attempt = play(episodes=40)
     assert attempt.lost is not None and "400 Bad Request: " in attempt.lost
-    assert not attempt.finished and len(attempt.failures) == len(server.requests) < 12
+    # An episode that is begun while the last answer arrives fails without a request of its own.
+    assert not attempt.finished and 8 <= len(server.requests) <= len(attempt.failures) < 12
 
 
 @pytest.mark.parametrize(
