@@ -86,7 +86,8 @@ class Watchdog:
             the run went on: when a trainer ends, its workers go first.
         """
         if progressed:
-            self._moved, self._lost = now, []
+            # A step that needed the dead no more tells nothing of the next one, so they stay lost.
+            self._moved = now
         if now - self._looked < LOOK_SECONDS:
             return []
         seen = self._look()

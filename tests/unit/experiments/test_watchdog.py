@@ -67,6 +67,15 @@ def test_a_dead_worker_is_named_and_the_run_ends_if_it_does_not_go_on(machine: M
     assert verdict is not None and f"after the death of SimpleStorageUnit (process {pid})" in verdict
 
 
+def test_a_step_that_ends_without_a_dead_worker_does_not_bring_it_back(machine: Machine) -> None:
+    machine.run(60)
+    pid = machine.lose("ray::WorkerDict.update")
+    machine.run(3 * LOOK_SECONDS)
+    machine.run(LOOK_SECONDS, progressed=True)
+    machine.run(LOST_SECONDS)
+    assert f"after the death of WorkerDict.update (process {pid})" in str(machine.dog.verdict(machine.now))
+
+
 def test_a_run_that_goes_on_without_a_worker_is_left_alone(machine: Machine) -> None:
     machine.run(60)
     machine.lose("ray::SimpleStorageUnit")
