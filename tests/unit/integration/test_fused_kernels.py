@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Gemma2Config, Gemma2ForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from verl.models.transformers.dense_common import forward_with_torch_backend
@@ -138,6 +139,21 @@ def test_more_than_one_chunk_of_logits_never_exists(make_model, ids, backend):
     with torch.no_grad(), LargestTensor() as largest:
         model(input_ids=ids, temperature=1.0, return_dict=True, weighting_inputs=["ref_energy"])
     assert largest.elements == CHUNK_SIZE * VOCABULARY < ids.numel() * VOCABULARY
+
+
+def test_adapters_are_part_of_the_model_and_are_left_out_where_they_are_disabled(make_model, ids):
+    """The reference model of a run with LoRA is the policy with its adapters disabled."""
+    model = make_model("torch")
+    fused.install(model)
+    adapted = get_peft_model(model, LoraConfig(target_modules="all-linear", init_lora_weights=False))
+    arguments = {"input_ids": ids, "temperature": 1.0, "return_dict": True, "weighting_inputs": ["ref_log_prob"]}
+    with torch.no_grad():
+        with_adapters = adapted(**arguments)
+        with adapted.disable_adapter():
+            without = adapted(**arguments)
+    for output in (with_adapters, without):
+        torch.testing.assert_close(output.weighting_inputs["ref_log_prob"], output.log_probs, atol=1e-5, rtol=0)
+    assert (with_adapters.log_probs - without.log_probs).abs().max() > 0.1
 
 
 def test_without_inputs_the_forward_pass_is_verls(make_model, ids):
