@@ -108,6 +108,21 @@ def projected_inputs(hidden: Tensor, matrix: Tensor, labels: Tensor, inputs: Seq
     return values
 
 
+def check_sharding(model: PreTrainedModel, strategy: str) -> None:
+    """Refuse what veRL's fused kernels cannot run on, before a model is sharded.
+
+    Raises:
+        ValueError: FSDP2 would hold the output matrix in a unit of its own (`verl/utils/fsdp_utils.py`,
+            `_select_fsdp2_wrap_targets`), which is gathered when the layer is called, and fused kernels do not call it.
+    """
+    if strategy == "fsdp2" and not model.config.tie_word_embeddings:
+        raise ValueError(
+            f"actor_rollout_ref.model.use_fused_kernels=True does not go with strategy=fsdp2 for {type(model).__name__} "
+            "with an output matrix of its own (tie_word_embeddings=False): veRL shards that matrix by itself, and the "
+            "first forward pass would stop; set strategy=fsdp for actor and reference, or use_fused_kernels=False"
+        )
+
+
 def install(model: PreTrainedModel) -> None:
     """Let a model that veRL has given a fused forward pass return inputs of the weighting.
 

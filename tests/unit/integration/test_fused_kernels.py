@@ -10,6 +10,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, Qwen2Config, Qwen2ForC
 from verl.models.transformers.dense_common import forward_with_torch_backend
 from verl.models.transformers.monkey_patch import patch_forward_with_backends
 from verl.utils.experimental.torch_functional import FusedLinearForPPO
+from verl.utils.fsdp_utils import _select_fsdp2_wrap_targets
 
 from verl_actfocus.integration import fused
 from verl_actfocus.integration.fused import CHUNK_SIZE, projected
@@ -173,3 +174,16 @@ def test_a_model_that_caps_its_logits_is_refused(monkeypatch):
     fused.install(model)
     with pytest.raises(ValueError, match=r"use_fused_kernels=True: Gemma2ForCausalLM has final_logit_softcapping=30"):
         model(input_ids=torch.ones(1, 3, dtype=torch.long), temperature=1.0, weighting_inputs=["ref_energy"])
+
+
+def test_an_output_matrix_that_fsdp2_shards_by_itself_is_refused_before_it_is_sharded(make_model):
+    model = make_model("torch")
+    assert model.lm_head in _select_fsdp2_wrap_targets(model, ["Qwen2DecoderLayer"])
+    with pytest.raises(
+        ValueError, match=r"use_fused_kernels=True does not go with strategy=fsdp2 for Qwen2ForCausalLM"
+    ):
+        fused.check_sharding(model, "fsdp2")
+    fused.check_sharding(model, "fsdp")
+    model.config.tie_word_embeddings = True
+    assert model.lm_head not in _select_fsdp2_wrap_targets(model, ["Qwen2DecoderLayer"])
+    fused.check_sharding(model, "fsdp2")
