@@ -117,9 +117,10 @@ def check_sharding(model: PreTrainedModel, strategy: str) -> None:
     """
     if strategy == "fsdp2" and not model.config.tie_word_embeddings:
         raise ValueError(
-            f"actor_rollout_ref.model.use_fused_kernels=True does not go with strategy=fsdp2 for {type(model).__name__} "
-            "with an output matrix of its own (tie_word_embeddings=False): veRL shards that matrix by itself, and the "
-            "first forward pass would stop; set strategy=fsdp for actor and reference, or use_fused_kernels=False"
+            "actor_rollout_ref.model.use_fused_kernels=True does not go with strategy=fsdp2 for "
+            f"{type(model).__name__} with an output matrix of its own (tie_word_embeddings=False): veRL shards that "
+            "matrix by itself, and the first forward pass would stop; set strategy=fsdp for actor and reference, or "
+            "use_fused_kernels=False"
         )
 
 
