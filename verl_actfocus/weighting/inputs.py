@@ -59,6 +59,7 @@ ENGINE_INPUTS: dict[str, EngineInput] = {
     # veRL's own log-probabilities and entropies of this pass are at the rollout's temperature.
     "old_log_prob": EngineInput(Model.OLD_POLICY, _log_prob, bypass_field="old_log_probs"),
     "old_entropy": EngineInput(Model.OLD_POLICY, _entropy),
+    "old_energy": EngineInput(Model.OLD_POLICY, _energy),
 }
 """Inputs out of a forward pass."""
 
