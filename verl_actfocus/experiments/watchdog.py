@@ -21,7 +21,8 @@ LOOK_SECONDS = 5.0
 LOST_SECONDS = 120.0
 #: Seconds without progress that any run gets.
 STILL_SECONDS = 900.0
-#: CPU seconds a second below which a process does nothing but wait; idle workers of Ray's take up to 0.02.
+#: CPU seconds a second below which a process does nothing but wait, if it gets a core when it wants one; idle workers
+#: of Ray's take up to 0.02.
 IDLE_CORES = 0.1
 #: Ray writes what an actor is doing where a command line stands.
 _WORKER = "ray::"
@@ -55,6 +56,11 @@ def census(folder: Path) -> Census:
     return seen
 
 
+def core_share() -> float:
+    """Return how much of a core a process gets that wants one: below 1 where more processes run than cores."""
+    return min(1.0, (psutil.cpu_count() or 1) / max(psutil.getloadavg()[0], 1.0))
+
+
 class Watchdog:
     """Watches one attempt of a run.
 
@@ -64,10 +70,11 @@ class Watchdog:
     Args:
         look: returns the run's processes.
         now: time in seconds.
+        core_share: returns what its namesake returns.
     """
 
-    def __init__(self, look: Callable[[], Census], now: float) -> None:
-        self._look = look
+    def __init__(self, look: Callable[[], Census], now: float, core_share: Callable[[], float] = core_share) -> None:
+        self._look, self._core_share = look, core_share
         self._before: Census = {}
         self._looked = self._moved = now
         self._missing: list[str] = []
@@ -92,7 +99,8 @@ class Watchdog:
             return []
         seen = self._look()
         spent = [seen[one].cpu_seconds - old.cpu_seconds for one, old in self._before.items() if one in seen]
-        if max(spent, default=0.0) > IDLE_CORES * (now - self._looked):
+        # A run that others leave no core is not one that stands still.
+        if max(spent, default=0.0) > IDLE_CORES * self._core_share() * (now - self._looked):
             self._moved = now
         dead, self._missing = self._missing, _gone(self._before, seen)
         self._lost += dead

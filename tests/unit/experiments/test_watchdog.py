@@ -29,8 +29,8 @@ class Machine:
 
     def __init__(self, processes: list[psutil.Process]) -> None:
         self.titles = dict(zip(processes, ("python", "ray::WorkerDict.update", "ray::SimpleStorageUnit"), strict=True))
-        self.now, self.cores = 0.0, 0.01
-        self.dog = Watchdog(self.seen, 0.0)
+        self.now, self.cores, self.share = 0.0, 0.01, 1.0
+        self.dog = Watchdog(self.seen, 0.0, lambda: self.share)
 
     def seen(self) -> dict[psutil.Process, Seen]:
         return {process: Seen(title, self.cores * self.now) for process, title in self.titles.items()}
@@ -91,6 +91,15 @@ def test_a_run_that_only_waits_is_ended_and_metrics_or_work_begin_the_time_anew(
     assert machine.dog.verdict(machine.now) is None
     machine.run(10)
     assert "for 15 min 00 s there were no new metrics" in str(machine.dog.verdict(machine.now))
+
+
+def test_a_run_that_others_leave_no_core_does_not_stand_still(machine: Machine) -> None:
+    machine.run(60)
+    machine.lose("ray::SimpleStorageUnit")
+    machine.cores, machine.share = 0.05, 2 / 24
+    machine.run(3 * STILL_SECONDS)
+    assert machine.dog.verdict(machine.now) is None
+    assert 0 < watchdog.core_share() <= 1
 
 
 def test_workers_that_leave_with_the_run_and_spare_ones_are_no_deaths(machine: Machine) -> None:
