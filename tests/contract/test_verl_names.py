@@ -55,6 +55,14 @@ CALLED = {
     "verl.utils.tensordict_utils:get_non_tensor_data": ["data", "key", "default"],
     "verl.trainer.ppo.v1.trainer_base:register_trainer": ["name"],
     "verl.experimental.agent_loop.agent_loop:register": ["agent_name"],
+    "verl.models.transformers.dense_common:forward_with_torch_backend": [
+        "input_ids",
+        "temperature",
+        "shift_labels",
+        "return_dict",
+    ],
+    "verl.utils.torch_functional:entropy_from_logits_with_chunking": ["logits", "chunk_size"],
+    "verl.utils.torch_functional:logprobs_from_logits": ["logits", "labels"],
 }
 
 #: `module:class` → methods that are overridden or called, with the parameters of each.
@@ -74,6 +82,8 @@ METHODS = {
         "_load_checkpoint": ["self"],
     },
     "verl.workers.engine.fsdp.transformer_impl:FSDPEngineWithLMHead": {
+        "prepare_model_inputs": ["self", "micro_batch"],
+        "_build_module": ["self"],
         "prepare_model_outputs": ["self", "output", "output_args", "micro_batch", "logits_processor_func"],
         "forward_backward_batch": ["self", "data", "loss_function", "forward_only"],
         "train_batch": ["self", "data", "loss_function"],

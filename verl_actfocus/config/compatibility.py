@@ -16,6 +16,8 @@ from verl_actfocus.weighting.inputs import ENGINE_INPUTS, Model, engine_inputs, 
 BASE_ESTIMATORS = {"actfocus_grpo": "grpo", "actfocus_gae": "gae"}
 #: Value of `trainer.v1.trainer_mode`.
 TRAINER_MODE = "actfocus"
+#: Values of `model.fused_kernel_options.impl_backend` that veRL knows.
+FUSED_BACKENDS = ["torch", "triton", "liger"]
 #: Value of `actor.policy_loss.loss_mode`.
 LOSS_NAME = "actfocus"
 #: `loss_agg_mode` → why it has no weighted mean. The others are honoured.
@@ -78,11 +80,11 @@ def check_compatible(config: DictConfig, settings: ActFocusSettings) -> None:
             f"the weighting {weighting.name!r} needs {unknown}, which no part of a training step delivers; see "
             "verl_actfocus/weighting/inputs.py for what there is"
         )
-    if engine_inputs(weighting) and config.actor_rollout_ref.model.use_fused_kernels:
+    backend = config.actor_rollout_ref.model.fused_kernel_options.impl_backend
+    if config.actor_rollout_ref.model.use_fused_kernels and backend not in FUSED_BACKENDS:
         raise ValueError(
-            "actor_rollout_ref.model.use_fused_kernels=True hides the logits that the weighting "
-            f"{weighting.name!r} computes {engine_inputs(weighting)} from; set it to False, or choose a weighting "
-            "without such inputs (+actfocus=uniform)"
+            f"actor_rollout_ref.model.fused_kernel_options.impl_backend={backend}: veRL would start without fused "
+            f"kernels and stop in the first training step; use one of {FUSED_BACKENDS}"
         )
     if (config.get("distillation") or {}).get("enabled", False):
         raise ValueError(

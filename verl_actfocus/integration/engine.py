@@ -3,6 +3,7 @@
 veRL's FSDP engine returns a dictionary of per-token outputs from every forward pass and writes each of them back to
 TransferQueue (`verl/workers/engine/fsdp/transformer_impl.py`, `prepare_model_outputs`). `WeightingInputs` adds
 functions of the *raw* logits to it (`verl_actfocus.weighting.inputs`), only when the batch asks for them.
+`RecomputedEntropy` saves memory where the update's entropy is computed in chunks.
 `WeightedUpdate` sums the token weights of the global mini-batch before it is split, as veRL does with the token count,
 unless the batch asks for another normaliser, and reports on the gradient where that is asked for.
 """
@@ -16,18 +17,35 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
 from verl.utils import tensordict_utils as tu
 from verl.utils.device import get_device_id
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngine, FSDPEngineWithLMHead
 from verl.workers.engine.utils import prepare_micro_batches
 
-from verl_actfocus.integration import fields
+from verl_actfocus.integration import fields, fused
+from verl_actfocus.integration.entropy import recomputed_entropy
 from verl_actfocus.integration.gradient_report import gradient_report
 from verl_actfocus.weighting.inputs import ENGINE_INPUTS
 
 
 class WeightingInputs(FSDPEngineWithLMHead):
     """Language-model engine that can return functions of the raw logits (temperature 1)."""
+
+    def _build_module(self) -> PreTrainedModel:
+        module: PreTrainedModel = super()._build_module()
+        if self.model_config.use_fused_kernels:
+            fused.install(module)
+        return module
+
+    def prepare_model_inputs(self, micro_batch: TensorDict) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Ask a fused forward pass for the inputs named under `fields.INPUTS`: its output has no logits."""
+        model_inputs, output_args = super().prepare_model_inputs(micro_batch)
+        wanted = wanted_inputs(micro_batch)
+        if wanted and _flag(micro_batch, "use_fused_kernels", False):
+            model_inputs["weighting_inputs"] = wanted
+            model_inputs["calculate_entropy"] = _flag(micro_batch, "calculate_entropy", False)
+        return model_inputs, output_args
 
     def prepare_model_outputs(
         self, output: Any, output_args: dict[str, Any], micro_batch: TensorDict, logits_processor_func: Any
@@ -37,36 +55,66 @@ class WeightingInputs(FSDPEngineWithLMHead):
         Each is a jagged tensor over prompt and response like `log_probs`: position `t` holds the value of the
         logits that predict token `t + 1`.
         """
-        wanted = tu.get_non_tensor_data(data=micro_batch, key=fields.INPUTS, default="")
         inputs = {}
-        if wanted:
+        if wanted := wanted_inputs(micro_batch):
             # Before veRL's own outputs: those may scale the logits, and their backward may overwrite them.
-            inputs = self._inputs(wanted.split(","), output.logits, output_args, micro_batch)
+            inputs = self._inputs(wanted, output, output_args, micro_batch)
         model_output = super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
         return {**model_output, **inputs}
 
     def _inputs(
-        self, names: list[str], logits: Tensor | DTensor, output_args: dict[str, Any], micro_batch: TensorDict
+        self, names: list[str], output: Any, output_args: dict[str, Any], micro_batch: TensorDict
     ) -> dict[str, Tensor]:
-        if isinstance(logits, DTensor):
-            logits = logits.full_tensor()
         offsets = micro_batch["input_ids"].offsets()
-        packed = tu.get_non_tensor_data(data=micro_batch, key="use_remove_padding", default=True)
-        labels = output_args["input_ids_rmpad_rolled"]
-        with torch.no_grad():
-            rows = logits.squeeze(0) if packed else unpad_logits(logits, offsets)
-            values = {fields.INPUT_PREFIX + name: ENGINE_INPUTS[name].function(rows, labels) for name in names}
-            if packed:
-                pad = output_args["pad_size"]
-                values = {name: self._gather_and_unpad_packed(value, pad) for name, value in values.items()}
-        return {name: torch.nested.nested_tensor_from_jagged(value, offsets) for name, value in values.items()}
+        packed = _flag(micro_batch, "use_remove_padding", True)
+
+        def rows(per_position: Tensor) -> Tensor:
+            return per_position.squeeze(0) if packed else unpad(per_position, offsets)
+
+        if _flag(micro_batch, "use_fused_kernels", False):
+            values = {name: rows(value) for name, value in output.weighting_inputs.items()}
+        else:
+            logits, labels = rows(_gathered(output.logits)), output_args["input_ids_rmpad_rolled"]
+            with torch.no_grad():
+                values = {name: ENGINE_INPUTS[name].function(logits, labels) for name in names}
+        if packed:
+            pad = output_args["pad_size"]
+            values = {name: self._gather_and_unpad_packed(value, pad) for name, value in values.items()}
+        return {
+            fields.INPUT_PREFIX + name: torch.nested.nested_tensor_from_jagged(value, offsets)
+            for name, value in values.items()
+        }
 
 
-def unpad_logits(logits: Tensor, offsets: Tensor) -> Tensor:
-    """Drop the right padding of `(B, T, V)` logits: `(total tokens, V)` in the order of the jagged batch."""
+def wanted_inputs(micro_batch: TensorDict) -> list[str]:
+    """Return the names of the inputs that a micro-batch asks for."""
+    names = tu.get_non_tensor_data(data=micro_batch, key=fields.INPUTS, default="")
+    return names.split(",") if names else []
+
+
+def _flag(micro_batch: TensorDict, key: str, default: bool) -> bool:
+    return bool(tu.get_non_tensor_data(data=micro_batch, key=key, default=default))
+
+
+def _gathered(logits: Tensor | DTensor) -> Tensor:
+    return logits.full_tensor() if isinstance(logits, DTensor) else logits
+
+
+def unpad(values: Tensor, offsets: Tensor) -> Tensor:
+    """Drop the right padding of `(B, T, …)` values: `(total tokens, …)` in the order of the jagged batch."""
     lengths = offsets.diff()
-    valid = torch.arange(logits.shape[1], device=logits.device) < lengths.unsqueeze(1)
-    return logits[valid]
+    valid = torch.arange(values.shape[1], device=values.device) < lengths.unsqueeze(1)
+    return values[valid]
+
+
+class RecomputedEntropy(FSDPEngine):
+    """Engine that keeps nothing for the backward pass of an entropy in chunks (`entropy_from_logits_with_chunking`)."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.engine_config.entropy_from_logits_with_chunking:
+            # Not compiled: the number of chunks changes with every micro-batch, and each would be compiled anew.
+            self.compute_entropy_from_logits = recomputed_entropy
 
 
 class WeightedUpdate(FSDPEngine):
@@ -128,5 +176,5 @@ class WeightedUpdate(FSDPEngine):
         return super().optimizer_step()
 
 
-class ActFocusLanguageEngine(WeightingInputs, WeightedUpdate):
-    """veRL's FSDP language-model engine with both extensions; identical to it where neither is asked for."""
+class ActFocusLanguageEngine(WeightingInputs, RecomputedEntropy, WeightedUpdate):
+    """veRL's FSDP language-model engine with these extensions; the same results where none is asked for."""

@@ -70,7 +70,6 @@ def test_a_weighting_is_checked_before_anything_is_started(tmp_path: Path, weigh
             r"loss_agg_mode=token-sum cannot be weighted",
         ),
         ("actor_rollout_ref.actor.policy_loss.loss_mode=gspo", r"loss_mode=gspo would ignore the token weights"),
-        ("actor_rollout_ref.model.use_fused_kernels=True", r"use_fused_kernels=True hides the logits"),
         ("trainer.balance_batch=3", r"trainer\.balance_batch=3 must be true or false"),
         ("actor_rollout_ref.model.path=/no/model", r"model\.path=/no/model: there is no such folder"),
         ("actor_rollout_ref.model.tokenizer_path=./no", r"model\.tokenizer_path=\./no: there is no such folder"),

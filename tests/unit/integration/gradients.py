@@ -157,16 +157,26 @@ def build_engine(arguments: dict):
     actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
     model_config = omega_conf_to_dataclass(config.actor_rollout_ref.model)
     model_config.model_type = "language_model"
-    engine = EngineRegistry.new(
-        model_type="language_model",
-        backend=strategy,
-        model_config=model_config,
-        engine_config=actor.engine,
-        optimizer_config=actor.optim,
-        checkpoint_config=actor.checkpoint,
-    )
+    settings = {
+        "model_config": model_config,
+        "engine_config": actor.engine,
+        "optimizer_config": actor.optim,
+        "checkpoint_config": actor.checkpoint,
+    }
+    if arguments.get("outputs_of_a_gpu"):
+        engine = gpu_engine_class()(**settings)
+    else:
+        engine = EngineRegistry.new(model_type="language_model", backend=strategy, **settings)
     engine.initialize()
     return engine, actor
+
+
+def gpu_engine_class() -> type:
+    """This package's engine for GPUs, with all that it computes, run on a CPU."""
+    from verl_actfocus.integration.cpu.engines import OnCPU
+    from verl_actfocus.integration.engine import ActFocusLanguageEngine
+
+    return type("GPUEngineOnCPU", (OnCPU, ActFocusLanguageEngine), {})
 
 
 def run_ranks(model: Path, out: Path, case: dict, what: str) -> None:
@@ -226,10 +236,11 @@ def run_outputs(arguments: dict) -> None:
     with engine.eval_mode():
         output = engine.infer_batch(data)["model_output"]
     mask = data["response_mask"]
-    torch.save(
-        {name: list(response_from_nested(output[name], mask).unbind()) for name in [*names, "log_probs"]},
-        arguments["out"],
-    )
+    if torch.distributed.get_rank() == 0:
+        torch.save(
+            {name: list(response_from_nested(output[name], mask).unbind()) for name in [*names, "log_probs"]},
+            arguments["out"],
+        )
 
 
 def run_rank(arguments: dict) -> None:
@@ -290,6 +301,7 @@ def updated(arguments: dict) -> dict:
         "random": torch.random.get_rng_state(),
         "gradients": [None if p.grad is None else p.grad.clone() for p in engine.module.parameters()],
         "metrics": metrics,
+        "entropy": engine.compute_entropy_from_logits.__name__,
     }
 
 

@@ -38,6 +38,19 @@ CASES = {
         "remove_padding": True,
         "batching": {"micro_batch_size_per_gpu": 2, "use_dynamic_bsz": False, "use_remove_padding": True},
     },
+    "fused kernels": {
+        "world": 1,
+        "batching": {"micro_batch_size_per_gpu": 2, "use_dynamic_bsz": False, "use_fused_kernels": True},
+        "overrides": ["actor_rollout_ref.model.use_fused_kernels=True"],
+    },
+    "fused kernels, padding removed, two ranks": {
+        "world": 2,
+        "strategy": "fsdp2",
+        "remove_padding": True,
+        "batching": {"max_token_len_per_gpu": 40, "use_dynamic_bsz": True}
+        | {"use_remove_padding": True, "use_fused_kernels": True},
+        "overrides": ["actor_rollout_ref.model.use_fused_kernels=True"],
+    },
 }
 
 
@@ -111,7 +124,16 @@ def test_an_update_without_any_weight_is_skipped_and_counted(model, tmp_path):
     assert all(torch.isfinite(gradient).all() for gradient in result["gradient"].values())
 
 
-@pytest.mark.parametrize("name", ["several micro-batches of unequal length", "dynamic batch size", "padding removed"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "several micro-batches of unequal length",
+        "dynamic batch size",
+        "padding removed",
+        "fused kernels",
+        "fused kernels, padding removed, two ranks",
+    ],
+)
 def test_inputs_belong_to_the_token_they_predict_and_are_taken_at_temperature_1(name, model, tmp_path):
     result = engine_result(model, tmp_path / "result.pt", CASES[name], what="outputs")
     from transformers import Qwen2ForCausalLM

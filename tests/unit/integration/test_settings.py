@@ -137,7 +137,6 @@ def test_a_missing_weighting_names_the_group_to_add(config, section):
         ("actor_rollout_ref.actor.loss_agg_mode", "seq-mean-token-sum-norm", "sum, not a mean"),
         ("actor_rollout_ref.actor.strategy", "megatron", "fsdp"),
         ("actor_rollout_ref.rollout.n", 1, r"rollout\.n=1: actfocus_grpo compares .* set .*rollout\.n to 2 or more"),
-        ("actor_rollout_ref.model.use_fused_kernels", True, "hides the logits"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_with_the_reason(config, path, value, message):
@@ -161,10 +160,21 @@ def test_modes_with_a_weighted_mean_are_accepted(config, mode):
     check(config)
 
 
-def test_fused_kernels_are_fine_where_nothing_is_computed_from_logits(config):
+@pytest.mark.parametrize("signal", ["energy", "entropy", "shift", "nll"])
+@pytest.mark.parametrize("backend", ["torch", "triton", "liger"])
+def test_fused_kernels_go_with_every_signal_and_backend_that_verl_knows(config, signal, backend):
     config.actor_rollout_ref.model.use_fused_kernels = True
-    config.algorithm.actfocus.weighting.beta = 0
+    config.actor_rollout_ref.model.fused_kernel_options.impl_backend = backend
+    config.algorithm.actfocus.weighting.signal = signal
     check(config)
+
+
+def test_a_backend_of_fused_kernels_that_verl_would_silently_leave_out_is_refused(config):
+    config.actor_rollout_ref.model.fused_kernel_options.impl_backend = "cuda"
+    check(config)
+    config.actor_rollout_ref.model.use_fused_kernels = True
+    with pytest.raises(ValueError, match=r"impl_backend=cuda: .*use one of \['torch', 'triton', 'liger'\]"):
+        check(config)
 
 
 @pytest.mark.parametrize(("signal", "needs"), [("energy", True), ("entropy", True), ("shift", True), ("nll", False)])

@@ -146,7 +146,8 @@ def test_verls_classes_hold_the_recipes_values(compose_local, recipe):
     rollout = omega_conf_to_dataclass(config.actor_rollout_ref.rollout)
     assert isinstance(actor, FSDPActorConfig) and isinstance(rollout, RolloutConfig)
     assert (actor.clip_ratio_high, actor.policy_loss.loss_mode, actor.engine.seed) == (0.28, "actfocus", 7)
-    assert actor.engine.entropy_checkpointing and actor.engine.entropy_from_logits_with_chunking
+    assert actor.engine.entropy_from_logits_with_chunking and not actor.engine.entropy_checkpointing
+    assert actor.engine.entropy_from_logits_chunk_size == 512
     assert rollout.prompt_length + rollout.response_length == rollout.max_model_len
     assert rollout.agent.default_agent_loop == "actfocus_episode"
     longest = rollout.max_model_len

@@ -25,7 +25,7 @@ from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngine, FSDPEngineWithLMHead, FSDPEngineWithValueHead
 from verl.workers.engine.fsdp.utils import get_sharding_strategy
 
-from verl_actfocus.integration.engine import WeightedUpdate, WeightingInputs, unpad_logits
+from verl_actfocus.integration.engine import WeightedUpdate, WeightingInputs, unpad
 
 _BACKENDS = ["fsdp", "fsdp2"]
 
@@ -112,7 +112,7 @@ class VectorisedOutputs(FSDPEngineWithLMHead):
         if tu.get_non_tensor_data(data=micro_batch, key="use_remove_padding", default=True):
             logits, temperature = output.logits.squeeze(0), output_args["temperature_rmpad"]
         else:
-            logits = unpad_logits(output.logits, offsets)
+            logits = unpad(output.logits, offsets)
             temperature = output_args["temperature"].repeat_interleave(offsets.diff())
         if not output_args["temperature_is_one"]:
             logits = logits / temperature.clamp(min=1e-8).unsqueeze(1)

@@ -1,0 +1,1 @@
+"""Measurements of what this package costs."""
