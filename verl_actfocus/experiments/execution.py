@@ -9,6 +9,7 @@ import subprocess
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from verl_actfocus.experiments import machine, processes, temporary
@@ -140,7 +141,7 @@ def _attempt(composed: ComposedRun, folder: RunFolder, watch: _Watch) -> None:
             [*run.command(), metrics_override(folder.metrics(attempt))],
             stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment, start_new_session=True,
         )  # fmt: skip
-        watchdog, standstill = Watchdog(lambda: census(run.folder), time.monotonic()), None
+        watchdog, standstill = Watchdog(partial(census, run.folder, set()), time.monotonic()), None
         try:
             while process.poll() is None and standstill is None:
                 now, news = time.monotonic(), watch.look(tail)

@@ -15,8 +15,12 @@ import psutil
 from verl_actfocus.experiments.processes import processes_of
 from verl_actfocus.experiments.progress import duration
 
-#: Seconds between two looks at a run's processes.
-LOOK_SECONDS = 5.0
+#: Seconds between two looks at who is there: a worker that dies as soon as it has its name must have been seen with it.
+LOOK_SECONDS = 1.0
+#: Seconds that a worker has to be gone, while the run goes on, to be dead: when a trainer ends, its workers go first.
+GONE_SECONDS = 5.0
+#: Seconds over which the work of a process is measured.
+WORK_SECONDS = 5.0
 #: Seconds without progress that a run gets which has lost a process.
 LOST_SECONDS = 120.0
 #: Seconds without progress that any run gets.
@@ -43,10 +47,10 @@ class Seen:
 Census = Mapping[psutil.Process, Seen]
 
 
-def census(folder: Path) -> Census:
-    """Return the processes of a run on this machine, without Ray's daemons."""
+def census(folder: Path, others: set[psutil.Process] | None = None) -> Census:
+    """Return the processes of a run on this machine, without Ray's daemons; arguments as of `processes_of`."""
     seen = {}
-    for process in processes_of(folder):
+    for process in processes_of(folder, others):
         try:
             words, times = process.cmdline(), process.cpu_times()
         except psutil.NoSuchProcess:
@@ -76,8 +80,10 @@ class Watchdog:
     def __init__(self, look: Callable[[], Census], now: float, core_share: Callable[[], float] = core_share) -> None:
         self._look, self._core_share = look, core_share
         self._before: Census = {}
-        self._looked = self._moved = now
-        self._missing: list[str] = []
+        self._measured: Census = {}
+        self._looked = self._measured_at = self._moved = now
+        #: Workers that are there no more, in words, and since when.
+        self._gone: dict[str, float] = {}
         self._lost: list[str] = []
         self._workers = False
 
@@ -89,8 +95,7 @@ class Watchdog:
             progressed: whether there were new metrics since the last call.
 
         Returns:
-            The workers that were found dead, in words. A process counts once it has been gone for a whole look while
-            the run went on: when a trainer ends, its workers go first.
+            The workers that were found dead, in words, each of them once.
         """
         if progressed:
             # A step that needed the dead no more tells nothing of the next one, so they stay lost.
@@ -98,15 +103,23 @@ class Watchdog:
         if now - self._looked < LOOK_SECONDS:
             return []
         seen = self._look()
-        spent = [seen[one].cpu_seconds - old.cpu_seconds for one, old in self._before.items() if one in seen]
-        # A run that others leave no core is not one that stands still.
-        if max(spent, default=0.0) > IDLE_CORES * self._core_share() * (now - self._looked):
-            self._moved = now
-        dead, self._missing = self._missing, _gone(self._before, seen)
+        if now - self._measured_at >= WORK_SECONDS:
+            self._measure(seen, now)
+        self._gone |= dict.fromkeys(_gone(self._before, seen), now)
+        dead = [name for name, since in self._gone.items() if now - since >= GONE_SECONDS]
+        self._gone = {name: since for name, since in self._gone.items() if name not in dead}
         self._lost += dead
         self._workers = self._workers or any(one.title.startswith(_WORKER) for one in seen.values())
         self._before, self._looked = seen, now
         return dead
+
+    def _measure(self, seen: Census, now: float) -> None:
+        """Find out whether any process has worked since the last time."""
+        spent = [seen[one].cpu_seconds - old.cpu_seconds for one, old in self._measured.items() if one in seen]
+        # A run that others leave no core is not one that stands still.
+        if max(spent, default=0.0) > IDLE_CORES * self._core_share() * (now - self._measured_at):
+            self._moved = now
+        self._measured, self._measured_at = seen, now
 
     def verdict(self, now: float) -> str | None:
         """Say why the run must be ended, in words; None if it may go on.

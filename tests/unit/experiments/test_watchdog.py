@@ -19,7 +19,16 @@ from verl_actfocus.experiments import watchdog
 from verl_actfocus.experiments.errors import RunFailedError
 from verl_actfocus.experiments.processes import MARK
 from verl_actfocus.experiments.progress import Display
-from verl_actfocus.experiments.watchdog import LOOK_SECONDS, LOST_SECONDS, STILL_SECONDS, Seen, Watchdog, census
+from verl_actfocus.experiments.watchdog import (
+    GONE_SECONDS,
+    LOOK_SECONDS,
+    LOST_SECONDS,
+    STILL_SECONDS,
+    WORK_SECONDS,
+    Seen,
+    Watchdog,
+    census,
+)
 
 from .standin import make, train
 
@@ -61,17 +70,27 @@ def machine() -> Iterator[Machine]:
 def test_a_dead_worker_is_named_and_the_run_ends_if_it_does_not_go_on(machine: Machine) -> None:
     assert machine.run(60) == []
     pid = machine.lose("ray::SimpleStorageUnit")
-    assert machine.run(3 * LOOK_SECONDS) == [f"SimpleStorageUnit (process {pid})"]
+    assert machine.run(2 * GONE_SECONDS) == [f"SimpleStorageUnit (process {pid})"]
     assert machine.run(LOST_SECONDS) == []
     verdict = machine.dog.verdict(machine.now)
     assert verdict is not None and f"after the death of SimpleStorageUnit (process {pid})" in verdict
 
 
+def test_a_worker_that_dies_seconds_after_it_got_its_name_is_named(machine: Machine) -> None:
+    process = next(iter(machine.titles))
+    machine.titles[process] = "ray::IDLE"
+    machine.run(60)
+    machine.titles[process] = "ray::AgentLoopWorkerTQ"
+    machine.run(1)
+    machine.lose("ray::AgentLoopWorkerTQ")
+    assert machine.run(2 * GONE_SECONDS) == [f"AgentLoopWorkerTQ (process {process.pid})"]
+
+
 def test_a_step_that_ends_without_a_dead_worker_does_not_bring_it_back(machine: Machine) -> None:
     machine.run(60)
     pid = machine.lose("ray::WorkerDict.update")
-    machine.run(3 * LOOK_SECONDS)
-    machine.run(LOOK_SECONDS, progressed=True)
+    machine.run(2 * GONE_SECONDS)
+    machine.run(WORK_SECONDS, progressed=True)
     machine.run(LOST_SECONDS)
     assert f"after the death of WorkerDict.update (process {pid})" in str(machine.dog.verdict(machine.now))
 
@@ -86,7 +105,7 @@ def test_a_run_that_goes_on_without_a_worker_is_left_alone(machine: Machine) -> 
 
 def test_a_run_that_only_waits_is_ended_and_metrics_or_work_begin_the_time_anew(machine: Machine) -> None:
     machine.run(STILL_SECONDS - 10)
-    machine.run(LOOK_SECONDS, progressed=True)
+    machine.run(WORK_SECONDS, progressed=True)
     machine.run(STILL_SECONDS - 10)
     assert machine.dog.verdict(machine.now) is None
     machine.run(10)
@@ -163,7 +182,8 @@ class Killing(Display):
 def test_a_run_whose_worker_is_killed_ends_within_the_time_and_says_which(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.1)
+    for name in ("LOOK_SECONDS", "GONE_SECONDS", "WORK_SECONDS"):
+        monkeypatch.setattr(watchdog, name, 0.1)
     monkeypatch.setattr(watchdog, "LOST_SECONDS", 2.0)
     run = make(tmp_path / "r")
     display = Killing(run.folder / "log.txt")
