@@ -15,7 +15,7 @@ import psutil
 from verl_actfocus.experiments.processes import processes_of
 from verl_actfocus.experiments.progress import duration
 
-#: Seconds between two looks at who is there: a worker that dies as soon as it has its name must have been seen with it.
+#: Seconds between two looks at who is there.
 LOOK_SECONDS = 1.0
 #: Seconds that a worker has to be gone, while the run goes on, to be dead: when a trainer ends, its workers go first.
 GONE_SECONDS = 5.0
@@ -74,17 +74,24 @@ class Watchdog:
     Args:
         look: returns the run's processes.
         now: time in seconds.
+        told: returns the workers, by process number, that Ray has said to be dead since the last call.
         core_share: returns what its namesake returns.
     """
 
-    def __init__(self, look: Callable[[], Census], now: float, core_share: Callable[[], float] = core_share) -> None:
-        self._look, self._core_share = look, core_share
+    def __init__(
+        self,
+        look: Callable[[], Census],
+        now: float,
+        told: Callable[[], list[int]],
+        core_share: Callable[[], float] = core_share,
+    ) -> None:
+        self._look, self._told, self._core_share = look, told, core_share
         self._before: Census = {}
         self._measured: Census = {}
         self._looked = self._measured_at = self._moved = now
-        #: Workers that are there no more, in words, and since when.
-        self._gone: dict[str, float] = {}
-        self._lost: list[str] = []
+        #: Process numbers of workers that are there no more → what they were, and since when they are gone.
+        self._gone: dict[int, tuple[str, float]] = {}
+        self._lost: dict[int, str] = {}
         self._workers = False
 
     def look(self, now: float, progressed: bool) -> list[str]:
@@ -105,13 +112,16 @@ class Watchdog:
         seen = self._look()
         if now - self._measured_at >= WORK_SECONDS:
             self._measure(seen, now)
-        self._gone |= dict.fromkeys(_gone(self._before, seen), now)
-        dead = [name for name, since in self._gone.items() if now - since >= GONE_SECONDS]
-        self._gone = {name: since for name, since in self._gone.items() if name not in dead}
-        self._lost += dead
         self._workers = self._workers or any(one.title.startswith(_WORKER) for one in seen.values())
+        # A worker may have died before it was seen under its name; Ray knows that it had something to do.
+        gone = dict.fromkeys(self._told(), "a worker") | _left(self._before, seen)
+        new = {number: (name, now) for number, name in gone.items() if number not in self._lost}
+        self._gone = new | self._gone
+        dead = {number: name for number, (name, since) in self._gone.items() if now - since >= GONE_SECONDS}
+        self._gone = {number: one for number, one in self._gone.items() if number not in dead}
+        self._lost |= dead
         self._before, self._looked = seen, now
-        return dead
+        return _in_words(dead)
 
     def _measure(self, seen: Census, now: float) -> None:
         """Find out whether any process has worked since the last time."""
@@ -131,13 +141,17 @@ class Watchdog:
         if not self._workers or still < (LOST_SECONDS if self._lost else STILL_SECONDS):
             return None
         how = f"for {duration(still)} there were no new metrics and its processes did nothing but wait"
-        return f"{how}, after the death of {', '.join(self._lost)}" if self._lost else how
+        return f"{how}, after the death of {', '.join(_in_words(self._lost))}" if self._lost else how
 
 
-def _gone(before: Census, seen: Census) -> list[str]:
-    """Name the workers that are there no more; Ray ends spare ones as it likes."""
-    return [
-        f"{old.title.removeprefix(_WORKER)} (process {one.pid})"
+def _left(before: Census, seen: Census) -> dict[int, str]:
+    """Return the workers that are there no more; Ray ends spare ones as it likes."""
+    return {
+        one.pid: old.title.removeprefix(_WORKER)
         for one, old in before.items()
         if one not in seen and old.title.startswith(_WORKER) and not old.title.startswith(_SPARE_WORKER)
-    ]
+    }
+
+
+def _in_words(workers: Mapping[int, str]) -> list[str]:
+    return [f"{name} (process {number})" for number, name in workers.items()]

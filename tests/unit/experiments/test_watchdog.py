@@ -39,7 +39,8 @@ class Machine:
     def __init__(self, processes: list[psutil.Process]) -> None:
         self.titles = dict(zip(processes, ("python", "ray::WorkerDict.update", "ray::SimpleStorageUnit"), strict=True))
         self.now, self.cores, self.share = 0.0, 0.01, 1.0
-        self.dog = Watchdog(self.seen, 0.0, lambda: self.share)
+        self.told: list[int] = []
+        self.dog = Watchdog(self.seen, 0.0, lambda: self.told, lambda: self.share)
 
     def seen(self) -> dict[psutil.Process, Seen]:
         return {process: Seen(title, self.cores * self.now) for process, title in self.titles.items()}
@@ -84,6 +85,15 @@ def test_a_worker_that_dies_seconds_after_it_got_its_name_is_named(machine: Mach
     machine.run(1)
     machine.lose("ray::AgentLoopWorkerTQ")
     assert machine.run(2 * GONE_SECONDS) == [f"AgentLoopWorkerTQ (process {process.pid})"]
+
+
+def test_a_worker_that_was_never_seen_under_its_name_is_known_from_ray_and_each_is_named_once(machine: Machine) -> None:
+    machine.run(60)
+    machine.told = [4711, machine.lose("ray::SimpleStorageUnit")]
+    named = machine.run(60)
+    assert named == ["a worker (process 4711)", f"SimpleStorageUnit (process {machine.told[1]})"]
+    machine.run(LOST_SECONDS)
+    assert str(machine.dog.verdict(machine.now)).endswith(f"after the death of {', '.join(named)}")
 
 
 def test_a_step_that_ends_without_a_dead_worker_does_not_bring_it_back(machine: Machine) -> None:
