@@ -84,7 +84,7 @@ def test_whatever_is_killed_the_run_ends_says_so_and_is_finished_by_the_same_com
         said, failures = _launch_and_kill(run, kind, MOMENTS[moment])
         print(f"{kind} killed in {moment}: {time.monotonic() - began:.0f} s\n{said}")
         assert processes_of(run.folder) == []
-        assert time.monotonic() - began < 300
+        assert time.monotonic() - began < 600
         if failures:
             (failure,) = failures
             assert "failed with exit code" in str(failure.error) or "was ended" in str(failure.error)

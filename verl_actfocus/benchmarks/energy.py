@@ -47,7 +47,7 @@ class EnergyPass:
     fused_energy: PassCost
     #: veRL's log-probabilities of the complete logits.
     unfused: PassCost
-    #: The same and energies of them.
+    #: The same and energies of them; the engine spares itself these at temperature 1 in float32.
     unfused_energy: PassCost
     #: Largest difference between fused and unfused energies.
     largest_difference: float

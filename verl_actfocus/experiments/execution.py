@@ -9,6 +9,7 @@ import subprocess
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from verl_actfocus.experiments import machine, processes, temporary
@@ -17,7 +18,7 @@ from verl_actfocus.experiments.disk import full, writing
 from verl_actfocus.experiments.errors import ExperimentError, RunFailedError
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.locks import locked
-from verl_actfocus.experiments.logs import error_lines, last_lines
+from verl_actfocus.experiments.logs import DeathNotices, error_lines, last_lines
 from verl_actfocus.experiments.metrics import Metrics, MetricsTail, merge_attempts
 from verl_actfocus.experiments.progress import Display, RunProgress, duration
 from verl_actfocus.experiments.run import PLATFORM_VARIABLE, Run, metrics_override
@@ -140,7 +141,8 @@ def _attempt(composed: ComposedRun, folder: RunFolder, watch: _Watch) -> None:
             [*run.command(), metrics_override(folder.metrics(attempt))],
             stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment, start_new_session=True,
         )  # fmt: skip
-        watchdog, standstill = Watchdog(lambda: census(run.folder), time.monotonic()), None
+        look, told = partial(census, run.folder, set()), DeathNotices(folder.log, offset).new
+        watchdog, standstill = Watchdog(look, time.monotonic(), told), None
         try:
             while process.poll() is None and standstill is None:
                 now, news = time.monotonic(), watch.look(tail)

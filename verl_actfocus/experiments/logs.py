@@ -13,6 +13,8 @@ _ERROR = re.compile(r"^(?:[\w.]+\.)?\w*(?:Error|Exception|Failure|Killed)(?:\(\w
 _HYDRA = re.compile(r"^(?:Could not (?:override|append)|In '.*': )")
 #: Ray's name for the error in a worker, which also follows under its own name.
 _WRAPPER = re.compile(r"^ray\.exceptions\.RayTaskError(?:\((\w+)\))?: ray::")
+#: Ray's message on a worker that died in the middle of a task.
+_DEATH = re.compile(r"A worker died or was killed while executing a task.*?Worker PID: (\d+)")
 _NOISE = ("Error executing job", "WARNING", "INFO", "UserWarning", "FutureWarning", "DeprecationWarning")
 
 
@@ -54,6 +56,29 @@ def last_lines(log: Path, offset: int = 0, most: int = 3) -> list[str]:
         most: most lines to return.
     """
     return [line for line in _lines(log, offset) if line.strip()][-most:]
+
+
+class DeathNotices:
+    """What Ray says of workers that died at work, as it appears in a log.
+
+    Args:
+        log: the log; it may not be there yet.
+        offset: where the attempt's output begins, in bytes.
+    """
+
+    def __init__(self, log: Path, offset: int = 0) -> None:
+        self._log, self._offset = log, offset
+
+    def new(self) -> list[int]:
+        """Return the process numbers in the lines that were added since the last call."""
+        if not self._log.exists():
+            return []
+        with self._log.open("rb") as file:
+            file.seek(self._offset)
+            added = file.read()
+        whole = added[: added.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return [int(found[1]) for found in _DEATH.finditer(whole.decode(errors="replace"))]
 
 
 def _lines(log: Path, offset: int) -> list[str]:

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,19 +21,36 @@ import psutil
 MARK = "ACTFOCUS_RUN_FOLDER"
 #: Seconds that processes get to end by themselves before they are killed.
 PATIENCE_SECONDS = 10.0
+#: Age in seconds from which on a process's environment is its own.
+_SETTLED_SECONDS = 10.0
 #: Signals that ask a command to end.
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def processes_of(folder: Path) -> list[psutil.Process]:
-    """Return the running processes that belong to a run."""
+def processes_of(folder: Path, others: set[psutil.Process] | None = None) -> list[psutil.Process]:
+    """Return the running processes that belong to a run.
+
+    Args:
+        folder: the run's folder.
+        others: processes that are known to belong to somebody else, and are not looked at; receives those found. For
+            whoever asks again and again: a machine may have thousands.
+    """
+    others = set() if others is None else others
     found = []
     for process in psutil.process_iter():
+        if process in others:
+            continue
         try:
-            if process.environ().get(MARK) == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
+            if process.environ().get(MARK) != str(folder):
+                # Until it executes its program a new process has the environment of the one that starts it.
+                if time.time() - process.create_time() > _SETTLED_SECONDS:
+                    others.add(process)
+            elif process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue  # it ended meanwhile, or belongs to somebody else
+        except psutil.AccessDenied:
+            others.add(process)
+        except psutil.NoSuchProcess:
+            continue  # it ended meanwhile
     return [process for process in found if process.pid != os.getpid()]
 
 

@@ -15,13 +15,18 @@ import psutil
 from verl_actfocus.experiments.processes import processes_of
 from verl_actfocus.experiments.progress import duration
 
-#: Seconds between two looks at a run's processes.
-LOOK_SECONDS = 5.0
+#: Seconds between two looks at who is there.
+LOOK_SECONDS = 1.0
+#: Seconds that a worker has to be gone, while the run goes on, to be dead: when a trainer ends, its workers go first.
+GONE_SECONDS = 5.0
+#: Seconds over which the work of a process is measured.
+WORK_SECONDS = 5.0
 #: Seconds without progress that a run gets which has lost a process.
 LOST_SECONDS = 120.0
 #: Seconds without progress that any run gets.
 STILL_SECONDS = 900.0
-#: CPU seconds a second below which a process does nothing but wait; idle workers of Ray's take up to 0.02.
+#: CPU seconds a second below which a process does nothing but wait, if it gets a core when it wants one; idle workers
+#: of Ray's take up to 0.02.
 IDLE_CORES = 0.1
 #: Ray writes what an actor is doing where a command line stands.
 _WORKER = "ray::"
@@ -42,10 +47,10 @@ class Seen:
 Census = Mapping[psutil.Process, Seen]
 
 
-def census(folder: Path) -> Census:
-    """Return the processes of a run on this machine, without Ray's daemons."""
+def census(folder: Path, others: set[psutil.Process] | None = None) -> Census:
+    """Return the processes of a run on this machine, without Ray's daemons; arguments as of `processes_of`."""
     seen = {}
-    for process in processes_of(folder):
+    for process in processes_of(folder, others):
         try:
             words, times = process.cmdline(), process.cpu_times()
         except psutil.NoSuchProcess:
@@ -53,6 +58,11 @@ def census(folder: Path) -> Census:
         if words and not any(part in word for word in words[:3] for part in _DAEMONS):
             seen[process] = Seen(words[0], times.user + times.system)
     return seen
+
+
+def core_share() -> float:
+    """Return how much of a core a process gets that wants one: below 1 where more processes run than cores."""
+    return min(1.0, (psutil.cpu_count() or 1) / max(psutil.getloadavg()[0], 1.0))
 
 
 class Watchdog:
@@ -64,14 +74,24 @@ class Watchdog:
     Args:
         look: returns the run's processes.
         now: time in seconds.
+        told: returns the workers, by process number, that Ray has said to be dead since the last call.
+        core_share: returns what its namesake returns.
     """
 
-    def __init__(self, look: Callable[[], Census], now: float) -> None:
-        self._look = look
+    def __init__(
+        self,
+        look: Callable[[], Census],
+        now: float,
+        told: Callable[[], list[int]],
+        core_share: Callable[[], float] = core_share,
+    ) -> None:
+        self._look, self._told, self._core_share = look, told, core_share
         self._before: Census = {}
-        self._looked = self._moved = now
-        self._missing: list[str] = []
-        self._lost: list[str] = []
+        self._measured: Census = {}
+        self._looked = self._measured_at = self._moved = now
+        #: Process numbers of workers that are there no more → what they were, and since when they are gone.
+        self._gone: dict[int, tuple[str, float]] = {}
+        self._lost: dict[int, str] = {}
         self._workers = False
 
     def look(self, now: float, progressed: bool) -> list[str]:
@@ -82,8 +102,7 @@ class Watchdog:
             progressed: whether there were new metrics since the last call.
 
         Returns:
-            The workers that were found dead, in words. A process counts once it has been gone for a whole look while
-            the run went on: when a trainer ends, its workers go first.
+            The workers that were found dead, in words, each of them once.
         """
         if progressed:
             # A step that needed the dead no more tells nothing of the next one, so they stay lost.
@@ -91,14 +110,26 @@ class Watchdog:
         if now - self._looked < LOOK_SECONDS:
             return []
         seen = self._look()
-        spent = [seen[one].cpu_seconds - old.cpu_seconds for one, old in self._before.items() if one in seen]
-        if max(spent, default=0.0) > IDLE_CORES * (now - self._looked):
-            self._moved = now
-        dead, self._missing = self._missing, _gone(self._before, seen)
-        self._lost += dead
+        if now - self._measured_at >= WORK_SECONDS:
+            self._measure(seen, now)
         self._workers = self._workers or any(one.title.startswith(_WORKER) for one in seen.values())
+        # A worker may have died before it was seen under its name; Ray knows that it had something to do.
+        gone = dict.fromkeys(self._told(), "a worker") | _left(self._before, seen)
+        new = {number: (name, now) for number, name in gone.items() if number not in self._lost}
+        self._gone = new | self._gone
+        dead = {number: name for number, (name, since) in self._gone.items() if now - since >= GONE_SECONDS}
+        self._gone = {number: one for number, one in self._gone.items() if number not in dead}
+        self._lost |= dead
         self._before, self._looked = seen, now
-        return dead
+        return _in_words(dead)
+
+    def _measure(self, seen: Census, now: float) -> None:
+        """Find out whether any process has worked since the last time."""
+        spent = [seen[one].cpu_seconds - old.cpu_seconds for one, old in self._measured.items() if one in seen]
+        # A run that others leave no core is not one that stands still.
+        if max(spent, default=0.0) > IDLE_CORES * self._core_share() * (now - self._measured_at):
+            self._moved = now
+        self._measured, self._measured_at = seen, now
 
     def verdict(self, now: float) -> str | None:
         """Say why the run must be ended, in words; None if it may go on.
@@ -110,13 +141,17 @@ class Watchdog:
         if not self._workers or still < (LOST_SECONDS if self._lost else STILL_SECONDS):
             return None
         how = f"for {duration(still)} there were no new metrics and its processes did nothing but wait"
-        return f"{how}, after the death of {', '.join(self._lost)}" if self._lost else how
+        return f"{how}, after the death of {', '.join(_in_words(self._lost))}" if self._lost else how
 
 
-def _gone(before: Census, seen: Census) -> list[str]:
-    """Name the workers that are there no more; Ray ends spare ones as it likes."""
-    return [
-        f"{old.title.removeprefix(_WORKER)} (process {one.pid})"
+def _left(before: Census, seen: Census) -> dict[int, str]:
+    """Return the workers that are there no more; Ray ends spare ones as it likes."""
+    return {
+        one.pid: old.title.removeprefix(_WORKER)
         for one, old in before.items()
         if one not in seen and old.title.startswith(_WORKER) and not old.title.startswith(_SPARE_WORKER)
-    ]
+    }
+
+
+def _in_words(workers: Mapping[int, str]) -> list[str]:
+    return [f"{name} (process {number})" for number, name in workers.items()]

@@ -10,7 +10,7 @@ unless the batch asks for another normaliser, and reports on the gradient where 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ from verl.workers.engine.utils import prepare_micro_batches
 from verl_actfocus.integration import fields, fused
 from verl_actfocus.integration.entropy import recomputed_entropy
 from verl_actfocus.integration.gradient_report import gradient_report
-from verl_actfocus.weighting.inputs import ENGINE_INPUTS
+from verl_actfocus.weighting.inputs import ENGINE_INPUTS, LogitFunction, LogProbFunction
 
 
 class WeightingInputs(FSDPEngineWithLMHead):
@@ -56,15 +56,21 @@ class WeightingInputs(FSDPEngineWithLMHead):
         Each is a jagged tensor over prompt and response like `log_probs`: position `t` holds the value of the
         logits that predict token `t + 1`.
         """
-        inputs = {}
-        if wanted := wanted_inputs(micro_batch):
-            # Before veRL's own outputs: those may scale the logits, and their backward may overwrite them.
-            inputs = self._inputs(wanted, output, output_args, micro_batch)
+        wanted = wanted_inputs(micro_batch)
+        if not wanted:
+            return super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
+        fused_pass = _flag(micro_batch, "use_fused_kernels", False)
+        free = {} if fused_pass else _of_log_prob(wanted, output.logits, output_args)
+        # Before veRL's own outputs: those may scale the logits, and their backward may overwrite them.
+        functions = {name: _label_logit if name in free else ENGINE_INPUTS[name].function for name in wanted}
+        inputs = self._inputs(functions, output, output_args, micro_batch)
         model_output = super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
-        return {**model_output, **inputs}
+        for name, function in free.items():
+            inputs[name] = function(model_output["log_probs"].detach(), inputs[name])
+        return model_output | {fields.INPUT_PREFIX + name: value for name, value in inputs.items()}
 
     def _inputs(
-        self, names: list[str], output: Any, output_args: dict[str, Any], micro_batch: TensorDict
+        self, functions: Mapping[str, LogitFunction], output: Any, output_args: dict[str, Any], micro_batch: TensorDict
     ) -> dict[str, Tensor]:
         offsets = micro_batch["input_ids"].offsets()
         packed = _flag(micro_batch, "use_remove_padding", True)
@@ -77,14 +83,27 @@ class WeightingInputs(FSDPEngineWithLMHead):
         else:
             logits, labels = rows(_gathered(output.logits)), output_args["input_ids_rmpad_rolled"]
             with torch.no_grad():
-                values = {name: ENGINE_INPUTS[name].function(logits, labels) for name in names}
+                values = {name: function(logits, labels) for name, function in functions.items()}
         if packed:
             pad = output_args["pad_size"]
             values = {name: self._gather_and_unpad_packed(value, pad) for name, value in values.items()}
-        return {
-            fields.INPUT_PREFIX + name: torch.nested.nested_tensor_from_jagged(value, offsets)
-            for name, value in values.items()
-        }
+        return {name: torch.nested.nested_tensor_from_jagged(value, offsets) for name, value in values.items()}
+
+
+def _of_log_prob(names: list[str], logits: Tensor, output_args: dict[str, Any]) -> dict[str, LogProbFunction]:
+    """Return how those inputs are computed that this pass's log-probabilities tell, at no further look at the logits.
+
+    They do at temperature 1; log-probabilities of logits in half precision are rounded too coarsely (2^-8 of their
+    value).
+    """
+    if not output_args.get("temperature_is_one", False) or logits.dtype != torch.float32:
+        return {}
+    functions = {name: ENGINE_INPUTS[name].of_log_prob for name in names}
+    return {name: function for name, function in functions.items() if function is not None}
+
+
+def _label_logit(logits: Tensor, labels: Tensor) -> Tensor:
+    return logits.gather(1, labels.unsqueeze(1)).squeeze(1)
 
 
 def wanted_inputs(micro_batch: TensorDict) -> list[str]:

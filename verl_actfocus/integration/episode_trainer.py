@@ -22,7 +22,6 @@ from typing import Any
 
 import transfer_queue as tq
 from omegaconf import DictConfig
-from torch import Tensor
 from transfer_queue import KVBatchMeta
 
 from verl_actfocus.integration import exclusions, fields
@@ -89,19 +88,13 @@ class EpisodeTrainer(PortableSyncTrainer):
         expected = self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n
         present = len({key.rsplit("_", 1)[0] for key in batch.keys})
         self._count_excluded("rollout", expected, present, metrics)
+        names = ["extra_fields", "responses", "rm_scores"]
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=names)
         # Before the selection: success is that of everything that was played.
-        metrics.update(rollout_metrics(self._extra_fields(batch)))
-        metrics.update(identical_responses([group_of(key) for key in batch.keys], self._responses(batch)))
-        batch = select_groups(batch, self._keep_groups, metrics)
+        metrics.update(rollout_metrics([dict(extra) for extra in fields.plain(data["extra_fields"])]))
+        metrics.update(identical_responses([group_of(key) for key in batch.keys], data["responses"].unbind()))
+        batch = select_groups(batch, data["rm_scores"], self._keep_groups, metrics)
         return super()._balance_batch(batch, metrics, *args, **kwargs)
-
-    def _extra_fields(self, batch: KVBatchMeta) -> list[dict[str, Any]]:
-        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
-        return [dict(extra) for extra in fields.plain(data["extra_fields"])]
-
-    def _responses(self, batch: KVBatchMeta) -> list[Tensor]:
-        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["responses"])
-        return list(data["responses"].unbind())
 
     # ---- evaluation -------------------------------------------------------------------------------------------
 

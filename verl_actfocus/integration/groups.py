@@ -13,6 +13,9 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
+import torch
+from torch import Tensor
+
 from verl_actfocus.episodes.spread import spread
 
 _Group = TypeVar("_Group", bound=Hashable)
@@ -59,3 +62,23 @@ def group_returns(keys: Sequence[str], returns: Iterable[float]) -> dict[str, li
     for session, (_, value) in last.items():
         groups[session.rsplit("_", 1)[0]].append(value)
     return dict(groups)
+
+
+def without_level_groups(
+    keys: Sequence[str], rewards: Iterable[Tensor], advantages: Iterable[Tensor]
+) -> list[Tensor] | None:
+    """Set the advantages of the groups to 0 whose returns do not differ.
+
+    Args:
+        keys: of the rows of a batch, see `group_of`.
+        rewards: of each row's tokens, `(T,)`.
+        advantages: of each row's tokens, `(T,)`.
+
+    Returns:
+        The advantages of all rows; None if no group is level, so that nothing changes.
+    """
+    level = groups_without_spread(group_returns(keys, (row.double().sum().item() for row in rewards)))
+    if not level:
+        return None
+    rows = zip(keys, advantages, strict=True)
+    return [torch.zeros_like(row) if group_of(key) in level else row for key, row in rows]

@@ -6,10 +6,12 @@ with the largest reward spread for Sokoban and Sudoku (He et al. 2026, App. C, "
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import transfer_queue as tq
+from torch import Tensor
 from transfer_queue import KVBatchMeta
 
 from verl_actfocus.config.selection import groups_kept
@@ -34,11 +36,12 @@ def groups_to_keep(rewards: dict[str, list[float]], share: float) -> list[str]:
     return [group for group in rewards if group in kept]
 
 
-def select_groups(batch: KVBatchMeta, share: float, metrics: dict[str, Any]) -> KVBatchMeta:
+def select_groups(batch: KVBatchMeta, scores: Iterable[Tensor], share: float, metrics: dict[str, Any]) -> KVBatchMeta:
     """Drop the groups with the least reward spread from a training batch and from TransferQueue.
 
     Args:
         batch: keys of the form `{group}_{session}_{index}`.
+        scores: the rewards of each row's tokens, `(T,)` each.
         share: share of the groups to keep.
         metrics: receives `selection/kept_share`, `selection/groups_without_spread` (share of all groups),
             `selection/groups_of_one` (number of groups of which a single trajectory is left), `selection/spread_all`
@@ -47,8 +50,7 @@ def select_groups(batch: KVBatchMeta, share: float, metrics: dict[str, Any]) -> 
     Returns:
         The batch of the kept groups.
     """
-    data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["rm_scores"])
-    rewards = group_returns(batch.keys, (scores.double().sum().item() for scores in data["rm_scores"]))
+    rewards = group_returns(batch.keys, (row.double().sum().item() for row in scores))
     kept = groups_to_keep(rewards, share)
     spreads = {group: spread(values) for group, values in rewards.items()}
     metrics["selection/kept_share"] = len(kept) / len(rewards)

@@ -33,17 +33,18 @@ from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.utils.config import omega_conf_to_dataclass, validate_config
-from verl.workers.utils.padding import response_from_nested, response_to_nested
+from verl.workers.utils.padding import response_to_nested
 
 from verl_actfocus.config.compatibility import BASE_ESTIMATORS, TRAINER_MODE, checked_settings
 from verl_actfocus.integration import fields, registration
 from verl_actfocus.integration.episode_trainer import EpisodeTrainer
-from verl_actfocus.integration.groups import group_of, group_returns, groups_without_spread
+from verl_actfocus.integration.groups import without_level_groups
 from verl_actfocus.integration.policy_loss import SKIPPED_METRIC, actfocus_ppo_loss
 from verl_actfocus.integration.response_tagger import ResponseTagger
+from verl_actfocus.integration.token_batch import fields_to_weight, token_batch
 from verl_actfocus.integration.trajectories import TRAJECTORIES_METRIC, TrajectoryLog, computed_signals
-from verl_actfocus.weighting import TokenBatch, compute_weights, share_metrics, turn_indices
-from verl_actfocus.weighting.inputs import ENGINE_INPUTS, ROLLOUT_INPUTS, Model, engine_inputs, rollout_inputs
+from verl_actfocus.weighting import TokenBatch, compute_weights, share_metrics
+from verl_actfocus.weighting.inputs import ROLLOUT_INPUTS, Model, engine_inputs, rollout_inputs
 
 logger = logging.getLogger(__name__)
 
@@ -130,8 +131,7 @@ class ActFocusTrainer(EpisodeTrainer):
     def _ensure_rollout_fields(self, batch: KVBatchMeta) -> None:
         """Tag the responses of agent loops that do not tag while they generate; nothing else can be made up for."""
         wanted = {name: ROLLOUT_INPUTS[name] for name in rollout_inputs(self.settings.weighting)}
-        names = ["prompts", "responses", "response_mask", fields.SPANS, *wanted.values()]
-        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=names)
+        data = self._get(batch, fields.SPANS, *wanted.values())
         missing = [name for name, field in wanted.items() if field not in data]
         if missing:
             raise ValueError(
@@ -140,6 +140,7 @@ class ActFocusTrainer(EpisodeTrainer):
             )
         if fields.SPANS in data:
             return
+        data = self._get(batch, "prompts", "responses", "response_mask")
         rows = zip(data["prompts"], data["responses"], data["response_mask"], strict=True)
         spans = [self._tagger.tag(prompt, response, mask) for prompt, response, mask in rows]
         self._put(batch, {fields.SPANS: torch.nested.as_nested_tensor(spans, layout=torch.jagged)})
@@ -190,30 +191,32 @@ class ActFocusTrainer(EpisodeTrainer):
             batch = super()._compute_advantage(batch, metrics)
         finally:
             algorithm.adv_estimator = name
-        if BASE_ESTIMATORS[name] == "grpo":
-            self._clear_groups_without_spread(batch)
         return self._weight_tokens(batch, metrics)
 
-    def _clear_groups_without_spread(self, batch: KVBatchMeta) -> None:
-        """Set the advantages of groups to 0 whose returns do not differ, see `verl_actfocus.integration.groups`."""
-        rewards = "token_level_rewards" if self.config.algorithm.use_kl_in_reward else "rm_scores"
-        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=[rewards, "advantages"])
-        returns = (row.double().sum().item() for row in data[rewards].unbind())
-        level = groups_without_spread(group_returns(batch.keys, returns))
-        zeros = {
-            key: torch.zeros_like(row)
-            for key, row in zip(batch.keys, data["advantages"].unbind(), strict=True)
-            if group_of(key) in level
-        }
-        if zeros:
-            rows = KVBatchMeta(keys=list(zeros), tags=[{}] * len(zeros), partition_id=batch.partition_id)
-            values = torch.nested.as_nested_tensor(list(zeros.values()), layout=torch.jagged)
-            self._put(rows, {"advantages": values, "returns": values})
-
     def _weight_tokens(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        """Compute the weights: one read and one write for all that changes between advantage and update."""
         weighting = self.settings.weighting
-        tokens, nested_mask = self._token_batch(batch)
+        rewards = "token_level_rewards" if self.config.algorithm.use_kl_in_reward else "rm_scores"
+        data = self._get(batch, rewards, *fields_to_weight(weighting, bypass=self._bypass))
+        changed = {}
+        if BASE_ESTIMATORS[self.config.algorithm.adv_estimator] == "grpo":
+            cleared = without_level_groups(batch.keys, data[rewards].unbind(), data["advantages"].unbind())
+            if cleared is not None:
+                data["advantages"] = torch.nested.as_nested_tensor(cleared, layout=torch.jagged)
+                # GRPO's returns are its advantages.
+                changed = {"advantages": data["advantages"], "returns": data["advantages"]}
+        tokens = token_batch(data, weighting, bypass=self._bypass)
         weights = compute_weights(weighting, tokens)
+        self._weight_sum = weights.double().sum().item()
+        # The returned handle lists the new field; the one passed in would hide it from the update.
+        weighted = self._put(batch, {**changed, fields.WEIGHTS: response_to_nested(weights, data["response_mask"])})
+        self._report_weights(weighted, tokens, weights, metrics)
+        return weighted
+
+    def _report_weights(
+        self, batch: KVBatchMeta, tokens: TokenBatch, weights: torch.Tensor, metrics: dict[str, Any]
+    ) -> None:
+        weighting = self.settings.weighting
         own = share_metrics(tokens, weights) | weighting.metrics(tokens, weights)
         metrics.update({f"actfocus/{name}": value for name, value in own.items()})
         if "spans" in weighting.needs:
@@ -224,32 +227,6 @@ class ActFocusTrainer(EpisodeTrainer):
             signals = computed_signals(weighting, tokens, weights)
             written = self._trajectories.write(self.global_steps, batch, self._tagger, tokens.turns, signals)
             metrics[TRAJECTORIES_METRIC] = float(written)
-        # The returned handle lists the new field; the one passed in would hide it from the update.
-        return self._put(batch, {fields.WEIGHTS: response_to_nested(weights, nested_mask)})
-
-    def _token_batch(self, batch: KVBatchMeta) -> tuple[TokenBatch, torch.Tensor]:
-        """Read what the weighting may see, padded, and the nested response mask."""
-        stored = {name: ROLLOUT_INPUTS[name] for name in rollout_inputs(self.settings.weighting)}
-        for name in engine_inputs(self.settings.weighting):
-            from_rollout = ENGINE_INPUTS[name].bypass_field if self._bypass else None
-            stored[name] = from_rollout or fields.INPUT_PREFIX + name
-        names = [fields.SPANS, "response_mask", "loss_mask", "advantages", *stored.values()]
-        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=names)
-        nested_mask = data["response_mask"]
-        for name in stored.values():
-            if name.startswith(fields.INPUT_PREFIX):
-                data[name] = response_from_nested(data[name], nested_mask)
-        padded = data.to_padded_tensor()
-        tokens = TokenBatch(
-            spans=padded[fields.SPANS],
-            # All that the model wrote: what rollout correction rejects leaves `response_mask`, and so the loss, but
-            # stock veRL divides the loss by the tokens of `loss_mask`, and the weights take their place.
-            response_mask=padded["loss_mask"],
-            turns=turn_indices(padded["loss_mask"]),
-            advantages=torch.where(padded["response_mask"].bool(), padded["advantages"], 0.0),
-            inputs={name: padded[field] for name, field in stored.items()},
-        )
-        return tokens, nested_mask
 
     def _report_no_action_token(self, batch: KVBatchMeta) -> None:
         """Say that the weights cannot tell actions from the rest: an error in the first step, later a warning.
@@ -259,8 +236,7 @@ class ActFocusTrainer(EpisodeTrainer):
         """
         name, action = self.settings.weighting.name, self.settings.tags.action
         tags = " … ".join(action) if isinstance(action, tuple) else f"none: all that is not reasoning ({action})"
-        data = tq.kv_batch_get(keys=batch.keys[:1], partition_id=batch.partition_id, select_fields=["responses"])
-        response = str(self.tokenizer.decode(data["responses"][0].tolist()))
+        response = str(self.tokenizer.decode(self._get(batch, "responses")["responses"][0].tolist()))
         message = (
             f"step {self.global_steps}: none of {len(batch)} responses has an action token, so the weighting {name!r} "
             f"has nothing to tell apart; looked for: {tags}; a response begins: {response[:EXCERPT]!r}; set "
@@ -274,10 +250,7 @@ class ActFocusTrainer(EpisodeTrainer):
         actor = self.config.actor_rollout_ref.actor
         mini_batches = len(batch) // (actor.ppo_mini_batch_size * self.config.actor_rollout_ref.rollout.n)
         if self.settings.normalize_over == "batch":
-            data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=[fields.WEIGHTS])
-            batch.extra_info[fields.FIXED_NORMALIZER] = (
-                data[fields.WEIGHTS].values().double().sum().item() / mini_batches
-            )
+            batch.extra_info[fields.FIXED_NORMALIZER] = self._weight_sum / mini_batches
         elif self.settings.normalize_over == "micro_batch":
             batch.extra_info[fields.NORMALIZE_MICRO_BATCHES] = True
         if self.settings.gradient_report.due(self.global_steps):
@@ -289,6 +262,10 @@ class ActFocusTrainer(EpisodeTrainer):
         updates = mini_batches * actor.ppo_epochs
         metrics["actfocus/skipped_updates"] = round(metrics.pop(SKIPPED_METRIC) * updates)
         return batch
+
+    def _get(self, batch: KVBatchMeta, *names: str) -> TensorDict:
+        """Read fields of a batch; those that it does not have are left out."""
+        return tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=list(names))
 
     def _put(self, batch: KVBatchMeta, values: dict[str, torch.Tensor]) -> KVBatchMeta:
         return tq.kv_batch_put(

@@ -27,6 +27,7 @@ SIGNALS: Mapping[str, str] = {
     "signal": "what the weights of this weighting follow",
     "ref_energy": "energy under the frozen reference model, at temperature 1 (He et al. 2026, Eq. 4)",
     "ref_entropy": "entropy of the frozen reference model, at temperature 1, in nats",
+    "old_energy": "energy under the policy before the update, at temperature 1",
     "old_entropy": "entropy of the policy before the update, at temperature 1, in nats",
     "rollout_log_prob": "log-probability that the token was sampled with, at the rollout's temperature",
     "old_log_prob": "log-probability under the policy before the update, at the rollout's temperature",

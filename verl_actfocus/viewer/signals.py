@@ -102,6 +102,7 @@ MENU = (
         centre=0.0,
         least=0.01,
     ),
+    Shown(name="old_energy", label="energy (policy)", meaning="−log Σ exp(logits) of the policy before the update"),
     Shown(name="old_entropy", label="entropy (policy)", meaning=f"in nats: {_ENTROPY}", start=0.0),
     Shown(name="ref_entropy", label="entropy (reference)", meaning=f"in nats: {_ENTROPY}", start=0.0),
 )

@@ -7,6 +7,7 @@ way.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +22,7 @@ from verl_actfocus.weighting._checks import (
     first_position,
 )
 from verl_actfocus.weighting.base import TokenBatch, Weighting, register_weighting
-from verl_actfocus.weighting.signals import SIGNALS, compute_signal
+from verl_actfocus.weighting.signals import DEFAULT_SOURCE, SIGNALS, SOURCES, compute_signal
 from verl_actfocus.weighting.spans import Span
 
 DEFAULT_ALPHA = 0.1
@@ -45,6 +46,9 @@ class ActFocus(Weighting):
     """Largest addition to the weight of an action token, at least 0; with 0 no signal is needed."""
     signal: str = "energy"
     """What spreads the weight over the action tokens: a name of `SIGNALS` (Eq. 4, 20-22)."""
+    signal_source: str = DEFAULT_SOURCE
+    """Model whose logits the signal is a function of, a name of `SOURCES`. The paper's is the frozen reference model;
+    `old`, the policy before the update, costs no forward pass of its own and drifts from it as training goes on."""
     eps: float = DEFAULT_EPS
     """Added to the variance of the signal, positive."""
     other: float | None = None
@@ -57,10 +61,22 @@ class ActFocus(Weighting):
         self.require("eps", self.eps > 0, "must be positive")
         self.require("other", self.other is None or self.other >= 0, "must be at least 0, or null for alpha's value")
         self.require("signal", self.signal in SIGNALS, f"is not a signal; choose one of {sorted(SIGNALS)}")
+        self.require("signal_source", self.signal_source in SOURCES, f"is no source; choose one of {sorted(SOURCES)}")
+        able = [name for name, signal in SIGNALS.items() if signal.inputs_from(self.signal_source) is not None]
+        self.require(
+            "signal_source",
+            self.signal in able,
+            f"is for the signals {able}; leave it at {DEFAULT_SOURCE!r} with signal={self.signal!r}",
+        )
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return ("spans", *(SIGNALS[self.signal].inputs if self.beta > 0 else ()))
+        return ("spans", *(self._signal_inputs.values() if self.beta > 0 else ()))
+
+    @property
+    def _signal_inputs(self) -> Mapping[str, str]:
+        """Parameter of the signal's function → input of the batch."""
+        return SIGNALS[self.signal].inputs_from(self.signal_source) or {}
 
     def weights(self, batch: TokenBatch) -> Tensor:
         """Return the weights.
@@ -80,7 +96,10 @@ class ActFocus(Weighting):
 
     def token_signal(self, batch: TokenBatch) -> Tensor | None:
         """Return the signal of every token; None with `beta=0`, where it plays no part."""
-        return compute_signal(self.signal, tensors=batch.inputs) if self.beta > 0 else None
+        if self.beta == 0:
+            return None
+        tensors = {parameter: batch.input(name) for parameter, name in self._signal_inputs.items()}
+        return compute_signal(self.signal, tensors=tensors)
 
     def metrics(self, batch: TokenBatch, weights: Tensor) -> dict[str, float]:
         """Return `signal_mean` and `signal_std` over the action tokens, where a signal plays a part."""

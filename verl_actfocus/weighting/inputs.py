@@ -17,6 +17,8 @@ from verl_actfocus.weighting.signals import token_energy, token_entropy
 
 #: Positions per chunk: bounds the float32 working memory of an input to this many rows of the vocabulary.
 CHUNK_SIZE = 1024
+LogitFunction = Callable[[Tensor, Tensor], Tensor]
+LogProbFunction = Callable[[Tensor, Tensor], Tensor]
 
 
 class Model(Enum):
@@ -39,6 +41,14 @@ def _log_prob(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.gather(1, labels.unsqueeze(1)).squeeze(1).float() + token_energy(logits, CHUNK_SIZE)
 
 
+def _energy_of_log_prob(log_probs: Tensor, label_logits: Tensor) -> Tensor:
+    return log_probs - label_logits
+
+
+def _same(log_probs: Tensor, label_logits: Tensor) -> Tensor:
+    return log_probs
+
+
 @dataclass(frozen=True)
 class EngineInput:
     """An input that a forward pass delivers."""
@@ -46,19 +56,23 @@ class EngineInput:
     #: Whose forward pass.
     model: Model
     #: `(N, V)` raw logits and `(N,)` tokens that they predict → `(N,)` float32.
-    function: Callable[[Tensor, Tensor], Tensor]
+    function: LogitFunction
+    #: The same out of what the engine computes anyway at temperature 1: `(N,)` log-probabilities of the tokens and
+    #: `(N,)` their raw logits; None if that does not tell.
+    of_log_prob: LogProbFunction | None = None
     #: Field that holds it when veRL does not run the old policy (`rollout_correction.bypass_mode`), at the rollout's
     #: temperature; None where there is none.
     bypass_field: str | None = None
 
 
 ENGINE_INPUTS: dict[str, EngineInput] = {
-    "ref_energy": EngineInput(Model.REFERENCE, _energy),
+    "ref_energy": EngineInput(Model.REFERENCE, _energy, _energy_of_log_prob),
     "ref_entropy": EngineInput(Model.REFERENCE, _entropy),
-    "ref_log_prob": EngineInput(Model.REFERENCE, _log_prob),
+    "ref_log_prob": EngineInput(Model.REFERENCE, _log_prob, _same),
     # veRL's own log-probabilities and entropies of this pass are at the rollout's temperature.
-    "old_log_prob": EngineInput(Model.OLD_POLICY, _log_prob, bypass_field="old_log_probs"),
+    "old_log_prob": EngineInput(Model.OLD_POLICY, _log_prob, _same, bypass_field="old_log_probs"),
     "old_entropy": EngineInput(Model.OLD_POLICY, _entropy),
+    "old_energy": EngineInput(Model.OLD_POLICY, _energy, _energy_of_log_prob),
 }
 """Inputs out of a forward pass."""
 

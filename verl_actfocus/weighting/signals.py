@@ -134,6 +134,17 @@ class Signal:
         """Names of the per-token tensors the function needs: its parameters."""
         return tuple(inspect.signature(self.function).parameters)
 
+    def inputs_from(self, source: str) -> dict[str, str] | None:
+        """Return each input's name → the name of what takes its place with a source of `SOURCES`.
+
+        None if the signal cannot be had from that source: other than the reference, it has to be a function of the
+        reference model alone.
+        """
+        places = SOURCES[source]
+        if source != DEFAULT_SOURCE and not all(name in places for name in self.inputs):
+            return None
+        return {name: places.get(name, name) for name in self.inputs}
+
 
 SIGNALS: dict[str, Signal] = {
     "energy": Signal(energy),
@@ -142,6 +153,13 @@ SIGNALS: dict[str, Signal] = {
     "shift": Signal(shift),
 }
 """The signals by the name a configuration gives them."""
+
+DEFAULT_SOURCE = "reference"
+SOURCES: dict[str, dict[str, str]] = {
+    DEFAULT_SOURCE: {},
+    "old": {"ref_energy": "old_energy", "ref_entropy": "old_entropy"},
+}
+"""Models that signals of the reference model may be computed from instead: input → what takes its place."""
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from verl_actfocus.experiments.logs import clean_line, error_lines
+from verl_actfocus.experiments.logs import DeathNotices, clean_line, error_lines
 
 RAY_LOG = """\
 2026-01-01 00:00:00,000 INFO worker.py:2038 -- Started a local Ray instance.
@@ -22,6 +22,14 @@ ray.exceptions.RayTaskError(ValueError): \x1b[36mray::TaskRunnerV1.run()\x1b[39m
 ValueError: algorithm.actfocus.alpha=7.0 must lie in [0, 1]
 \x1b[36m(TaskRunnerV1 pid=12)\x1b[0m WARNING:2026-01-01 00:00:04:late warning
 """
+
+
+DEATH = (
+    "\x1b[33m(raylet)\x1b[0m A worker died or was killed while executing a task by an unexpected system error. To "
+    "troubleshoot the problem, check the logs for the dead worker. Lease ID: 07 Worker ID: 48 Node ID: 80 Worker IP "
+    "address: 192.0.2.2 Worker port: 33441 Worker PID: 16283 Worker exit type: SYSTEM_ERROR Worker exit detail: Worker "
+    "unexpectedly exits with a connection error code 2. End of file.\n"
+)
 
 
 def write(path: Path, text: str) -> Path:
@@ -67,3 +75,13 @@ def test_an_empty_log_has_no_lines(tmp_path: Path) -> None:
 )
 def test_rays_decoration_is_removed(line: str, expected: str) -> None:
     assert clean_line(line) == expected
+
+
+def test_ray_tells_which_workers_died_at_work_each_of_them_once_and_from_this_attempt_on(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    notices = DeathNotices(log, offset=len(DEATH))
+    assert notices.new() == []
+    write(log, DEATH + RAY_LOG + DEATH.replace("16283", "7")[:-30])
+    assert notices.new() == []  # the line has not ended
+    write(log, DEATH + RAY_LOG + DEATH.replace("16283", "7") + "more\n" + DEATH)
+    assert notices.new() == [7, 16283] and notices.new() == []

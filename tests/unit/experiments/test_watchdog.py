@@ -19,7 +19,16 @@ from verl_actfocus.experiments import watchdog
 from verl_actfocus.experiments.errors import RunFailedError
 from verl_actfocus.experiments.processes import MARK
 from verl_actfocus.experiments.progress import Display
-from verl_actfocus.experiments.watchdog import LOOK_SECONDS, LOST_SECONDS, STILL_SECONDS, Seen, Watchdog, census
+from verl_actfocus.experiments.watchdog import (
+    GONE_SECONDS,
+    LOOK_SECONDS,
+    LOST_SECONDS,
+    STILL_SECONDS,
+    WORK_SECONDS,
+    Seen,
+    Watchdog,
+    census,
+)
 
 from .standin import make, train
 
@@ -29,8 +38,9 @@ class Machine:
 
     def __init__(self, processes: list[psutil.Process]) -> None:
         self.titles = dict(zip(processes, ("python", "ray::WorkerDict.update", "ray::SimpleStorageUnit"), strict=True))
-        self.now, self.cores = 0.0, 0.01
-        self.dog = Watchdog(self.seen, 0.0)
+        self.now, self.cores, self.share = 0.0, 0.01, 1.0
+        self.told: list[int] = []
+        self.dog = Watchdog(self.seen, 0.0, lambda: self.told, lambda: self.share)
 
     def seen(self) -> dict[psutil.Process, Seen]:
         return {process: Seen(title, self.cores * self.now) for process, title in self.titles.items()}
@@ -61,17 +71,36 @@ def machine() -> Iterator[Machine]:
 def test_a_dead_worker_is_named_and_the_run_ends_if_it_does_not_go_on(machine: Machine) -> None:
     assert machine.run(60) == []
     pid = machine.lose("ray::SimpleStorageUnit")
-    assert machine.run(3 * LOOK_SECONDS) == [f"SimpleStorageUnit (process {pid})"]
+    assert machine.run(2 * GONE_SECONDS) == [f"SimpleStorageUnit (process {pid})"]
     assert machine.run(LOST_SECONDS) == []
     verdict = machine.dog.verdict(machine.now)
     assert verdict is not None and f"after the death of SimpleStorageUnit (process {pid})" in verdict
 
 
+def test_a_worker_that_dies_seconds_after_it_got_its_name_is_named(machine: Machine) -> None:
+    process = next(iter(machine.titles))
+    machine.titles[process] = "ray::IDLE"
+    machine.run(60)
+    machine.titles[process] = "ray::AgentLoopWorkerTQ"
+    machine.run(1)
+    machine.lose("ray::AgentLoopWorkerTQ")
+    assert machine.run(2 * GONE_SECONDS) == [f"AgentLoopWorkerTQ (process {process.pid})"]
+
+
+def test_a_worker_that_was_never_seen_under_its_name_is_known_from_ray_and_each_is_named_once(machine: Machine) -> None:
+    machine.run(60)
+    machine.told = [4711, machine.lose("ray::SimpleStorageUnit")]
+    named = machine.run(60)
+    assert named == ["a worker (process 4711)", f"SimpleStorageUnit (process {machine.told[1]})"]
+    machine.run(LOST_SECONDS)
+    assert str(machine.dog.verdict(machine.now)).endswith(f"after the death of {', '.join(named)}")
+
+
 def test_a_step_that_ends_without_a_dead_worker_does_not_bring_it_back(machine: Machine) -> None:
     machine.run(60)
     pid = machine.lose("ray::WorkerDict.update")
-    machine.run(3 * LOOK_SECONDS)
-    machine.run(LOOK_SECONDS, progressed=True)
+    machine.run(2 * GONE_SECONDS)
+    machine.run(WORK_SECONDS, progressed=True)
     machine.run(LOST_SECONDS)
     assert f"after the death of WorkerDict.update (process {pid})" in str(machine.dog.verdict(machine.now))
 
@@ -86,11 +115,20 @@ def test_a_run_that_goes_on_without_a_worker_is_left_alone(machine: Machine) -> 
 
 def test_a_run_that_only_waits_is_ended_and_metrics_or_work_begin_the_time_anew(machine: Machine) -> None:
     machine.run(STILL_SECONDS - 10)
-    machine.run(LOOK_SECONDS, progressed=True)
+    machine.run(WORK_SECONDS, progressed=True)
     machine.run(STILL_SECONDS - 10)
     assert machine.dog.verdict(machine.now) is None
     machine.run(10)
     assert "for 15 min 00 s there were no new metrics" in str(machine.dog.verdict(machine.now))
+
+
+def test_a_run_that_others_leave_no_core_does_not_stand_still(machine: Machine) -> None:
+    machine.run(60)
+    machine.lose("ray::SimpleStorageUnit")
+    machine.cores, machine.share = 0.05, 2 / 24
+    machine.run(3 * STILL_SECONDS)
+    assert machine.dog.verdict(machine.now) is None
+    assert 0 < watchdog.core_share() <= 1
 
 
 def test_workers_that_leave_with_the_run_and_spare_ones_are_no_deaths(machine: Machine) -> None:
@@ -154,7 +192,8 @@ class Killing(Display):
 def test_a_run_whose_worker_is_killed_ends_within_the_time_and_says_which(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.1)
+    for name in ("LOOK_SECONDS", "GONE_SECONDS", "WORK_SECONDS"):
+        monkeypatch.setattr(watchdog, name, 0.1)
     monkeypatch.setattr(watchdog, "LOST_SECONDS", 2.0)
     run = make(tmp_path / "r")
     display = Killing(run.folder / "log.txt")

@@ -193,6 +193,7 @@ def run_ranks(model: Path, out: Path, case: dict, what: str) -> None:
         "zero_weights": case.get("zero_weights", False),
         "overrides": case.get("overrides", []),
         "entries": case.get("entries", {}),
+        "temperature": case.get("temperature", 0.7),
         "variants": [{**one, "batching": {**batching, **one.get("batching", {})}} for one in case.get("variants", [])],
     }
     with socket.socket() as s:
@@ -229,7 +230,11 @@ def run_outputs(arguments: dict) -> None:
     engine, _ = build_engine(arguments)
     inputs = list(ENGINE_INPUTS)
     names = [fields.INPUT_PREFIX + name for name in inputs]
-    settings = {"temperature": 0.7, "global_batch_size": arguments["size"], fields.INPUTS: ",".join(inputs)}
+    settings = {
+        "temperature": arguments["temperature"],
+        "global_batch_size": arguments["size"],
+        fields.INPUTS: ",".join(inputs),
+    }
     data = as_tensordict(
         make_batch(arguments["size"]), list(range(arguments["size"])), {**settings, **arguments["batching"]}
     )

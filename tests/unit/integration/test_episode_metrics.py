@@ -63,14 +63,11 @@ def test_rounding_is_no_spread_and_a_single_trajectory_has_none():
 
 def test_groups_without_spread_and_those_of_one_are_counted_before_the_selection(monkeypatch):
     rewards = {"a_0_0": 10.8, "b_0_0": 1.0, "b_1_0": 0.0, **{f"c_{session}_0": 10.3 for session in range(7)}}
-    rows = SimpleNamespace(
-        kv_batch_get=lambda keys, **_: {"rm_scores": [torch.tensor([0.0, rewards[key]]) for key in keys]},
-        kv_clear=lambda keys, **_: None,
-    )
-    monkeypatch.setattr(selection, "tq", rows)
+    monkeypatch.setattr(selection, "tq", SimpleNamespace(kv_clear=lambda keys, **_: None))
+    scores = [torch.tensor([0.0, reward]) for reward in rewards.values()]
     batch = KVBatchMeta(keys=list(rewards), tags=[{} for _ in rewards], partition_id="train")
     metrics = {}
-    assert selection.select_groups(batch, 0.3, metrics).keys == ["b_0_0", "b_1_0"]
+    assert selection.select_groups(batch, scores, 0.3, metrics).keys == ["b_0_0", "b_1_0"]
     assert metrics["selection/groups_without_spread"] == pytest.approx(2 / 3)
     assert metrics["selection/groups_of_one"] == 1
     assert (metrics["selection/spread_all"], metrics["selection/spread_kept"]) == (pytest.approx(0.5 / 3), 0.5)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from verl_actfocus.integration import fields
+from verl_actfocus.weighting.inputs import ENGINE_INPUTS
 
 from . import gradients
 
@@ -125,17 +126,20 @@ def test_an_update_without_any_weight_is_skipped_and_counted(model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "temperature"),
     [
-        "several micro-batches of unequal length",
-        "dynamic batch size",
-        "padding removed",
-        "fused kernels",
-        "fused kernels, padding removed, two ranks",
+        ("several micro-batches of unequal length", 0.7),
+        ("several micro-batches of unequal length", 1.0),
+        ("dynamic batch size", 0.7),
+        ("padding removed", 0.7),
+        ("padding removed", 1.0),
+        ("fused kernels", 0.7),
+        ("fused kernels, padding removed, two ranks", 0.7),
     ],
 )
-def test_inputs_belong_to_the_token_they_predict_and_are_taken_at_temperature_1(name, model, tmp_path):
-    result = engine_result(model, tmp_path / "result.pt", CASES[name], what="outputs")
+def test_inputs_belong_to_the_token_they_predict_and_are_taken_at_temperature_1(name, temperature, model, tmp_path):
+    case = {**CASES[name], "temperature": temperature}
+    result = engine_result(model, tmp_path / "result.pt", case, what="outputs")
     from transformers import Qwen2ForCausalLM
 
     reference = Qwen2ForCausalLM.from_pretrained(model, dtype=torch.float32)
@@ -153,11 +157,13 @@ def test_inputs_belong_to_the_token_they_predict_and_are_taken_at_temperature_1(
             "ref_log_prob": log_prob,
             "old_log_prob": log_prob,
             "old_entropy": entropy,
+            "old_energy": -torch.logsumexp(logits, -1),
         }
+        assert inputs.keys() == ENGINE_INPUTS.keys()
         expected = {
             **{fields.INPUT_PREFIX + name: values for name, values in inputs.items()},
             # veRL's own output is at the sampling temperature.
-            "log_probs": torch.log_softmax(logits / 0.7, -1).gather(1, tokens).squeeze(1),
+            "log_probs": torch.log_softmax(logits / temperature, -1).gather(1, tokens).squeeze(1),
         }
         for output, values in expected.items():
             torch.testing.assert_close(result[output][n].double(), values, atol=1e-5, rtol=0, msg=f"{output} {n}")

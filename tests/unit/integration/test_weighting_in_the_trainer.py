@@ -30,7 +30,7 @@ class Queue:
 
     def kv_batch_get(self, keys, partition_id, select_fields):
         self.reads += 1
-        rows = [int(key) for key in keys]
+        rows = [row_of(key) for key in keys]
         found = {name: [self.columns[name][row] for row in rows] for name in select_fields if name in self.columns}
         return TensorDict({name: nested(values) for name, values in found.items()}, batch_size=len(keys))
 
@@ -39,8 +39,13 @@ class Queue:
         for name, values in fields.items():
             column = self.columns.setdefault(name, [None] * 9)
             for key, value in zip(keys, values.unbind(), strict=True):
-                column[int(key)] = value
+                column[row_of(key)] = value
         return handle(len(keys))
+
+
+def row_of(key):
+    """Keys are `group_session_0`; every session has a row of its own."""
+    return int(key.split("_")[1])
 
 
 def nested(values):
@@ -49,7 +54,9 @@ def nested(values):
 
 def handle(rows, padding=()):
     tags = [{"is_padding": row in padding} for row in range(rows)]
-    return KVBatchMeta(keys=[str(row) for row in range(rows)], tags=tags, partition_id="train", extra_info={})
+    return KVBatchMeta(
+        keys=[f"g{row // 2}_{row}_0" for row in range(rows)], tags=tags, partition_id="train", extra_info={}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +68,12 @@ def tokenizer():
 def build(monkeypatch, tokenizer):
     """A trainer that has only what the weighting of a batch touches, and its queue."""
 
-    def build(weighting, step=1, bypass=False, **columns):
+    def build(weighting, step=1, bypass=False, estimator="actfocus_gae", **columns):
         queue = Queue(**columns)
         monkeypatch.setattr(trainer, "tq", queue)
         built = object.__new__(trainer.ActFocusTrainer)
         built.settings = ActFocusSettings(weighting=weighting)
-        built.config = SimpleNamespace()
+        built.config = SimpleNamespace(algorithm=SimpleNamespace(adv_estimator=estimator, use_kl_in_reward=False))
         built.global_steps, built.tokenizer, built._bypass = step, tokenizer, bypass
         built._tagger = ResponseTagger(tokenizer, built.settings.tags)
         built._trajectories = TrajectoryLog(built.settings.trajectories, None)
@@ -77,7 +84,9 @@ def build(monkeypatch, tokenizer):
 
 def stored(spans, mask, **more):
     advantages = [[1.0] * len(row) for row in mask]
-    return {fields.SPANS: spans, "response_mask": mask, "loss_mask": mask, "advantages": advantages, **more}
+    rewards = [[0.0] * len(row) for row in mask]
+    columns = {fields.SPANS: spans, "response_mask": mask, "loss_mask": mask, "advantages": advantages}
+    return columns | {"rm_scores": rewards, **more}
 
 
 def test_weights_are_stored_per_response_token_with_one_read_and_one_write(build):
@@ -97,6 +106,29 @@ def test_weights_are_stored_per_response_token_with_one_read_and_one_write(build
     assert metrics["actfocus/action_tokens"] == 3
     assert metrics[trainer.NO_ACTION_METRIC] == 0
     assert (queue.reads, queue.writes) == (1, 1)
+
+
+def test_groups_of_equal_returns_are_cleared_by_the_same_read_and_write_and_have_no_share(build):
+    columns = stored([[A, R]] * 4, [[1, 1]] * 4, rm_scores=[[0.0, 10.8], [10.8, 0.0], [1.0, 0.0], [0.0, 0.0]])
+    built, queue = build(ActFocus(beta=0.0), estimator="actfocus_grpo", **columns)
+    metrics = {}
+    built._weight_tokens(handle(4), metrics)
+    assert [row.tolist() for row in queue.columns["advantages"][:4]] == [[0, 0], [0, 0], [1, 1], [1, 1]]
+    assert [row.tolist() for row in queue.columns["returns"][:4]] == [[0, 0], [0, 0], [1, 1], [1, 1]]
+    assert metrics["actfocus/gradient_share/action"] == pytest.approx(1 / 1.1)
+    assert (queue.reads, queue.writes) == (1, 1)
+
+
+def test_the_policy_before_the_update_may_take_the_references_place(build):
+    columns = stored([[A, A]], [[1, 1]], actfocus_input_old_energy=[[-1.0, -3.0, 0.0]])
+    built, _ = build(ActFocus(signal_source="old"), **columns)
+    with built._inputs_requested(batch := handle(1), Model.OLD_POLICY):
+        assert batch.extra_info[fields.INPUTS] == "old_energy"
+    with built._inputs_requested(batch, Model.REFERENCE):
+        assert batch.extra_info[fields.INPUTS] == ""
+    metrics = {}
+    built._weight_tokens(batch, metrics)
+    assert metrics["actfocus/signal_mean"] == pytest.approx(-2)
 
 
 def test_in_bypass_mode_the_rollouts_log_probabilities_are_the_old_policys(build):

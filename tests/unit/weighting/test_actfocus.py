@@ -257,11 +257,20 @@ def test_the_scheme_is_the_equations_with_its_settings_and_logs_its_signal():
         ({"signal": "entropy"}, {"spans", "ref_entropy"}),
         ({"signal": "nll"}, {"spans", "old_log_prob"}),
         ({"signal": "shift"}, {"spans", "old_log_prob", "ref_log_prob"}),
+        ({"signal_source": "old"}, {"spans", "old_energy"}),
+        ({"signal": "entropy", "signal_source": "old"}, {"spans", "old_entropy"}),
         ({"beta": 0}, {"spans"}),
+        ({"beta": 0, "signal_source": "old"}, {"spans"}),
     ],
 )
 def test_the_scheme_needs_the_spans_and_the_inputs_of_its_signal(settings, needs):
     assert set(ActFocus(**settings).needs) == needs
+
+
+def test_the_signal_of_the_policy_before_the_update_takes_the_way_of_the_references():
+    values = torch.tensor([[1000.0, -1.0, -3.0]])
+    old = ActFocus(signal_source="old").weights(batch_of(spans_of([R, A, A]), old_energy=values))
+    assert torch.equal(old, ActFocus().weights(batch_of(spans_of([R, A, A]), ref_energy=values)))
 
 
 def test_without_beta_there_is_no_signal_to_read_or_to_log():

@@ -72,6 +72,11 @@ def test_a_group_holds_the_classs_defaults_and_of_the_section_nothing_but_the_we
         ({"name": "actfocus", "other": -1}, rf"{PATH}\.other=-1 must be at least 0, or null"),
         ({"name": "actfocus", "other": "alpha"}, rf"{PATH}\.other='alpha' must be a finite number or null"),
         ({"name": "actfocus", "signal": "energie"}, rf"{PATH}\.signal='energie' is not a signal.*'energy'"),
+        ({"name": "actfocus", "signal_source": "new"}, rf"{PATH}\.signal_source='new' is no source.*'reference'"),
+        (
+            {"name": "actfocus", "signal": "shift", "signal_source": "old"},
+            rf"{PATH}\.signal_source='old' is for the signals \['energy', 'entropy'\].*signal='shift'",
+        ),
         ({"name": "actfocus", "signal": 3}, rf"{PATH}\.signal=3 must be a text"),
         ({"name": "entropy_top", "share": 0}, rf"{PATH}\.share=0 must lie in \(0, 1\]"),
         ({"name": "entropy_top", "share": 1.5}, rf"{PATH}\.share=1\.5 must lie in"),
