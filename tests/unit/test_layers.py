@@ -9,8 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "verl_actfocus"
 ROW = re.compile(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", re.MULTILINE)
-#: Imports of veRL outside of `integration`: prompts of model families that only veRL knows.
-VERL_ELSEWHERE = {"episodes/templates.py"}
+#: Imports of veRL outside of `integration`: prompts of model families that only veRL knows, counters in its processes.
+VERL_ELSEWHERE = {"episodes/templates.py", "benchmarks/metering.py"}
 
 
 def modules(path: Path) -> set[str]:

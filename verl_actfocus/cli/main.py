@@ -25,7 +25,7 @@ COMMANDS = {
     "play": ("play", "play one episode of an environment on the terminal"),
     "experts": ("experts", "measure how often the solvers of the environments win"),
     "prompt-lengths": ("prompt_lengths", "count the tokens of the environments' prompts for a model"),
-    "bench-envs": ("benchmark_envs", "measure the speed of the environments"),
+    "bench": ("bench", "measure what this package costs: training steps, environments, tagging, transport"),
     "warmstart": ("warmstart", "train a tiny model from demonstrations"),
 }
 #: Exit codes: the user can do something about it; interrupted (128 + SIGINT, as shells count).

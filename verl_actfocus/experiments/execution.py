@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from verl_actfocus.experiments import machine, processes, temporary
@@ -85,6 +87,27 @@ def execute(
     return record
 
 
+def environment_of(folder: Path, variables: Mapping[str, str], *, on_cpu: bool, place: Path | None) -> dict[str, str]:
+    """Return the environment of a training command: this process's own, Ray's settings, and the mark of the run.
+
+    Args:
+        folder: the run's folder, by which its processes are found.
+        variables: what the run itself needs.
+        on_cpu: whether it starts a Ray of its own.
+        place: where its temporary files go (`verl_actfocus.experiments.temporary`); None for the system's place.
+    """
+    return {
+        # A shell that was set up for the CPU path names its platform.
+        **{name: value for name, value in os.environ.items() if name != PLATFORM_VARIABLE},
+        **variables,
+        **_RAY_ENVIRONMENT,
+        **(_OWN_RAY if on_cpu else {}),
+        **_QUIET,
+        **({} if place is None else {"TMPDIR": str(place)}),
+        processes.MARK: str(folder),
+    }
+
+
 class _Watch:
     """Follows the metrics of an attempt and shows them."""
 
@@ -119,16 +142,7 @@ def _attempt(composed: ComposedRun, folder: RunFolder, watch: _Watch) -> None:
     run = composed.run
     # On GPUs the session of Ray may be that of others, and compiled kernels in the temporary folder serve the next run.
     place = temporary.claim(folder.path) if run.conditions.on_cpu else None
-    environment = {
-        # A shell that was set up for the CPU path names its platform.
-        **{name: value for name, value in os.environ.items() if name != PLATFORM_VARIABLE},
-        **run.environment,
-        **_RAY_ENVIRONMENT,
-        **(_OWN_RAY if run.conditions.on_cpu else {}),
-        **_QUIET,
-        **({} if place is None else {"TMPDIR": str(place)}),
-        processes.MARK: str(run.folder),
-    }
+    environment = environment_of(run.folder, run.environment, on_cpu=run.conditions.on_cpu, place=place)
     started, began = time.monotonic(), _now()
     attempt = folder.begin_attempt(began)
     tail = MetricsTail(folder.metrics(attempt))

@@ -144,7 +144,7 @@ class Run:
             "trainer.experiment_name": f"{given.folder.name}-{self.folder.name}",
             "trainer.logger": ["file"],
         }
-        assigned = [f"{key}={_in_hydra(value)}" for key, value in {**self.assigned(), **proposed}.items()]
+        assigned = [f"{key}={in_hydra(value)}" for key, value in {**self.assigned(), **proposed}.items()]
         return [*self.weighting.overrides(), profile, *device, *assigned, *given.extra]
 
     def command(self) -> list[str]:
@@ -201,13 +201,13 @@ def metrics_override(path: Path) -> str:
     It reaches the trainer through Ray, so also in a cluster that was started from another shell, where an environment
     variable of this process is unknown.
     """
-    return f"++ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH={_in_hydra(str(path))}"
+    return f"++ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH={in_hydra(str(path))}"
 
 
-def _in_hydra(value: Any) -> str:
-    """A value in Hydra's grammar, in which a space, a comma or an equals sign means something."""
+def in_hydra(value: Any) -> str:
+    """Write a value in Hydra's grammar, in which a space, a comma or an equals sign means something."""
     if isinstance(value, list):
-        return f"[{','.join(map(_in_hydra, value))}]"
+        return f"[{','.join(map(in_hydra, value))}]"
     if not isinstance(value, str) or re.fullmatch(r"[\w./-]+", value):
         return str(value)
     # Backslashes count as such except before a quote, that at the end included.

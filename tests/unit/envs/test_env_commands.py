@@ -1,21 +1,23 @@
-"""`actfocus experts` and `actfocus bench-envs`: what they measure, and the speeds that are promised."""
+"""`actfocus experts` and `actfocus bench environments`: what they measure, and the speeds that are promised."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from verl_actfocus import envs
-from verl_actfocus.cli import benchmark_envs
+from verl_actfocus.benchmarks import environments
 from verl_actfocus.cli import experts as experts_command
 from verl_actfocus.cli._environment_arguments import parse_option
 from verl_actfocus.cli.main import main
 
-FAST = benchmark_envs.Timing(environments=1, resets_seconds=0.0, step_microseconds=1.0)
+FAST = environments.Timing(environments=1, resets_seconds=0.0, step_microseconds=1.0)
 
 
 def run(command: ModuleType, *words: str) -> int:
@@ -57,21 +59,20 @@ def test_the_expert_command_prints_a_line_for_the_environment(capsys: pytest.Cap
     assert "100.0% +- 0.0" in capsys.readouterr().out.split("\n")[1]
 
 
-@pytest.mark.parametrize("command", [experts_command, benchmark_envs])
 def test_the_environments_of_the_paper_are_the_default(
-    command: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "textworld", None)  # as if the extra were not installed
-    few = ("--episodes", "1") if command is experts_command else ("--environments", "2", "--steps", "2")
-    assert run(command, *few) == 0
-    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
-    assert list(dict.fromkeys(names)) in (
-        ["sokoban", "frozenlake", "sudoku", "webshop"],
-        ["gymnasium", "sokoban", "frozenlake", "sudoku", "webshop"],
-    )
+    paper = ["sokoban", "frozenlake", "sudoku", "webshop"]
+    assert run(experts_command, "--episodes", "1") == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == paper
+    assert main(["bench", "environments", "--environments", "2", "--steps", "2", "--out", str(tmp_path)]) == 0
+    rows = json.loads((tmp_path / "environments.json").read_text())["rows"]
+    names = dict.fromkeys(row["environment"] for row in rows)
+    assert list(names) == ["gymnasium FrozenLake-v1", *paper]
 
 
-@pytest.mark.parametrize("command", ["play", "experts", "bench-envs"])
+@pytest.mark.parametrize("command", ["play", "experts", "bench"])
 def test_the_help_of_a_command_imports_neither_torch_nor_verl_and_says_nothing_else(command: str) -> None:
     code = (
         "import sys, verl_actfocus.cli.main as cli\n"
@@ -90,14 +91,13 @@ def test_the_help_of_a_command_imports_neither_torch_nor_verl_and_says_nothing_e
         (["play", "sokoban", "--option", "size=3"], "--option size=3: "),
         (["experts", "--env", "sokoban", "--option", "boxes=x"], "--option boxes='x': "),
         (["play", "textworld"], "pip install 'verl_actfocus[textworld]'"),
-        (["bench-envs", "--env", "textworld"], "pip install 'verl_actfocus[textworld]'"),
+        (["bench", "environments", "--env", "textworld"], "pip install 'verl_actfocus[textworld]'"),
     ],
 )
 def test_what_can_be_corrected_is_one_sentence_and_no_traceback(
     words: list[str], sentence: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "textworld", None)  # as if the extra were not installed
-    monkeypatch.setattr(benchmark_envs, "measure_plain_frozenlake", lambda count, steps: FAST)
     assert main(words) == 2
     error = capsys.readouterr().err
     assert sentence in error and len(error.splitlines()) == 1
@@ -117,19 +117,25 @@ def test_an_option_is_a_python_literal_or_a_bare_word() -> None:
             parse_option(malformed)
 
 
-def test_the_benchmark_prints_the_reference_and_one_and_many_of_each(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert run(benchmark_envs, "--env", "sokoban", "--environments", "8", "--steps", "50") == 0
-    rows = [line[:30].split() for line in capsys.readouterr().out.split("\n")[1:5]]
-    reference = ["gymnasium", "FrozenLake-v1"]
-    assert rows == [[*reference, "1"], [*reference, "8"], ["sokoban", "1"], ["sokoban", "8"]]
+def test_the_benchmark_has_the_reference_and_one_and_many_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    half = environments.Timing(environments=8, resets_seconds=0.0, step_microseconds=0.5)
+    monkeypatch.setattr(environments, "measure_plain_frozenlake", lambda count, steps: FAST if count == 1 else half)
+    rows = environments.measure_all(["sokoban"], 8, 50)
+    reference = "gymnasium FrozenLake-v1"
+    assert [(name, timing.environments) for name, timing, _ in rows] == [
+        (reference, 1),
+        (reference, 8),
+        ("sokoban", 1),
+        ("sokoban", 8),
+    ]
+    assert [ratio for _, _, ratio in rows[:2]] == [1.0, 0.5]
+    assert environments.markdown(rows).splitlines()[2] == f"| {reference} | 1 | 0.0 | 1000000 | 1.00 | 1.00 |"
 
 
 @pytest.mark.parametrize("name", ["frozenlake", "sokoban"])
 def test_a_step_with_its_text_takes_less_than_ten_of_gymnasiums_bare_frozenlake(name: str) -> None:
-    best = min(benchmark_envs.measure_text_environment(name, 1, 1000).step_microseconds for _ in range(3))
-    plain = min(benchmark_envs.measure_plain_frozenlake(1, 1000).step_microseconds for _ in range(3))
+    best = min(environments.measure_text_environment(name, 1, 1000).step_microseconds for _ in range(3))
+    plain = min(environments.measure_plain_frozenlake(1, 1000).step_microseconds for _ in range(3))
     assert best < 10 * plain
 
 
@@ -137,8 +143,8 @@ def test_a_step_with_its_text_takes_less_than_ten_of_gymnasiums_bare_frozenlake(
 def test_with_128_environments_a_step_takes_much_the_same_time_and_all_reset_within_a_second(
     name: str,
 ) -> None:
-    one = min(benchmark_envs.measure_text_environment(name, 1, 1280).step_microseconds for _ in range(3))
-    many = [benchmark_envs.measure_text_environment(name, 128, 1280) for _ in range(3)]
+    one = min(environments.measure_text_environment(name, 1, 1280).step_microseconds for _ in range(3))
+    many = [environments.measure_text_environment(name, 128, 1280) for _ in range(3)]
     assert min(timing.resets_seconds for timing in many) < 1.0
     # 128 environments share the caches of the processor, which allows for something between 1 and 3
     assert min(timing.step_microseconds for timing in many) < 3 * one

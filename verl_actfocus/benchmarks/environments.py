@@ -1,8 +1,7 @@
-"""`actfocus bench-envs`: how fast the environments are, beside gymnasium's plain FrozenLake."""
+"""How fast the environments are, beside gymnasium's plain FrozenLake."""
 
 from __future__ import annotations
 
-import argparse
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -12,12 +11,11 @@ from typing import Any
 import gymnasium
 
 from verl_actfocus import envs
-from verl_actfocus.cli._environment_arguments import DEFAULT_ENVIRONMENTS, make_environment
-from verl_actfocus.cli._values import positive
+from verl_actfocus.benchmarks.report import markdown_table
 
 REFERENCE = "gymnasium FrozenLake-v1"
-MOST_SECONDS = 10.0  # of stepping per row, so that a slow environment does not hold up the table
-ROUNDS = 3  # of stepping per row; the fastest counts, being the one that other programs disturbed least
+MOST_SECONDS = 3.0  # of stepping per row and round, so that a slow environment does not hold up the table
+ROUNDS = 3  # through all rows in turn; the fastest counts, being the one that other programs disturbed least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +25,7 @@ class Timing:
     Attributes:
         environments: How many there are.
         resets_seconds: Time to reset all of them once, in seconds.
-        step_microseconds: Mean time of a step in the fastest round, in microseconds.
+        step_microseconds: Mean time of a step, in microseconds.
     """
 
     environments: int
@@ -40,47 +38,50 @@ class Timing:
         return 1e6 / self.step_microseconds
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the subcommand."""
-    parser.description = (
-        "Time reset and step with random legal actions, in one process, for a single environment and for "
-        "several that take turns. Choosing the actions and starting new episodes is not counted as stepping; the "
-        "fastest of three rounds is. "
-        "The last column is the time of a step over that of gymnasium's FrozenLake without text, its "
-        "wrappers removed, in the same run."
-    )
-    parser.add_argument(
-        "--env", action="append", help=f"environment; may be repeated (default: {', '.join(DEFAULT_ENVIRONMENTS)})"
-    )
-    parser.add_argument("--environments", type=positive, default=128, help="how many take turns (default 128)")
-    parser.add_argument("--steps", type=positive, default=20_000, help="most steps to time per row (default 20000)")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Time and print one row per environment and number of environments.
+def measure_all(names: Sequence[str], count: int, steps: int) -> list[tuple[str, Timing, float]]:
+    """Time gymnasium's plain FrozenLake and environments of the registry, one alone and several that take turns.
 
     Args:
-        args: The parsed arguments.
+        names: Environments of the registry.
+        count: How many take turns, beside the one alone.
+        steps: Most steps to time per row.
 
     Returns:
-        0.
-
-    Raises:
-        ValueError: There is no environment of that name.
+        Name, timing, and time of a step over that of plain FrozenLake alone, row by row.
     """
-    names = args.env or DEFAULT_ENVIRONMENTS
-    for name in names:
-        envs.spec(name)
-    counts = sorted({1, args.environments})
-    print(f"{'environment':<24} {'count':>5} {'reset all':>12} {'steps/s':>10} {'us/step':>8} {'vs plain':>9}")
-    reference = measure_plain_frozenlake(1, args.steps)
-    _show(REFERENCE, reference, reference)
-    for count in counts[1:]:
-        _show(REFERENCE, measure_plain_frozenlake(count, args.steps), reference)
-    for name in names:
-        for count in counts:
-            _show(name, measure_text_environment(name, count, args.steps), reference)
-    return 0
+    counts = sorted({1, count})
+    rows = [(name, many) for name in (REFERENCE, *names) for many in counts]
+    found: dict[tuple[str, int], list[Timing]] = {row: [] for row in rows}
+    for _ in range(ROUNDS):
+        for name, many in rows:
+            share = -(-steps // ROUNDS)
+            timed = (
+                measure_plain_frozenlake(many, share)
+                if name == REFERENCE
+                else measure_text_environment(name, many, share)
+            )
+            found[name, many].append(timed)
+    fastest = {row: min(timings, key=lambda one: one.step_microseconds) for row, timings in found.items()}
+    plain = fastest[REFERENCE, 1].step_microseconds
+    return [(name, timing, timing.step_microseconds / plain) for (name, _), timing in fastest.items()]
+
+
+def markdown(rows: Sequence[tuple[str, Timing, float]]) -> str:
+    """Write the rows as a table."""
+    return markdown_table(
+        ["environment", "count", "reset all (ms)", "steps/s", "µs/step", "against plain"],
+        [
+            [
+                name,
+                str(timing.environments),
+                f"{1000 * timing.resets_seconds:.1f}",
+                f"{timing.steps_per_second:.0f}",
+                f"{timing.step_microseconds:.2f}",
+                f"{ratio:.2f}",
+            ]
+            for name, timing, ratio in rows
+        ],
+    )
 
 
 def measure_text_environment(name: str, count: int, steps: int) -> Timing:
@@ -95,7 +96,7 @@ def measure_text_environment(name: str, count: int, steps: int) -> Timing:
         The timing.
     """
     rng = random.Random(0)
-    return measure(lambda: make_environment(name, {}), lambda env: rng.choice(env.legal_actions()), count, steps)
+    return measure(lambda: envs.make(name), lambda env: rng.choice(env.legal_actions()), count, steps)
 
 
 def measure_plain_frozenlake(count: int, steps: int) -> Timing:
@@ -129,14 +130,14 @@ def measure(make: Callable[[], Any], choose: Callable[[Any], Any], count: int, s
     for seed, env in enumerate(environments):
         env.reset(seed=seed)
     resets_seconds = time.perf_counter() - began
-    rounds = [_mean_step(environments, choose, -(-steps // ROUNDS)) for _ in range(ROUNDS)]
-    return Timing(environments=count, resets_seconds=resets_seconds, step_microseconds=1e6 * min(rounds))
+    microseconds = 1e6 * _mean_step(environments, choose, steps)
+    return Timing(environments=count, resets_seconds=resets_seconds, step_microseconds=microseconds)
 
 
 def _mean_step(environments: Sequence[Any], choose: Callable[[Any], Any], steps: int) -> float:
     """Return the mean time of a step in seconds, over at most `steps` steps of environments that take turns."""
     seconds, done = 0.0, 0
-    while done < steps and seconds < MOST_SECONDS / ROUNDS:
+    while done < steps and seconds < MOST_SECONDS:
         env = environments[done % len(environments)]
         action = choose(env)
         began = time.perf_counter()
@@ -150,12 +151,3 @@ def _mean_step(environments: Sequence[Any], choose: Callable[[Any], Any], steps:
 
 def _plain_frozenlake() -> Any:
     return gymnasium.make("FrozenLake-v1").unwrapped
-
-
-def _show(name: str, timing: Timing, reference: Timing) -> None:
-    ratio = timing.step_microseconds / reference.step_microseconds
-    print(
-        f"{name:<24} {timing.environments:>5} {1000 * timing.resets_seconds:>9.1f} ms "
-        f"{timing.steps_per_second:>10.0f} {timing.step_microseconds:>8.2f} {ratio:>8.2f}x",
-        flush=True,
-    )

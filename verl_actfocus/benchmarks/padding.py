@@ -1,0 +1,107 @@
+"""Memory of weighting a whole batch: padded to its longest row, and jagged, without padding.
+
+Weights are computed where the trainer is, in one process, over all trajectories of a step: the mean and standard
+deviation of Eq. 16 run over all of them. Lengths of agents' trajectories have a long tail, and a padded tensor is as
+wide as its end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from verl_actfocus.benchmarks.allocations import peak_bytes
+from verl_actfocus.benchmarks.report import markdown_table
+from verl_actfocus.integration.token_batch import token_batch
+from verl_actfocus.weighting import ActFocus, TokenBatch, compute_weights, turn_indices
+
+#: The trainer's own way, and rows one behind another.
+TRAINER, JAGGED = "the trainer's", "jagged"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What weighting a batch took."""
+
+    #: Most that torch had allocated at a time beyond the batch itself, in bytes.
+    peak: int
+    seconds: float
+    #: Sum of the weights, by which both ways are compared.
+    total: float
+
+
+def long_tailed_lengths(count: int, longest: int, seed: int = 0) -> list[int]:
+    """Draw lengths from a log-normal distribution whose median is an eighth of the longest, cut off there.
+
+    Args:
+        count: how many.
+        longest: tokens of the longest; one trajectory has exactly so many.
+        seed: of the draw.
+    """
+    drawn = np.random.default_rng(seed).lognormal(np.log(longest / 8), 0.9, count)
+    lengths = [int(length) for length in drawn.clip(1, longest)]
+    return [longest, *lengths[1:]]
+
+
+def measure(lengths: Sequence[int]) -> dict[str, Cost]:
+    """Weight a batch with these lengths both ways."""
+    weighting, data = ActFocus(), batch(lengths)
+    ways: dict[str, Callable[[], Tensor]] = {
+        TRAINER: lambda: compute_weights(weighting, token_batch(data, weighting, bypass=False)),
+        JAGGED: lambda: compute_weights(weighting, _jagged(data)),
+    }
+    token_batch(batch([2, 1]), weighting, bypass=False)  # what torch loads on first use is not the batch's
+    costs = {}
+    for way, weights in ways.items():
+        began = time.perf_counter()
+        total = float(weights().double().sum())
+        seconds = time.perf_counter() - began
+        costs[way] = Cost(peak_bytes(weights), seconds, total)
+    return costs
+
+
+def batch(lengths: Sequence[int]) -> TensorDict:
+    """Return random columns as TransferQueue returns them; the engine's are over the prompt too, here of one token."""
+    torch.manual_seed(0)
+    columns = {
+        "actfocus_spans": [torch.randint(3, (length,)) for length in lengths],
+        "response_mask": [torch.ones(length, dtype=torch.long) for length in lengths],
+        "loss_mask": [torch.ones(length, dtype=torch.long) for length in lengths],
+        "advantages": [torch.randn(length) for length in lengths],
+        "actfocus_input_ref_energy": [torch.randn(1 + length) for length in lengths],
+    }
+    nested = {name: torch.nested.as_nested_tensor(rows, layout=torch.jagged) for name, rows in columns.items()}
+    return TensorDict(nested, batch_size=len(lengths))
+
+
+def _jagged(data: TensorDict) -> TokenBatch:
+    """Put the rows one behind another, `(1, total)`: the weights of Eq. 5 know no rows."""
+    # Position t predicts token t + 1.
+    energy = torch.cat([row[:-1] for row in data["actfocus_input_ref_energy"].unbind()])
+    spans, mask, advantages = (data[name].values() for name in ("actfocus_spans", "loss_mask", "advantages"))
+    return TokenBatch(
+        spans=spans.unsqueeze(0),
+        response_mask=mask.unsqueeze(0),
+        turns=turn_indices(mask.unsqueeze(0)),
+        advantages=advantages.unsqueeze(0),
+        inputs={"ref_energy": energy.unsqueeze(0)},
+    )
+
+
+def markdown(lengths: Sequence[int], costs: dict[str, Cost]) -> str:
+    """Write the costs as a table."""
+    table = markdown_table(
+        ["weighting", "memory beyond the batch, MB", "seconds"],
+        [[way, f"{cost.peak / 1e6:.0f}", f"{cost.seconds:.2f}"] for way, cost in costs.items()],
+    )
+    share = sum(lengths) / (len(lengths) * max(lengths))
+    return (
+        f"{len(lengths)} trajectories with {sum(lengths):,} response tokens, median {np.median(lengths):.0f}, longest "
+        f"{max(lengths)}: {1 - share:.0%} of a padded tensor is padding.\n\n{table}"
+    )
