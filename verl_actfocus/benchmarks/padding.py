@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,10 +20,10 @@ from torch import Tensor
 from verl_actfocus.benchmarks.allocations import peak_bytes
 from verl_actfocus.benchmarks.report import markdown_table
 from verl_actfocus.integration.token_batch import token_batch
-from verl_actfocus.weighting import ActFocus, TokenBatch, compute_weights, turn_indices
+from verl_actfocus.weighting import ActFocus, compute_weights
 
-#: The trainer's own way, and rows one behind another.
-TRAINER, JAGGED = "the trainer's", "jagged"
+#: Trajectories as rows of a padded tensor, as a weighting gets them that reads rows; and one behind another.
+PADDED, JAGGED = "padded", "one behind another"
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,13 @@ def long_tailed_lengths(count: int, longest: int, seed: int = 0) -> list[int]:
 def measure(lengths: Sequence[int]) -> dict[str, Cost]:
     """Weight a batch with these lengths both ways."""
     weighting, data = ActFocus(), batch(lengths)
-    ways: dict[str, Callable[[], Tensor]] = {
-        TRAINER: lambda: compute_weights(weighting, token_batch(data, weighting, bypass=False)),
-        JAGGED: lambda: compute_weights(weighting, _jagged(data)),
-    }
-    token_batch(batch([2, 1]), weighting, bypass=False)  # what torch loads on first use is not the batch's
+
+    def weights_of(by_rows: bool) -> Tensor:
+        return compute_weights(weighting, token_batch(data, weighting, bypass=False, by_rows=by_rows))
+
+    ways: dict[str, Callable[[], Tensor]] = {PADDED: partial(weights_of, True), JAGGED: partial(weights_of, False)}
+    # What torch loads on first use is not the batch's.
+    token_batch(batch([2, 1]), weighting, bypass=False, by_rows=True)
     costs = {}
     for way, weights in ways.items():
         began = time.perf_counter()
@@ -78,20 +81,6 @@ def batch(lengths: Sequence[int]) -> TensorDict:
     }
     nested = {name: torch.nested.as_nested_tensor(rows, layout=torch.jagged) for name, rows in columns.items()}
     return TensorDict(nested, batch_size=len(lengths))
-
-
-def _jagged(data: TensorDict) -> TokenBatch:
-    """Put the rows one behind another, `(1, total)`: the weights of Eq. 5 know no rows."""
-    # Position t predicts token t + 1.
-    energy = torch.cat([row[:-1] for row in data["actfocus_input_ref_energy"].unbind()])
-    spans, mask, advantages = (data[name].values() for name in ("actfocus_spans", "loss_mask", "advantages"))
-    return TokenBatch(
-        spans=spans.unsqueeze(0),
-        response_mask=mask.unsqueeze(0),
-        turns=turn_indices(mask.unsqueeze(0)),
-        advantages=advantages.unsqueeze(0),
-        inputs={"ref_energy": energy.unsqueeze(0)},
-    )
 
 
 def markdown(lengths: Sequence[int], costs: dict[str, Cost]) -> str:

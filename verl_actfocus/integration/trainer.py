@@ -33,7 +33,6 @@ from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.utils.config import omega_conf_to_dataclass, validate_config
-from verl.workers.utils.padding import response_to_nested
 
 from verl_actfocus.config.compatibility import BASE_ESTIMATORS, TRAINER_MODE, checked_settings
 from verl_actfocus.integration import fields, registration
@@ -41,7 +40,7 @@ from verl_actfocus.integration.episode_trainer import EpisodeTrainer
 from verl_actfocus.integration.groups import without_level_groups
 from verl_actfocus.integration.policy_loss import SKIPPED_METRIC, actfocus_ppo_loss
 from verl_actfocus.integration.response_tagger import ResponseTagger
-from verl_actfocus.integration.token_batch import fields_to_weight, token_batch
+from verl_actfocus.integration.token_batch import fields_to_weight, token_batch, token_rows
 from verl_actfocus.integration.trajectories import TRAJECTORIES_METRIC, TrajectoryLog, computed_signals
 from verl_actfocus.weighting import TokenBatch, compute_weights, share_metrics
 from verl_actfocus.weighting.inputs import ROLLOUT_INPUTS, Model, engine_inputs, rollout_inputs
@@ -205,16 +204,28 @@ class ActFocusTrainer(EpisodeTrainer):
                 data["advantages"] = torch.nested.as_nested_tensor(cleared, layout=torch.jagged)
                 # GRPO's returns are its advantages.
                 changed = {"advantages": data["advantages"], "returns": data["advantages"]}
-        tokens = token_batch(data, weighting, bypass=self._bypass)
-        weights = compute_weights(weighting, tokens)
+        tokens = token_batch(data, weighting, bypass=self._bypass, by_rows=weighting.reads_rows)
+        try:
+            weights = compute_weights(weighting, tokens)
+        except ValueError:
+            # By rows, so that the error names the trajectory.
+            compute_weights(weighting, token_batch(data, weighting, bypass=self._bypass, by_rows=True))
+            raise
         self._weight_sum = weights.double().sum().item()
+        lengths = data["response_mask"].offsets().diff()
+        rows = torch.nested.as_nested_tensor(token_rows(weights, lengths), layout=torch.jagged)
         # The returned handle lists the new field; the one passed in would hide it from the update.
-        weighted = self._put(batch, {**changed, fields.WEIGHTS: response_to_nested(weights, data["response_mask"])})
-        self._report_weights(weighted, tokens, weights, metrics)
+        weighted = self._put(batch, {**changed, fields.WEIGHTS: rows})
+        self._report_weights(weighted, tokens, weights, lengths, metrics)
         return weighted
 
     def _report_weights(
-        self, batch: KVBatchMeta, tokens: TokenBatch, weights: torch.Tensor, metrics: dict[str, Any]
+        self,
+        batch: KVBatchMeta,
+        tokens: TokenBatch,
+        weights: torch.Tensor,
+        lengths: torch.Tensor,
+        metrics: dict[str, Any],
     ) -> None:
         weighting = self.settings.weighting
         own = share_metrics(tokens, weights) | weighting.metrics(tokens, weights)
@@ -225,7 +236,9 @@ class ActFocusTrainer(EpisodeTrainer):
                 self._report_no_action_token(batch)
         if self._trajectories.wants(self.global_steps):
             signals = computed_signals(weighting, tokens, weights)
-            written = self._trajectories.write(self.global_steps, batch, self._tagger, tokens.turns, signals)
+            by_row = {name: token_rows(values, lengths) for name, values in signals.items()}
+            turns = token_rows(tokens.turns, lengths)
+            written = self._trajectories.write(self.global_steps, batch, self._tagger, turns, by_row)
             metrics[TRAJECTORIES_METRIC] = float(written)
 
     def _report_no_action_token(self, batch: KVBatchMeta) -> None:

@@ -87,7 +87,12 @@ class TrajectoryLog:
         return self._settings.wants(step) and not self._full
 
     def write(
-        self, step: int, batch: KVBatchMeta, tagger: ResponseTagger, turns: Tensor, signals: Mapping[str, Tensor]
+        self,
+        step: int,
+        batch: KVBatchMeta,
+        tagger: ResponseTagger,
+        turns: Sequence[Tensor],
+        signals: Mapping[str, Sequence[Tensor]],
     ) -> int:
         """Write whole groups of a batch, one trajectory in memory at a time.
 
@@ -95,8 +100,8 @@ class TrajectoryLog:
             step: training step.
             batch: the training batch, in the row order of the tensors.
             tagger: decodes tokens to the text in which spans are found.
-            turns: `(B, T)` index of the model's turn that a token belongs to, -1 outside of its turns.
-            signals: name → `(B, T)` values that were computed in this step.
+            turns: of every row `(T,)` the index of the model's turn that a token belongs to, -1 outside of its turns.
+            signals: name → of every row `(T,)` values that were computed in this step.
 
         Returns:
             Number of trajectories written.
@@ -184,13 +189,13 @@ class TrajectoryLog:
         batch: KVBatchMeta,
         row: int,
         tagger: ResponseTagger,
-        turns: Tensor,
-        signals: Mapping[str, Tensor],
+        turns: Sequence[Tensor],
+        signals: Mapping[str, Sequence[Tensor]],
     ) -> Trajectory:
         key = batch.keys[row]
         data = tq.kv_batch_get(keys=[key], partition_id=batch.partition_id, select_fields=_FIELDS)
         tokens = tagger.texts(data["responses"][0])
-        turn_of = turns[row, : len(tokens)].tolist()
+        turn_of = turns[row][: len(tokens)].tolist()
         values = {name: tensor[row] for name, tensor in signals.items()}
         values |= {name: data[field][0] for name, field in _VERL_SIGNALS.items() if field in data}
         rewards = data[fields.TURN_REWARDS][0].tolist() if fields.TURN_REWARDS in data else None

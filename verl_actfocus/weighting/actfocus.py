@@ -39,6 +39,7 @@ class ActFocus(Weighting):
     """The weights of He et al. 2026 (Eq. 5, 16-18): `token_weights` with these settings."""
 
     name = "actfocus"
+    reads_rows = False
 
     alpha: float = DEFAULT_ALPHA
     """Weight of reasoning tokens, in [0, 1]."""

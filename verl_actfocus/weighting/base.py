@@ -111,6 +111,9 @@ class Weighting(ABC):
 
     name: ClassVar[str]
     """What a configuration calls the scheme."""
+    reads_rows: ClassVar[bool] = True
+    """Whether the weight of a token depends on which others are of its trajectory or turn. Without that a trainer may
+    give the trajectories one behind another, as a batch of one row without padding."""
 
     def __post_init__(self) -> None:
         """Check the types of the settings; a subclass calls this and then `require` for their ranges."""

@@ -25,6 +25,7 @@ class EntropyTop(Weighting):
     """
 
     name = "entropy_top"
+    reads_rows = False
 
     share: float = 0.2
     """Share of the response tokens that are trained on, in (0, 1]."""

@@ -16,6 +16,7 @@ class Uniform(Weighting):
     """
 
     name = "uniform"
+    reads_rows = False
 
     def weights(self, batch: TokenBatch) -> Tensor:
         """Return 1 on response tokens, 0 elsewhere."""

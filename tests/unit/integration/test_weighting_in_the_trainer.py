@@ -15,8 +15,9 @@ from transformers import AutoTokenizer
 from verl_actfocus.config.settings import ActFocusSettings, GradientReportSettings
 from verl_actfocus.integration import fields, trainer
 from verl_actfocus.integration.response_tagger import ResponseTagger
+from verl_actfocus.integration.token_batch import fields_to_weight, token_batch, token_rows
 from verl_actfocus.integration.trajectories import TrajectoryLog
-from verl_actfocus.weighting import ActFocus, EntropyTop, Span, TurnBalanced, Uniform
+from verl_actfocus.weighting import ActFocus, EntropyTop, Span, TurnBalanced, Uniform, compute_weights
 from verl_actfocus.weighting.inputs import Model
 
 A, R = int(Span.ACTION), int(Span.REASONING)
@@ -106,6 +107,31 @@ def test_weights_are_stored_per_response_token_with_one_read_and_one_write(build
     assert metrics["actfocus/action_tokens"] == 3
     assert metrics[trainer.NO_ACTION_METRIC] == 0
     assert (queue.reads, queue.writes) == (1, 1)
+
+
+def test_rows_one_behind_another_have_the_weights_and_turns_of_a_padded_batch(build):
+    spans, mask = [[R, A, A], [A], [R, A]], [[1, 1, 1], [1], [1, 0]]
+    columns = stored(spans, mask, actfocus_input_ref_energy=[[-1.0, -2.0, -4.0, 0.0], [-3.0, 0.0], [5.0, 6.0, 0.0]])
+    built, _ = build(ActFocus(), **columns)
+    data = built._get(handle(3), *fields_to_weight(ActFocus(), bypass=False))
+    lengths = data["response_mask"].offsets().diff()
+    found = []
+    for by_rows, shape in ((True, (3, 3)), (False, (1, 6))):
+        tokens = token_batch(data, ActFocus(), bypass=False, by_rows=by_rows)
+        assert tokens.spans.shape == shape
+        values = (compute_weights(ActFocus(), tokens), tokens.turns, tokens.inputs["ref_energy"])
+        found.append([[row.tolist() for row in token_rows(one, lengths)] for one in values])
+    assert found[0] == found[1]
+    assert found[0][1] == [[0, 0, 0], [0], [0, -1]]
+
+
+def test_a_signal_that_is_not_finite_is_found_in_its_trajectory(build):
+    columns = stored(
+        [[A, A], [A, A]], [[1, 1], [1, 1]], actfocus_input_ref_energy=[[-1.0] * 3, [-1.0, float("nan"), 0.0]]
+    )
+    built, _ = build(ActFocus(), **columns)
+    with pytest.raises(ValueError, match=r"action token at sequence 1, position 1 is not finite"):
+        built._weight_tokens(handle(2), {})
 
 
 def test_groups_of_equal_returns_are_cleared_by_the_same_read_and_write_and_have_no_share(build):
