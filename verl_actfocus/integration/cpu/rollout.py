@@ -58,19 +58,23 @@ class HFServer:
     def __init__(self, config: RolloutConfig, model_config: HFModelConfig, replica_rank: int) -> None:
         from transformers import AutoModelForCausalLM
 
-        torch.set_num_threads(int(os.environ.get("ACTFOCUS_ROLLOUT_THREADS", "1")))
+        # Of one thread a response's bits do not depend on its company (`verl_actfocus.generation.batch`).
+        torch.set_num_threads(1)
         self._config = config
         hf_config = model_config.hf_config
         hf_config._attn_implementation = "sdpa"
         self._model = AutoModelForCausalLM.from_config(hf_config, dtype=_torch_dtype(config.dtype)).eval()
         tokenizer = model_config.tokenizer
+        slots, length = config.max_num_seqs, config.max_model_len or config.prompt_length + config.response_length
         self._batch = ContinuousBatch(
             self._model,
-            slots=config.max_num_seqs,
-            max_model_len=config.max_model_len or config.prompt_length + config.response_length,
+            slots=slots,
+            max_model_len=length,
             turn_ends=turn_ends(tokenizer, model_config.generation_config),
             token_ids=tokenizer.get_vocab().values(),
             seed=config.get("seed", 0) + replica_rank,
+            # As much as the slots hold: an evaluation may play more episodes at once than there are slots.
+            parked=slots * length,
         )
         self._global_steps: int | None = None
         self._futures: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Future[Generated]]] = {}
