@@ -37,6 +37,10 @@ WIDTH = 8
 PREFILL_LENGTH = 64
 #: Positions that attention sees while decoding come in multiples of this: the width of the widest vector register.
 DECODE_LENGTH = 16
+#: Requests wait for company as long as they are fewer than this share of those that run …
+COMPANY = 1 / 8
+#: … and for so many decoding passes at most: a prefill of one row costs nearly as much as one of many.
+PATIENCE = 4
 #: Rows of a decoding pass for each running sequence beyond which sequences move together.
 SPARSE = 1.25
 
@@ -105,6 +109,8 @@ class ContinuousBatch:
         self._count = 0
         self._waiting: deque[_Sequence] = deque()
         self._running: dict[int, _Sequence] = {}
+        #: Decoding passes since a request began to wait.
+        self._waited = 0
 
     def add(self, request_id: str, prompt_ids: Sequence[int], params: SamplingParams) -> None:
         """Queue a request.
@@ -173,7 +179,11 @@ class ContinuousBatch:
 
     def _admit(self) -> list[int]:
         """Give waiting requests a slot; returns the slots to prefill."""
-        admitted = []
+        admitted: list[int] = []
+        self._waited += bool(self._waiting)
+        if len(self._waiting) < COMPANY * len(self._running) and self._waited <= PATIENCE:
+            return admitted
+        self._waited = 0
         while self._waiting and self._pool:
             sequence = self._waiting.popleft()
             slot, sequence.cached = self._pool.take(sequence.prompt_ids)
