@@ -8,12 +8,7 @@ A finished sequence leaves its keys and values in its slot. The next turn of an 
 tokens (the rollout is append-only), so the request takes the slot over and prefills only what is new. A group's
 identical first prompts are prefilled once and copied.
 
-A response does not depend on its company, to the last bit: neither on who shares its forward passes nor on the order
-in which requests arrive. Kernels round differently for other shapes, so the shapes are chosen such that they do not:
-passes have whole `ROWS` and `WIDTH`, a prefill is as long as its own sequence asks for in whole `PREFILL_LENGTH`, and
-decoding adds whole `DECODE_LENGTH` of positions that weigh exactly 0. That this is enough is a property of the kernels
-of one thread (oneMKL's and torch's attention on x86), which `tests/unit/generation/test_company.py` checks where it
-runs.
+A response does not depend on its company, to the last bit, see `verl_actfocus.generation.shapes`.
 """
 
 from __future__ import annotations
@@ -27,16 +22,15 @@ import torch
 from transformers import PreTrainedModel
 
 from verl_actfocus.generation.cache import SlotCache, SlotPool
-from verl_actfocus.generation.sampling import NonFiniteLogitsError, SamplingParams, rows_without_text, sample_tokens
+from verl_actfocus.generation.sampling import (
+    NonFiniteLogitsError,
+    SamplingParams,
+    damage,
+    rows_without_text,
+    sample_tokens,
+)
+from verl_actfocus.generation.shapes import DECODE_LENGTH, PREFILL_LENGTH, ROWS, WIDTH, whole
 
-#: Rows of a forward pass come in multiples of this; a product of fewer is another kernel's (a vector times a matrix).
-ROWS = 8
-#: Tokens of a row that are prefilled come in multiples of this.
-WIDTH = 8
-#: Positions that a prefill's attention sees come in multiples of this, by the row's own length.
-PREFILL_LENGTH = 64
-#: Positions that attention sees while decoding come in multiples of this: the width of the widest vector register.
-DECODE_LENGTH = 16
 #: Requests wait for company as long as they are fewer than this share of those that run …
 COMPANY = 1 / 8
 #: … and for so many decoding passes at most: a prefill of one row costs nearly as much as one of many.
@@ -102,8 +96,8 @@ class ContinuousBatch:
         without_text = rows_without_text(model.config.vocab_size, token_ids)
         self._without_text = None if without_text is None else without_text.to(model.device)
         #: The cache's spare position: padding is written there.
-        self._spare = _whole(max_model_len, PREFILL_LENGTH)
-        self._cache = SlotCache(model, _whole(slots, ROWS), self._spare)
+        self._spare = whole(max_model_len, PREFILL_LENGTH)
+        self._cache = SlotCache(model, whole(slots, ROWS), self._spare)
         self._pool = SlotPool(self._cache, slots, parked)
         self._seed = seed
         self._count = 0
@@ -197,7 +191,7 @@ class ContinuousBatch:
 
     def _move_together(self) -> None:
         """Move running sequences to low slots, if the idle ones between them cost more than moving does."""
-        while max(self._running) >= _whole(int(SPARSE * len(self._running)), ROWS):
+        while max(self._running) >= whole(int(SPARSE * len(self._running)), ROWS):
             idle, taken = self._pool.lowest(), max(self._running)
             sequence = self._running.pop(taken)
             self._pool.move_into(idle, taken, sequence.cached)
@@ -214,7 +208,7 @@ class ContinuousBatch:
             prompt = tuple(sequence.prompt_ids)
             if not sequence.cached and leaders.setdefault(prompt, slot) != slot:
                 continue
-            passes.setdefault(_whole(len(prompt), PREFILL_LENGTH), []).append(slot)
+            passes.setdefault(whole(len(prompt), PREFILL_LENGTH), []).append(slot)
         logits: dict[int, torch.Tensor] = {}
         for length, members in passes.items():
             logits.update(zip(members, self._forward_new(members, length), strict=True))
@@ -232,7 +226,7 @@ class ContinuousBatch:
         sequences = [self._running[slot] for slot in slots]
         inputs = [sequence.prompt_ids[sequence.cached :] for sequence in sequences]
         lengths = torch.tensor([len(ids) for ids in inputs])
-        width = _whole(max(map(len, inputs)), WIDTH)
+        width = whole(max(map(len, inputs)), WIDTH)
         offsets = torch.arange(width)
         starts = torch.tensor([sequence.cached for sequence in sequences])
         positions = starts.unsqueeze(1) + offsets
@@ -250,15 +244,15 @@ class ContinuousBatch:
         All slots up to the highest one take part, so that keys and values are read in place. An idle one feeds token 0
         into the spare position.
         """
-        rows = _whole(slots[-1] + 1, ROWS)
+        rows = whole(slots[-1] + 1, ROWS)
         ids, positions, targets = [0] * rows, [0] * rows, [self._spare] * rows
         for slot in slots:
             sequence = self._running[slot]
             ids[slot], positions[slot], targets[slot] = sequence.token_ids[-1], sequence.cached, sequence.cached
             sequence.cached += 1
-        length = _whole(max(positions) + 1, DECODE_LENGTH)
-        columns = (torch.tensor(values).unsqueeze(1) for values in (ids, positions, targets))
-        logits = self._forward(slice(rows), *columns, length, torch.tensor([0]))
+        length = whole(max(positions) + 1, DECODE_LENGTH)
+        fed, at, to = torch.tensor([ids, positions, targets]).unsqueeze(-1)
+        logits = self._forward(slice(rows), fed, at, to, length, torch.tensor([0]))
         return logits[slots, 0]
 
     def _forward(
@@ -290,7 +284,7 @@ class ContinuousBatch:
         mask = torch.arange(length, device=device) <= positions.clamp(max=length - 1).unsqueeze(-1)
         columns = len(kept)
         if len(ids) * columns < ROWS:  # the output layer is a product of its own
-            kept = kept.repeat(_whole(ROWS, len(ids) * columns))
+            kept = kept.repeat(whole(ROWS, len(ids) * columns))
         output = self.model(
             input_ids=ids,
             attention_mask=mask.unsqueeze(1),
@@ -308,7 +302,10 @@ class ContinuousBatch:
         try:
             tokens, log_probs = sample_tokens(logits, params, uniforms, self._without_text)
         except NonFiniteLogitsError as error:
-            raise ValueError(_where(error.found, sequences[error.row], self.model)) from error
+            sequence = sequences[error.row]
+            place = f"request {sequence.request_id} (position {len(sequence.prompt_ids) + len(sequence.token_ids)})"
+            message = damage(error.found, f"token {len(sequence.token_ids)} of the response to {place}", self.model)
+            raise ValueError(message) from error
         finished = {}
         for slot, sequence, token, log_prob in zip(slots, sequences, tokens, log_probs, strict=True):
             sequence.token_ids.append(token)
@@ -327,23 +324,3 @@ class ContinuousBatch:
         if len(sequence.token_ids) >= sequence.params.max_tokens or total >= self.max_model_len:
             return "length"
         return None
-
-
-def _whole(count: int, unit: int) -> int:
-    """The least multiple of a unit that is not below a count."""
-    return -(-count // unit) * unit
-
-
-def _where(found: str, sequence: _Sequence, model: PreTrainedModel) -> str:
-    """Say for which token the logits are no distribution, and by which weight if one is no number."""
-    response = len(sequence.token_ids)
-    damaged = next((name for name, weight in model.named_parameters() if not weight.isfinite().all()), None)
-    cause = (
-        f"its weights are all finite, so that {model.dtype} overflowed on the way: take a wider number format"
-        if damaged is None
-        else f"the weight {damaged} is not finite: the model is damaged, or its training diverged"
-    )
-    return (
-        f"the model's logits hold {found} for token {response} of the response to request {sequence.request_id} "
-        f"(position {len(sequence.prompt_ids) + response}); {cause}"
-    )

@@ -6,7 +6,7 @@ veRL for machines without an accelerator: the baseline of comparisons, and what 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import ray
 from omegaconf import DictConfig
@@ -64,12 +64,13 @@ class PortableSyncTrainer(PPOTrainerSync):
             # An episode brings its reward: veRL's workers that compute rewards would start, and wait.
             config.reward.num_workers = 0
 
-    def _build_replay_buffer(self) -> InOrder:
+    def _build_replay_buffer(self) -> ReplayBuffer:
         # Everything in veRL that asks for the mode means "sync": any other name gets asynchronous buffers.
         self.trainer_mode = "sync"
         buffer = super()._build_replay_buffer()
         buffer.poll_interval = POLL_SECONDS
-        return InOrder(buffer)
+        # All that the trainer asks of it is a sample.
+        return cast(ReplayBuffer, InOrder(buffer))
 
     def _init_resource_pool_mgr(self) -> None:
         super()._init_resource_pool_mgr()
