@@ -8,7 +8,7 @@ A finished sequence leaves its keys and values in its slot. The next turn of an 
 tokens (the rollout is append-only), so the request takes the slot over and prefills only what is new. A group's
 identical first prompts are prefilled once and copied.
 
-A response does not depend on its company, to the last bit, see `verl_actfocus.generation.shapes`.
+A response does not depend on its company, to the last bit, see `verl_actfocus.generation.passes`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 from transformers import PreTrainedModel
 
 from verl_actfocus.generation.cache import SlotCache, SlotPool
+from verl_actfocus.generation.passes import DECODE_LENGTH, PREFILL_LENGTH, ROWS, WIDTH, forward, whole
 from verl_actfocus.generation.sampling import (
     NonFiniteLogitsError,
     SamplingParams,
@@ -29,7 +30,6 @@ from verl_actfocus.generation.sampling import (
     rows_without_text,
     sample_tokens,
 )
-from verl_actfocus.generation.shapes import DECODE_LENGTH, PREFILL_LENGTH, ROWS, WIDTH, whole
 
 #: Requests wait for company as long as they are fewer than this share of those that run …
 COMPANY = 1 / 8
@@ -229,11 +229,12 @@ class ContinuousBatch:
         width = whole(max(map(len, inputs)), WIDTH)
         offsets = torch.arange(width)
         starts = torch.tensor([sequence.cached for sequence in sequences])
-        positions = starts.unsqueeze(1) + offsets
+        # Padded columns stand anywhere that the model knows.
+        positions = (starts.unsqueeze(1) + offsets).clamp(max=self.max_model_len - 1)
         targets = positions.masked_fill(offsets >= lengths.unsqueeze(1), self._spare)
         ids = torch.tensor([row + [0] * (width - len(row)) for row in inputs])
         kept = (lengths - 1).unique()
-        logits = self._forward(torch.tensor(slots), ids, positions, targets, length, kept)
+        logits = forward(self.model, self._cache, torch.tensor(slots), ids, positions, targets, length, kept)
         for sequence in sequences:
             sequence.cached = len(sequence.prompt_ids)
         return logits[torch.arange(len(slots)), torch.searchsorted(kept, lengths - 1)]
@@ -252,48 +253,8 @@ class ContinuousBatch:
             sequence.cached += 1
         length = whole(max(positions) + 1, DECODE_LENGTH)
         fed, at, to = torch.tensor([ids, positions, targets]).unsqueeze(-1)
-        logits = self._forward(slice(rows), fed, at, to, length, torch.tensor([0]))
+        logits = forward(self.model, self._cache, slice(rows), fed, at, to, length, torch.tensor([0]))
         return logits[slots, 0]
-
-    def _forward(
-        self,
-        rows: slice | torch.Tensor,
-        ids: torch.Tensor,
-        positions: torch.Tensor,
-        targets: torch.Tensor,
-        length: int,
-        kept: torch.Tensor,
-    ) -> torch.Tensor:
-        """Run the model.
-
-        Args:
-            rows: slots of the `B` rows.
-            ids: tokens `(B, Q)`.
-            positions: their positions `(B, Q)`.
-            targets: the positions of the cache that they are written to, `(B, Q)`.
-            length: positions that attention sees.
-            kept: columns whose logits are wanted, `(K,)`.
-
-        Returns:
-            Logits, float32, `(B, K, V)`.
-        """
-        device = self.model.device
-        ids, positions, targets, kept = (part.to(device) for part in (ids, positions, targets, kept))
-        self._cache.select(rows if isinstance(rows, slice) else rows.to(device), targets, length)
-        # Causal over absolute positions; everything a slot holds beyond its own length lies in the future.
-        mask = torch.arange(length, device=device) <= positions.clamp(max=length - 1).unsqueeze(-1)
-        columns = len(kept)
-        if len(ids) * columns < ROWS:  # the output layer is a product of its own
-            kept = kept.repeat(whole(ROWS, len(ids) * columns))
-        output = self.model(
-            input_ids=ids,
-            attention_mask=mask.unsqueeze(1),
-            position_ids=positions.clamp(max=self.max_model_len - 1),
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=kept,
-        )
-        return output.logits[:, :columns].float()
 
     def _sample(self, slots: list[int], logits: torch.Tensor) -> dict[str, Generated]:
         """Draw one token per slot and return the sequences that end with it."""

@@ -12,8 +12,8 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from verl_actfocus.generation.batch import ContinuousBatch
+from verl_actfocus.generation.passes import ROWS, WIDTH
 from verl_actfocus.generation.sampling import NonFiniteLogitsError, SamplingParams, sample_tokens
-from verl_actfocus.generation.shapes import ROWS, WIDTH
 
 EOS = 1
 

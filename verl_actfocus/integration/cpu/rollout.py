@@ -54,7 +54,7 @@ class HFServer:
     def __init__(self, config: RolloutConfig, model_config: HFModelConfig, replica_rank: int) -> None:
         from transformers import AutoModelForCausalLM
 
-        # Of one thread a response's bits do not depend on its company (`verl_actfocus.generation.shapes`).
+        # Of one thread a response's bits do not depend on its company (`verl_actfocus.generation.passes`).
         torch.set_num_threads(1)
         self._config = config
         hf_config = model_config.hf_config
