@@ -38,15 +38,17 @@ class InOrder:
         self._buffer = buffer
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict[str, Any]]:
-        """Return what the buffer's `sample` does, ordered by prompt, session and index of the output."""
+        """Return what the buffer's `sample` does, ordered by prompt, session and index of the output.
+
+        What veRL's `skip` has read from a file instead, of prompts that this run never drew, keeps the file's order.
+        """
         batch, metrics = self._buffer.sample(global_steps, partition_id, batch_size)
         place = {uid: number for number, uid in enumerate(self._buffer.prompt_global_steps[partition_id])}
 
-        def order(row: int) -> tuple[int, int, int]:
-            uid, session, index = batch.keys[row].rsplit("_", 2)
-            return place[uid], int(session), int(index)
-
-        batch.reorder(sorted(range(len(batch)), key=order))
+        names = [key.rsplit("_", 2) for key in batch.keys]
+        if all(uid in place for uid, _, _ in names):
+            order = [(place[uid], int(session), int(index)) for uid, session, index in names]
+            batch.reorder(sorted(range(len(batch)), key=order.__getitem__))
         return batch, metrics
 
 

@@ -33,3 +33,11 @@ def test_any_order_of_finishing_gives_the_batch_in_the_order_of_the_data():
         ]
         assert [tag["of"] for tag in batch.tags] == batch.keys
         assert metrics == {"evicted": 1}
+
+
+def test_trajectories_of_prompts_that_were_not_drawn_keep_their_order():
+    buffer = FinishedAnyhow(0)
+    buffer.prompt_global_steps["train"].pop("0a-7")
+    batch, _ = InOrder(buffer).sample(4, "train", 3)
+    expected, _ = FinishedAnyhow(0).sample(4, "train", 3)
+    assert batch.keys == expected.keys
