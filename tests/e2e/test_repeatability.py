@@ -50,7 +50,6 @@ def test_a_seed_gives_one_run_whether_it_was_interrupted_or_not(tmp_path):
     second = results(main_ppo(interrupted, *common, "trainer.total_training_steps=2", "trainer.val_before_train=False"))
     assert list(at_once) == [0, 1, 2] and list(first) == [0, 1] and list(second) == [2]
     assert first[0] == at_once[0] and first[1] == at_once[1]
-    # The best evaluation is that of the whole run only where there was one before.
     assert second[2] == at_once[2]
     for step in (1, 2):
         expected = weights(whole, step)
