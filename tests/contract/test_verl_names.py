@@ -51,6 +51,7 @@ CALLED = {
     "verl.utils.profiler:simple_timer": ["name", "timing_raw"],
     "verl.utils.rollout_trace:rollout_trace_op": ["func"],
     "verl.trainer.ppo.v1.replay_buffer:ReplayBuffer": ["poll_interval"],
+    "verl.trainer.ppo.v1.replay_buffer:ReplayBuffer.sample": ["global_steps", "partition_id", "batch_size"],
     "verl.utils.tensordict_utils:assign_non_tensor": ["tensor_dict"],
     "verl.utils.tensordict_utils:get_non_tensor_data": ["data", "key", "default"],
     "verl.trainer.ppo.v1.trainer_base:register_trainer": ["name"],
@@ -151,6 +152,17 @@ def test_the_time_between_two_looks_is_an_attribute_of_the_buffer_that_its_loop_
     """`PortableSyncTrainer` sets it on a buffer that veRL has built."""
     module = inspect.getmodule(resolve("verl.trainer.ppo.v1.replay_buffer:ReplayBuffer"))
     assert "sleep(self.poll_interval)" in inspect.getsource(module)
+
+
+def test_the_buffer_keeps_the_prompts_of_a_partition_in_the_order_of_the_queue_after_it_was_sampled():
+    """`InOrder` sorts by it; the queue lists keys in the order in which they were put."""
+    buffer = resolve("verl.trainer.ppo.v1.replay_buffer:ReplayBuffer")
+    assert "self.prompt_global_steps[partition_id][key] = " in inspect.getsource(
+        buffer._sync_metadata_from_transfer_queue
+    )
+    assert "prompt_global_steps" not in inspect.getsource(buffer._materialize_batch)
+    controller = importlib.import_module("transfer_queue.controller")
+    assert "in partition.keys_mapping.items()" in inspect.getsource(controller)
 
 
 def test_the_merger_takes_the_words_that_it_is_called_with(monkeypatch):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
 import queue
 import threading
 import time
@@ -117,6 +118,8 @@ def make_within(seconds: float, name: str, /, **options: Any) -> TextEnv:
 async def off_loop(function: Callable[[], T]) -> T:
     """Return what a function returns, computed in a daemon thread while the event loop goes on.
 
+    Threads are used again: the event loop would stand still until a new one has begun to run.
+
     Args:
         function: may block; none of its exceptions is lost.
     """
@@ -129,8 +132,25 @@ async def off_loop(function: Callable[[], T]) -> T:
         except BaseException as error:  # raised where the result is awaited
             future.set_exception(error)
 
-    _start(work)
+    try:
+        _idle.pop().put(work)
+    except IndexError:
+        _start(partial(_serve, work))
     return await asyncio.wrap_future(future)
+
+
+#: Where threads of `off_loop` that have nothing to do wait for work.
+_idle: list[queue.SimpleQueue[Callable[[], None]]] = []
+os.register_at_fork(after_in_child=_idle.clear)  # threads do not live on in a fork
+
+
+def _serve(work: Callable[[], None]) -> None:
+    own: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+    while True:
+        work()
+        del work  # an environment that nobody else holds must not live until the next work comes
+        _idle.append(own)
+        work = own.get()
 
 
 def _start(work: Callable[[], None]) -> threading.Thread:

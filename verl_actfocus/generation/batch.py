@@ -1,12 +1,14 @@
 """Continuous batching over a KV cache for a Hugging Face causal language model.
 
 The scheduler that stands where vLLM stands on a GPU. Every running sequence owns one *slot* of a preallocated
-key/value cache. Each call of `ContinuousBatch.step` admits waiting requests (one padded prefill) or decodes one token
+key/value cache. Each call of `ContinuousBatch.step` admits waiting requests (padded prefills) or decodes one token
 for every running sequence, so sequences of different turns and lengths share the forward passes.
 
 A finished sequence leaves its keys and values in its slot. The next turn of an episode begins with exactly those
 tokens (the rollout is append-only), so the request takes the slot over and prefills only what is new. A group's
 identical first prompts are prefilled once and copied.
+
+A response does not depend on its company, to the last bit, see `verl_actfocus.generation.passes`.
 """
 
 from __future__ import annotations
@@ -19,8 +21,22 @@ from dataclasses import dataclass, field
 import torch
 from transformers import PreTrainedModel
 
-from verl_actfocus.generation.cache import SlotCache
-from verl_actfocus.generation.sampling import NonFiniteLogitsError, SamplingParams, rows_without_text, sample_tokens
+from verl_actfocus.generation.cache import SlotCache, SlotPool
+from verl_actfocus.generation.passes import DECODE_LENGTH, PREFILL_LENGTH, ROWS, WIDTH, forward, whole
+from verl_actfocus.generation.sampling import (
+    NonFiniteLogitsError,
+    SamplingParams,
+    damage,
+    rows_without_text,
+    sample_tokens,
+)
+
+#: Requests wait for company as long as they are fewer than this share of those that run …
+COMPANY = 1 / 8
+#: … and for so many decoding passes at most: a prefill of one row costs nearly as much as one of many.
+PATIENCE = 4
+#: Rows of a decoding pass for each running sequence beyond which sequences move together.
+SPARSE = 1.25
 
 
 @dataclass
@@ -43,15 +59,10 @@ class _Sequence:
     prompt_ids: list[int]
     params: SamplingParams
     rng: random.Random
-    #: Token ids whose keys and values stand in the slot, in order.
-    cached: list[int] = field(default_factory=list)
+    #: How many tokens, of prompt and response together, have their keys and values in the slot.
+    cached: int = 0
     token_ids: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
-
-    @property
-    def next_input(self) -> list[int]:
-        """Tokens not yet fed to the model."""
-        return (self.prompt_ids + self.token_ids)[len(self.cached) :]
 
 
 class ContinuousBatch:
@@ -64,6 +75,8 @@ class ContinuousBatch:
         turn_ends: tokens that end every response, see `verl_actfocus.generation.turn_ends`.
         token_ids: the tokenizer's ids. No other one is sampled: an embedding is often padded to more rows.
         seed: seed of the sampling of requests that bring none of their own.
+        parked: most tokens, all sequences together, whose keys and values are kept for a later turn though others
+            needed the slot. A prompt whose beginning was dropped is prefilled again, which rounds differently.
     """
 
     def __init__(
@@ -75,22 +88,23 @@ class ContinuousBatch:
         turn_ends: Collection[int],
         token_ids: Collection[int],
         seed: int = 0,
+        parked: int = 0,
     ) -> None:
         self.model = model
         self.max_model_len = max_model_len
         self._turn_ends = frozenset(turn_ends)
         without_text = rows_without_text(model.config.vocab_size, token_ids)
         self._without_text = None if without_text is None else without_text.to(model.device)
-        self._slots = slots
-        # One position more than the model length: padded prefill columns write there and nothing reads it.
-        self._cache = SlotCache(model, slots, max_model_len + 1)
+        #: The cache's spare position: padding is written there.
+        self._spare = whole(max_model_len, PREFILL_LENGTH)
+        self._cache = SlotCache(model, whole(slots, ROWS), self._spare)
+        self._pool = SlotPool(self._cache, slots, parked)
         self._seed = seed
         self._count = 0
         self._waiting: deque[_Sequence] = deque()
         self._running: dict[int, _Sequence] = {}
-        #: Idle slots, least recently used first, with the tokens that they still hold.
-        self._idle: dict[int, tuple[int, ...]] = {slot: () for slot in range(slots)}
-        self._by_tokens: dict[tuple[int, ...], int] = {}
+        #: Decoding passes since a request began to wait.
+        self._waited = 0
 
     def add(self, request_id: str, prompt_ids: Sequence[int], params: SamplingParams) -> None:
         """Queue a request.
@@ -137,8 +151,7 @@ class ContinuousBatch:
         """
         if self.busy:
             raise RuntimeError("the weights cannot change while requests are running")
-        self._by_tokens.clear()
-        self._idle = {slot: () for slot in range(self._slots)}
+        self._pool.forget()
 
     @torch.inference_mode()
     def step(self) -> dict[str, Generated]:
@@ -148,122 +161,100 @@ class ContinuousBatch:
             ValueError: the model's output for a sequence is no distribution over tokens.
         """
         admitted = self._admit()
-        slots = admitted if admitted else sorted(self._running)
-        if not slots:
-            return {}
-        logits = self._forward(slots)
-        return self._sample(slots, logits)
+        if admitted:
+            return self._sample(admitted, self._prefill(admitted))
+        if self._running:
+            self._move_together()
+            slots = sorted(self._running)
+            return self._sample(slots, self._decode(slots))
+        return {}
 
     # ---- scheduling -------------------------------------------------------------------------------------------
 
     def _admit(self) -> list[int]:
         """Give waiting requests a slot; returns the slots to prefill."""
-        admitted = []
-        copies: dict[tuple[int, ...], int] = {}
-        followers: list[tuple[int, int]] = []
-        while self._waiting and self._idle:
+        admitted: list[int] = []
+        self._waited += bool(self._waiting)
+        if len(self._waiting) < COMPANY * len(self._running) and self._waited <= PATIENCE:
+            return admitted
+        self._waited = 0
+        while self._waiting and self._pool:
             sequence = self._waiting.popleft()
-            slot = self._take_slot(sequence)
+            slot, sequence.cached = self._pool.take(sequence.prompt_ids)
             self._running[slot] = sequence
-            prompt = tuple(sequence.prompt_ids)
-            if not sequence.cached and prompt in copies:
-                followers.append((copies[prompt], slot))
-                continue
-            if not sequence.cached:
-                copies[prompt] = slot
             admitted.append(slot)
-        if followers:
-            self._prefill_followers(admitted, followers)
-        return admitted + [slot for _, slot in followers]
-
-    def _prefill_followers(self, leaders: list[int], followers: list[tuple[int, int]]) -> None:
-        """Prefill all but the last token of shared prompts once and copy it to the slots that share them."""
-        shared = sorted({leader for leader, _ in followers})
-        for leader in shared:
-            sequence = self._running[leader]
-            if len(sequence.prompt_ids) > 1:
-                last = sequence.prompt_ids.pop()
-                self._forward([leader])
-                sequence.prompt_ids.append(last)
-        for leader, slot in followers:
-            cached = self._running[leader].cached
-            self._cache.copy(leader, slot, len(cached))
-            self._running[slot].cached = list(cached)
-
-    def _take_slot(self, sequence: _Sequence) -> int:
-        """Take the idle slot that holds the longest prefix of the prompt, else the least recently used one."""
-        prompt = sequence.prompt_ids
-        lengths = sorted({len(tokens) for tokens in self._by_tokens if len(tokens) < len(prompt)}, reverse=True)
-        for length in lengths:
-            slot = self._by_tokens.get(tuple(prompt[:length]))
-            if slot is not None:
-                sequence.cached = list(prompt[:length])
-                self._forget(slot)
-                return slot
-        slot = next(iter(self._idle))
-        self._forget(slot)
-        return slot
-
-    def _forget(self, slot: int) -> None:
-        tokens = self._idle.pop(slot)
-        if self._by_tokens.get(tokens) == slot:
-            del self._by_tokens[tokens]
+        return admitted
 
     def _release(self, slot: int) -> None:
-        tokens = tuple(self._running.pop(slot).cached)
-        self._idle[slot] = tokens
-        if tokens:
-            self._by_tokens[tokens] = slot
+        sequence = self._running.pop(slot)
+        self._pool.release(slot, tuple((sequence.prompt_ids + sequence.token_ids)[: sequence.cached]))
+
+    def _move_together(self) -> None:
+        """Move running sequences to low slots, if the idle ones between them cost more than moving does."""
+        while max(self._running) >= whole(int(SPARSE * len(self._running)), ROWS):
+            idle, taken = self._pool.lowest(), max(self._running)
+            sequence = self._running.pop(taken)
+            self._pool.move_into(idle, taken, sequence.cached)
+            self._running[idle] = sequence
 
     # ---- the model --------------------------------------------------------------------------------------------
 
-    def _forward(self, slots: list[int]) -> torch.Tensor:
-        """Feed what each slot has not seen; return the logits `(len(slots), V)` after its last token."""
-        rows = self._rows_to_run(slots)
-        idle = _Sequence("", [0], SamplingParams(max_tokens=1), random.Random(0))
-        sequences = [self._running.get(row, idle) for row in rows]
-        inputs = [sequence.next_input for sequence in sequences]
-        device = self.model.device
-        starts = torch.tensor([len(sequence.cached) for sequence in sequences], device=device)
-        lengths = torch.tensor([len(ids) for ids in inputs], device=device)
-        width, length = int(lengths.max()), int((starts + lengths).max())
-        ids = torch.tensor([row + [0] * (width - len(row)) for row in inputs], device=device)
-        offsets = torch.arange(width, device=device)
-        positions = starts.unsqueeze(1) + offsets
-        left_out = torch.tensor([sequence is idle for sequence in sequences], device=device)
-        unused = (offsets >= lengths.unsqueeze(1)) | left_out.unsqueeze(1)
-        # Causal over absolute positions; everything a slot holds beyond its own length lies in the future.
-        mask = torch.arange(length, device=device) <= positions.clamp(max=length - 1).unsqueeze(-1)
-        self._cache.select(torch.tensor(rows, device=device), positions.masked_fill(unused, self.max_model_len), length)
+    def _prefill(self, slots: list[int]) -> torch.Tensor:
+        """Feed all that each slot has not seen; return the logits `(len(slots), V)` after its last token."""
+        leaders: dict[tuple[int, ...], int] = {}
+        passes: dict[int, list[int]] = {}
+        for slot in slots:
+            sequence = self._running[slot]
+            prompt = tuple(sequence.prompt_ids)
+            if not sequence.cached and leaders.setdefault(prompt, slot) != slot:
+                continue
+            passes.setdefault(whole(len(prompt), PREFILL_LENGTH), []).append(slot)
+        logits: dict[int, torch.Tensor] = {}
+        for length, members in passes.items():
+            logits.update(zip(members, self._forward_new(members, length), strict=True))
+        for slot in slots:
+            if slot not in logits:
+                sequence = self._running[slot]
+                leader = leaders[tuple(sequence.prompt_ids)]
+                sequence.cached = len(sequence.prompt_ids)
+                self._cache.write(slot, self._cache.read(leader, sequence.cached))
+                logits[slot] = logits[leader]
+        return torch.stack([logits[slot] for slot in slots])
+
+    def _forward_new(self, slots: list[int], length: int) -> torch.Tensor:
+        """Feed what these slots have not seen; attention sees `length` positions."""
+        sequences = [self._running[slot] for slot in slots]
+        inputs = [sequence.prompt_ids[sequence.cached :] for sequence in sequences]
+        lengths = torch.tensor([len(ids) for ids in inputs])
+        width = whole(max(map(len, inputs)), WIDTH)
+        offsets = torch.arange(width)
+        starts = torch.tensor([sequence.cached for sequence in sequences])
+        # Padded columns stand anywhere that the model knows.
+        positions = (starts.unsqueeze(1) + offsets).clamp(max=self.max_model_len - 1)
+        targets = positions.masked_fill(offsets >= lengths.unsqueeze(1), self._spare)
+        ids = torch.tensor([row + [0] * (width - len(row)) for row in inputs])
         kept = (lengths - 1).unique()
-        output = self.model(
-            input_ids=ids,
-            attention_mask=mask.unsqueeze(1),
-            position_ids=positions.clamp(max=self.max_model_len - 1),
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=kept,
-        )
-        for sequence, row in zip(sequences, inputs, strict=True):
-            if sequence is not idle:
-                sequence.cached.extend(row)
-        ends = torch.searchsorted(kept, lengths - 1)
-        last = output.logits[torch.arange(len(rows), device=device), ends].float()
-        # `rows` may hold more slots than were asked for, and the same ones in another order.
-        return last[torch.tensor([rows.index(slot) for slot in slots], device=device)]
+        logits = forward(self.model, self._cache, torch.tensor(slots), ids, positions, targets, length, kept)
+        for sequence in sequences:
+            sequence.cached = len(sequence.prompt_ids)
+        return logits[torch.arange(len(slots)), torch.searchsorted(kept, lengths - 1)]
 
-    def _rows_to_run(self, slots: list[int]) -> list[int]:
-        """Slots of a forward pass: those asked for, or the whole range between them when few of it are idle.
+    def _decode(self, slots: list[int]) -> torch.Tensor:
+        """Feed the last token of every running sequence; return the logits `(len(slots), V)` after it.
 
-        While decoding, an idle row costs one token of computation; leaving it out costs copying the keys and values of
-        every other row. The rows in between only ever compute into the spare position.
+        All slots up to the highest one take part, so that keys and values are read in place. An idle one feeds token 0
+        into the spare position.
         """
-        first, last = min(slots), max(slots)
-        decoding = all(len(self._running[slot].next_input) == 1 for slot in slots)
-        others = [row for row in range(first, last + 1) if row not in set(slots)]
-        if not decoding or len(others) > len(slots) or any(row in self._running for row in others):
-            return slots
-        return list(range(first, last + 1))
+        rows = whole(slots[-1] + 1, ROWS)
+        ids, positions, targets = [0] * rows, [0] * rows, [self._spare] * rows
+        for slot in slots:
+            sequence = self._running[slot]
+            ids[slot], positions[slot], targets[slot] = sequence.token_ids[-1], sequence.cached, sequence.cached
+            sequence.cached += 1
+        length = whole(max(positions) + 1, DECODE_LENGTH)
+        fed, at, to = torch.tensor([ids, positions, targets]).unsqueeze(-1)
+        logits = forward(self.model, self._cache, slice(rows), fed, at, to, length, torch.tensor([0]))
+        return logits[slots, 0]
 
     def _sample(self, slots: list[int], logits: torch.Tensor) -> dict[str, Generated]:
         """Draw one token per slot and return the sequences that end with it."""
@@ -272,7 +263,10 @@ class ContinuousBatch:
         try:
             tokens, log_probs = sample_tokens(logits, params, uniforms, self._without_text)
         except NonFiniteLogitsError as error:
-            raise ValueError(_where(error.found, sequences[error.row], self.model)) from error
+            sequence = sequences[error.row]
+            place = f"request {sequence.request_id} (position {len(sequence.prompt_ids) + len(sequence.token_ids)})"
+            message = damage(error.found, f"token {len(sequence.token_ids)} of the response to {place}", self.model)
+            raise ValueError(message) from error
         finished = {}
         for slot, sequence, token, log_prob in zip(slots, sequences, tokens, log_probs, strict=True):
             sequence.token_ids.append(token)
@@ -291,18 +285,3 @@ class ContinuousBatch:
         if len(sequence.token_ids) >= sequence.params.max_tokens or total >= self.max_model_len:
             return "length"
         return None
-
-
-def _where(found: str, sequence: _Sequence, model: PreTrainedModel) -> str:
-    """Say for which token the logits are no distribution, and by which weight if one is no number."""
-    response = len(sequence.token_ids)
-    damaged = next((name for name, weight in model.named_parameters() if not weight.isfinite().all()), None)
-    cause = (
-        f"its weights are all finite, so that {model.dtype} overflowed on the way: take a wider number format"
-        if damaged is None
-        else f"the weight {damaged} is not finite: the model is damaged, or its training diverged"
-    )
-    return (
-        f"the model's logits hold {found} for token {response} of the response to request {sequence.request_id} "
-        f"(position {len(sequence.prompt_ids) + response}); {cause}"
-    )

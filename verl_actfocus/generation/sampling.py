@@ -157,3 +157,21 @@ def _truncate(probs: torch.Tensor, params: SamplingParams) -> torch.Tensor:
     if params.top_k != -1:
         keep[params.top_k :] = False
     return torch.zeros_like(probs).scatter(0, order, ordered * keep)
+
+
+def damage(found: str, place: str, model: torch.nn.Module) -> str:
+    """Say for which token a model's logits are no distribution, and by which weight if one is no number.
+
+    Args:
+        found: what they hold, `NonFiniteLogitsError.found`.
+        place: the token, in words.
+        model: the model.
+    """
+    damaged = next((name for name, weight in model.named_parameters() if not weight.isfinite().all()), None)
+    cause = (
+        f"its weights are all finite, so that {next(model.parameters()).dtype} overflowed on the way: take a wider "
+        "number format"
+        if damaged is None
+        else f"the weight {damaged} is not finite: the model is damaged, or its training diverged"
+    )
+    return f"the model's logits hold {found} for {place}; {cause}"

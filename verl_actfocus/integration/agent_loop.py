@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import asdict
-from functools import lru_cache, partial
-from typing import Any, cast
+from functools import partial
+from typing import Any, ClassVar, cast
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -22,7 +22,7 @@ from verl.workers.rollout.replica import TokenOutput
 
 from verl_actfocus.config.settings import ActFocusSettings
 from verl_actfocus.envs import EpisodeLimits, TextEnv
-from verl_actfocus.episodes import Episode, StopReason, TagSettings
+from verl_actfocus.episodes import Episode, StopReason
 from verl_actfocus.episodes.deadline import make_within, off_loop
 from verl_actfocus.episodes.player import Player
 from verl_actfocus.episodes.tokens import Lengths
@@ -58,9 +58,33 @@ class EpisodeOutput(AgentLoopOutput):
         return output
 
 
-@register(AGENT_NAME)
 class EpisodeLoop(AgentLoopBase):
-    """Plays one episode of a text environment with the policy behind veRL's rollout server."""
+    """Plays episodes of a text environment with the policy behind veRL's rollout server; arguments are veRL's.
+
+    It holds what the episodes of a run have in common and nothing of one, so that any number are played at once.
+    """
+
+    _latest: ClassVar[EpisodeLoop | None] = None
+
+    @classmethod
+    def shared(cls, **parts: Any) -> EpisodeLoop:
+        """Return the loop of this process: veRL asks for one for every trajectory, as dear as a turn.
+
+        Args:
+            parts: what veRL builds a loop from; a worker has the same server for all of its trajectories.
+        """
+        if cls._latest is None or cls._latest.server_manager is not parts["server_manager"]:
+            cls._latest = cls(**parts)
+        return cls._latest
+
+    def __init__(self, **parts: Any) -> None:
+        super().__init__(**parts)
+        self._tags = ActFocusSettings.tags_from_config(self.config)
+        self._trajectories = ActFocusSettings.trajectories_from_config(self.config)
+        # Not AgentLoopBase.ct_build_initial_tokens, which would silently cut a long prompt on the left.
+        self._prompts = episode_prompts(self.config, self._tokenizer, self.processor)
+        self._ends = ends_of_turn(self.config, self._tokenizer)
+        self._tagger = SpanTagger(self._tokenizer, **asdict(self._tags))
 
     @rollout_trace_op
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> Any:
@@ -80,7 +104,7 @@ class EpisodeLoop(AgentLoopBase):
             env = await off_loop(partial(make_within, row["step_timeout"], row["name"], **row["kwargs"]))
         except Exception as error:  # any: counted, like every other failure of the environment
             return await _excluded(kwargs, StopReason.ENVIRONMENT_ERROR, f"{type(error).__name__}: {error}")
-        player, ends = self._player(env, row), ends_of_turn(self.config, self._tokenizer)
+        player = self._player(env, row)
         metrics: dict[str, Any] = {}
         steps: list[int] = []
         try:
@@ -88,14 +112,14 @@ class EpisodeLoop(AgentLoopBase):
             while not player.done:
                 max_tokens = player.max_tokens
                 with simple_timer("generate_sequences", metrics):
-                    params = {**sampling_params, "max_tokens": max_tokens, "stop_token_ids": sorted(ends)}
+                    params = {**sampling_params, "max_tokens": max_tokens, "stop_token_ids": sorted(self._ends)}
                     output = await self._generate(player, params, kwargs)
                 if output.stop_reason in ("aborted", "abort") or not output.token_ids:
                     player.abort(f"the rollout server returned {len(output.token_ids)} tokens ({output.stop_reason})")
                     continue
                 step = output.extra_fields.get("global_steps")
                 steps += [] if step is None else [step]
-                ended = turn_ended(output.token_ids, ends, max_tokens, output.stop_reason)
+                ended = turn_ended(output.token_ids, self._ends, max_tokens, output.stop_reason)
                 turn = await player.answer_off_loop(output.token_ids, cut_off=not ended, log_probs=output.log_probs)
                 await trace_turn(len(player.turns), turn)
         finally:
@@ -105,12 +129,9 @@ class EpisodeLoop(AgentLoopBase):
             raise RuntimeError(f"{row['name']} seed {row['seed']}: the episode ended without a stop reason")
         if reason.excluded_from_training:
             return await _excluded(kwargs, reason, player.failure)
-        written = not row["validate"] and self._writes(kwargs["global_steps"])
+        # The trainer chooses which of a step's trajectories are written to disk.
+        written = not row["validate"] and self._trajectories.wants(kwargs["global_steps"])
         return _output(player, metrics.get("generate_sequences", 0.0), steps, with_record=written)
-
-    def _writes(self, step: int) -> bool:
-        """Whether trajectories of this training step are written to disk; the trainer chooses which."""
-        return ActFocusSettings.trajectories_from_config(self.config).wants(step)
 
     @property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
@@ -119,16 +140,13 @@ class EpisodeLoop(AgentLoopBase):
 
     def _player(self, env: TextEnv, row: dict[str, Any]) -> Player:
         """Return the player of a row's episode in an environment, with the tags and lengths of the configuration."""
-        tags = ActFocusSettings.tags_from_config(self.config)
         limits = EpisodeLimits(**row["limits"])
         episode = Episode(
-            env, limits, format_penalty=row["format_penalty"], tags=tags, step_timeout=row["step_timeout"]
+            env, limits, format_penalty=row["format_penalty"], tags=self._tags, step_timeout=row["step_timeout"]
         )
         rollout = self.rollout_config
         lengths = Lengths(prompt=rollout.prompt_length, response=rollout.response_length, total=rollout.max_model_len)
-        # Not AgentLoopBase.ct_build_initial_tokens, which would silently cut a long prompt on the left.
-        prompts = episode_prompts(self.config, self._tokenizer, self.processor)
-        return Player(episode, prompts, _tagger(self._tokenizer, tags), lengths)
+        return Player(episode, self._prompts, self._tagger, lengths)
 
     async def _generate(self, player: Player, params: dict[str, Any], row: dict[str, Any]) -> TokenOutput:
         if self.rollout_config.name == BACKEND_NAME:
@@ -142,6 +160,9 @@ class EpisodeLoop(AgentLoopBase):
             )
         request = f"{row.get('uid')}-{row.get('session_id')}"
         return await self.server_manager.generate(request_id=request, prompt_ids=player.prompt, sampling_params=params)
+
+
+register(AGENT_NAME)(EpisodeLoop.shared)
 
 
 async def _excluded(row: dict[str, Any], reason: StopReason, failure: str | None) -> list[EpisodeOutput]:
@@ -183,9 +204,3 @@ def _output(player: Player, seconds: float, steps: list[int], *, with_record: bo
         turn_rewards=turn_rewards,
         episode=json.dumps(asdict(record)) if with_record else None,
     )
-
-
-@lru_cache(maxsize=4)
-def _tagger(tokenizer: PreTrainedTokenizerBase, tags: TagSettings) -> SpanTagger:
-    """One tagger per tokenizer and tag style: veRL builds an agent loop for every trajectory."""
-    return SpanTagger(tokenizer, **asdict(tags))

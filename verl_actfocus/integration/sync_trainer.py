@@ -6,7 +6,11 @@ veRL for machines without an accelerator: the baseline of comparisons, and what 
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import ray
+from omegaconf import DictConfig
+from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.utils import Role
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.trainer.ppo.v1.trainer_base import register_trainer
@@ -21,16 +25,54 @@ STOCK_CPU_MODE = "sync_cpu"
 POLL_SECONDS = 0.05
 
 
+class InOrder:
+    """A replay buffer whose trajectories come in the order of their prompts, not in that in which they were finished.
+
+    Sums over a batch round by its order: without this no run could be repeated.
+
+    Args:
+        buffer: veRL's; it names the prompts in the order in which they were drawn from the data.
+    """
+
+    def __init__(self, buffer: ReplayBuffer) -> None:
+        self._buffer = buffer
+
+    def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict[str, Any]]:
+        """Return what the buffer's `sample` does, ordered by prompt, session and index of the output.
+
+        What veRL's `skip` has read from a file instead, of prompts that this run never drew, keeps the file's order.
+        """
+        batch, metrics = self._buffer.sample(global_steps, partition_id, batch_size)
+        place = {uid: number for number, uid in enumerate(self._buffer.prompt_global_steps[partition_id])}
+
+        names = [key.rsplit("_", 2) for key in batch.keys]
+        if all(uid in place for uid, _, _ in names):
+            order = [(place[uid], int(session), int(index)) for uid, session, index in names]
+            batch.reorder(sorted(range(len(batch)), key=order.__getitem__))
+        return batch, metrics
+
+
 @register_trainer(STOCK_CPU_MODE)
 class PortableSyncTrainer(PPOTrainerSync):
-    """`PPOTrainerSync` under another name, with CPU workers where the platform is the CPU."""
+    """`PPOTrainerSync` under another name, with CPU workers where the platform is the CPU.
+
+    Args:
+        config: a complete veRL configuration.
+    """
+
+    def __init__(self, config: DictConfig) -> None:
+        super().__init__(config)
+        if config.data.get("environment") is not None:
+            # An episode brings its reward: veRL's workers that compute rewards would start, and wait.
+            config.reward.num_workers = 0
 
     def _build_replay_buffer(self) -> ReplayBuffer:
         # Everything in veRL that asks for the mode means "sync": any other name gets asynchronous buffers.
         self.trainer_mode = "sync"
         buffer = super()._build_replay_buffer()
         buffer.poll_interval = POLL_SECONDS
-        return buffer
+        # All that the trainer asks of it is a sample.
+        return cast(ReplayBuffer, InOrder(buffer))
 
     def _init_resource_pool_mgr(self) -> None:
         super()._init_resource_pool_mgr()

@@ -150,3 +150,17 @@ print(sum(map(abs, range(1000))), [n for n in range(3)])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
     assert done.stdout.strip() == "499500 [0, 1, 2]"
+
+
+def test_calls_one_after_the_other_are_computed_in_one_thread_and_calls_at_once_in_several():
+    barrier = threading.Barrier(3)
+
+    async def play():
+        first = await off_loop(threading.get_ident)
+        second = await off_loop(threading.get_ident)
+        at_once = await asyncio.gather(*(off_loop(lambda: barrier.wait(5)) for _ in range(3)))
+        return first, second, at_once
+
+    first, second, at_once = asyncio.run(play())
+    assert first == second != threading.get_ident()
+    assert sorted(at_once) == [0, 1, 2]

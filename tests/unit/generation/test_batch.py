@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from verl_actfocus.generation.batch import ContinuousBatch
+from verl_actfocus.generation.passes import ROWS, WIDTH
 from verl_actfocus.generation.sampling import NonFiniteLogitsError, SamplingParams, sample_tokens
 
 EOS = 1
@@ -109,8 +111,8 @@ def test_a_later_turn_reuses_what_the_slot_holds_and_changes_nothing(model):
         with tokens_fed(model) as fed:
             tokens = run(batch)[f"turn {turn}"].token_ids
         assert tokens == greedy_alone(model, prompt, 6)
-        # What is new in the prompt, and what was sampled but for the last token.
-        assert sum(fed) == new + len(tokens) - 1
+        # What is new in the prompt, in whole widths, and what was sampled but for the last token, in whole rows.
+        assert sum(fed) == ROWS * (len(tokens) - 1) + math.ceil(new / WIDTH) * WIDTH
         prompt = prompt + tokens + [7, 8, 9 + turn]
         new = 1 + 3  # that last token, and the message
 
@@ -122,8 +124,7 @@ def test_identical_prompts_share_a_prefill_and_keep_their_own_samples(model):
         batch.add(str(n), prompt, SamplingParams(max_tokens=10, seed=n))
     with tokens_fed(model) as fed:
         assert batch.step() == {}
-    # Once for all of them, and the last token for each: its output is what they sample from.
-    assert sum(fed) == len(prompt) - 1 + 6
+    assert sum(fed) == math.ceil(len(prompt) / WIDTH) * WIDTH
     finished = run(batch)
     for generated in finished.values():
         expected = full_forward_log_probs(model, prompt, generated.token_ids, 1.0)

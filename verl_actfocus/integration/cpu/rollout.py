@@ -10,10 +10,7 @@ Three parts, the same three that veRL's vLLM backend has (`verl/workers/rollout/
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
-import threading
 from collections.abc import Generator
 from typing import Any
 
@@ -23,12 +20,11 @@ from verl.workers.config import HFModelConfig, RolloutConfig
 from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica, TokenOutput
 
-from verl_actfocus.generation.batch import ContinuousBatch, Generated
+from verl_actfocus.generation.background import BackgroundBatch
+from verl_actfocus.generation.batch import ContinuousBatch
 from verl_actfocus.generation.sampling import SamplingParams
 from verl_actfocus.generation.turn_ends import turn_ends
 from verl_actfocus.integration.cpu import BACKEND_NAME
-
-logger = logging.getLogger(__name__)
 
 
 def _server_name(replica_rank: int, suffix: str = "") -> str:
@@ -58,25 +54,26 @@ class HFServer:
     def __init__(self, config: RolloutConfig, model_config: HFModelConfig, replica_rank: int) -> None:
         from transformers import AutoModelForCausalLM
 
-        torch.set_num_threads(int(os.environ.get("ACTFOCUS_ROLLOUT_THREADS", "1")))
+        # Of one thread a response's bits do not depend on its company (`verl_actfocus.generation.passes`).
+        torch.set_num_threads(1)
         self._config = config
         hf_config = model_config.hf_config
         hf_config._attn_implementation = "sdpa"
         self._model = AutoModelForCausalLM.from_config(hf_config, dtype=_torch_dtype(config.dtype)).eval()
         tokenizer = model_config.tokenizer
-        self._batch = ContinuousBatch(
+        slots, length = config.max_num_seqs, config.max_model_len or config.prompt_length + config.response_length
+        batch = ContinuousBatch(
             self._model,
-            slots=config.max_num_seqs,
-            max_model_len=config.max_model_len or config.prompt_length + config.response_length,
+            slots=slots,
+            max_model_len=length,
             turn_ends=turn_ends(tokenizer, model_config.generation_config),
             token_ids=tokenizer.get_vocab().values(),
             seed=config.get("seed", 0) + replica_rank,
+            # As much as the slots hold: an evaluation may play more episodes at once than there are slots.
+            parked=slots * length,
         )
         self._global_steps: int | None = None
-        self._futures: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Future[Generated]]] = {}
-        self._lock = threading.Condition()
-        self._failure: BaseException | None = None
-        threading.Thread(target=self._run, name="generation", daemon=True).start()
+        self._generation = BackgroundBatch(batch, self._told)
 
     # ---- what the agent loop calls ----------------------------------------------------------------------------
 
@@ -99,15 +96,8 @@ class HFServer:
             raise ValueError(f"{BACKEND_NAME} serves text models only; got image or video data")
         if self._global_steps is None:
             raise RuntimeError("generate was called before the trainer sent the first weights")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Generated] = loop.create_future()
-        with self._lock:
-            if self._failure is not None:
-                raise RuntimeError(self._told(self._failure)) from self._failure
-            self._batch.add(request_id, prompt_ids, self._sampling_params(len(prompt_ids), sampling_params))
-            self._futures[request_id] = (loop, future)
-            self._lock.notify()
-        generated = await future
+        params = self._sampling_params(len(prompt_ids), sampling_params)
+        generated = await self._generation.generate(request_id, prompt_ids, params)
         return TokenOutput(
             token_ids=generated.token_ids,
             log_probs=generated.log_probs if sampling_params.get("logprobs") else None,
@@ -140,8 +130,8 @@ class HFServer:
         Raises:
             RuntimeError: a name or shape does not fit, or requests are still running.
         """
-        with self._lock:
-            self._batch.forget_cache()
+        with self._generation.paused() as batch:
+            batch.forget_cache()
             missing, unexpected = self._model.load_state_dict(weights, strict=False)
             tied = set(self._model._tied_weights_keys or ()) if self._model.config.tie_word_embeddings else set()
             if unexpected or set(missing) - tied:
@@ -156,8 +146,8 @@ class HFServer:
 
     async def sleep(self) -> None:
         """Forget kept keys and values; the weights stay."""
-        with self._lock:
-            self._batch.forget_cache()
+        with self._generation.paused() as batch:
+            batch.forget_cache()
 
     async def clear_kv_cache(self) -> None:
         """Forget kept keys and values."""
@@ -171,8 +161,7 @@ class HFServer:
 
     async def abort_all_requests(self, reject_request: bool = False) -> None:
         """End every running request with what it has generated so far, stop reason `aborted`."""
-        with self._lock:
-            self._resolve(self._batch.abort())
+        self._generation.abort()
 
     async def resume_generation(self) -> None:
         """Nothing to resume: aborted requests have been answered."""
@@ -183,30 +172,8 @@ class HFServer:
     async def stop_profile(self) -> None:
         """The CPU backend has no profiler of its own."""
 
-    # ---- the generation thread --------------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        try:
-            while True:
-                with self._lock:
-                    self._lock.wait_for(lambda: self._batch.busy)
-                    self._resolve(self._batch.step())
-        except BaseException as error:
-            # Every caller must hear of it: a dead thread would otherwise be a hang with nothing printed.
-            logger.exception("the generation thread has died")
-            with self._lock:
-                self._failure = error
-                for loop, future in self._futures.values():
-                    loop.call_soon_threadsafe(future.set_exception, RuntimeError(self._told(error)))
-                self._futures.clear()
-
     def _told(self, error: BaseException) -> str:
         return f"generation with the weights of step {self._global_steps} has ended: {error!r}"
-
-    def _resolve(self, finished: dict[str, Generated]) -> None:
-        for request_id, generated in finished.items():
-            loop, future = self._futures.pop(request_id)
-            loop.call_soon_threadsafe(future.set_result, generated)
 
 
 class HFReplica(RolloutReplica):
