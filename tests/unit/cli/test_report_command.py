@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -80,3 +83,42 @@ def test_a_damaged_trajectory_is_named_and_costs_its_page_alone(
     assert said in capsys.readouterr().err
     assert f"There is no page of trajectories: {said}" in parse(comparison / "report.html").text
     assert "There is no page of trajectories: " in (comparison / "report.md").read_text()
+
+
+#: Writes half of the n-th file and is killed.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from verl_actfocus.cli.main import main
+
+left, write = int(sys.argv[1]), Path.write_bytes
+
+def dying(path, content):
+    global left
+    left -= 1
+    if left < 0:
+        write(path, content[: len(content) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+    return write(path, content)
+
+Path.write_bytes = dying
+sys.exit(main(["report", sys.argv[2]]))
+"""
+
+
+def test_a_report_that_is_killed_at_any_file_leaves_no_half_one_and_is_written_by_the_same_command(
+    comparison: Path,
+) -> None:
+    main(["report", str(comparison)])
+    whole = {file.name: file.read_bytes() for file in comparison.iterdir() if file.is_file()}
+    assert {"report.md", "report.html", "trajectories.html", "learning_curves.png"} <= whole.keys()
+    for name in whole:
+        (comparison / name).unlink()
+    for number in range(len(whole)):
+        ended = subprocess.run([sys.executable, "-c", KILLED, str(number), str(comparison)], check=False)
+        assert ended.returncode == -signal.SIGKILL
+        for name, content in whole.items():
+            file = comparison / name
+            assert not file.exists() or file.read_bytes() == content
+    assert main(["report", str(comparison)]) == 0
+    assert {file.name: file.read_bytes() for file in comparison.iterdir() if file.is_file()} == whole
