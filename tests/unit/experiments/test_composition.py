@@ -82,6 +82,7 @@ def test_the_weightings_differ_in_nothing_but_their_section(tmp_path: Path) -> N
         f"{section}.name was 'uniform', is 'actfocus'",
         f"{section}.other was 'absent', is None",
         f"{section}.signal was 'absent', is 'energy'",
+        f"{section}.signal_source was 'absent', is 'reference'",
     ]
 
 
