@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from verl_actfocus.cli._signals import exit_on_signals
 from verl_actfocus.cli._values import positive, writable
 
 _VARIANTS = ("stock-kl", "actfocus-kl", "stock", "actfocus", "actfocus-old")
@@ -64,5 +65,6 @@ def run(args: argparse.Namespace) -> int:
             state = "to do" if one.done is None else "done"
             print(f"{size} {algorithm} round {number} {variant.name}: {state}\n  {' '.join(one.overrides)}")
         return 0
+    exit_on_signals()
     measure(plan)
     return 0

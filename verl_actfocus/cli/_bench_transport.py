@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from verl_actfocus.cli._signals import exit_on_signals
 from verl_actfocus.cli._values import positive, writable
 
 
@@ -44,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     scale = transport.Scale(args.trajectories, args.tokens, args.prompt)
     measured = report.conditions()
     folder = args.out.resolve()
+    exit_on_signals()
     counted = transport.count(folder, args.profile)
     lengths = padding.long_tailed_lengths(scale.trajectories, scale.tokens - scale.prompt)
     costs = padding.measure(lengths)

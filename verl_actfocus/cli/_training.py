@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
+from verl_actfocus.cli._signals import exit_on_signals
 from verl_actfocus.cli._values import positive, writable
 from verl_actfocus.config.groups import profile_folder
 from verl_actfocus.experiments.composition import subject
@@ -89,9 +88,7 @@ def train(
         ExperimentError: there is no GPU for runs that need one.
     """
     _require_machine(planned)
-    # The signals of batch systems and closed terminals end the run's processes too, like Ctrl-C.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _exit)
+    exit_on_signals()
     try:
         failures = launch(planned, keep_going=keep_going, delete_checkpoints=delete_checkpoints)
     except KeyboardInterrupt:
@@ -122,7 +119,3 @@ def _require_machine(planned: Sequence[Planned]) -> None:
             "it may be killed",
             file=sys.stderr,
         )
-
-
-def _exit(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 
 import pytest
 
@@ -173,3 +176,32 @@ def test_a_dry_run_lists_every_run_and_its_overrides(tmp_path, capsys):
         "tiny ppo round 2 stock: to do",
     ]
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "works"),
+    [
+        (["step"], "verl_actfocus.benchmarks.step.measure"),
+        (["transport"], "verl_actfocus.benchmarks.transport.count"),
+    ],
+)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_of_batch_systems_end_what_the_command_has_started(arguments, works, number, tmp_path, monkeypatch):
+    ended = []
+
+    def train(*_: object) -> None:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(10)
+        finally:
+            ended.append(True)
+
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
+    monkeypatch.setattr(works, train)
+    try:
+        with pytest.raises(SystemExit) as error:
+            main(["bench", *arguments, "--out", str(tmp_path / "out")])
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    assert error.value.code == 128 + number and ended
