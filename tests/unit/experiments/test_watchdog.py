@@ -200,7 +200,8 @@ def test_a_run_whose_worker_is_killed_ends_within_the_time_and_says_which(
     with pytest.raises(RunFailedError) as error:
         train(run, WAITING, display=display)
     assert "died: SimpleStorageUnit.get (process" in display.stream.getvalue()
-    assert "was ended: for 2 s there were no new metrics" in str(error.value)
+    # 2 s, or more where others leave the watchdog no core.
+    assert re.search(r"was ended: for \d+ s there were no new metrics", str(error.value))
     assert "after the death of SimpleStorageUnit.get" in str(error.value)
     assert "(before its first evaluation)" in str(error.value)
     assert "last in the log:\n  worker" in str(error.value) and "\n  waiting for TransferQueue" in str(error.value)
