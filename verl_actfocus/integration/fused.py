@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from types import MethodType
 from typing import Any
 
 import torch
@@ -131,9 +132,8 @@ def install(model: PreTrainedModel) -> None:
     which says whether anybody reads the entropy of a pass that asks for inputs. Without the first it is veRL's.
     """
     fused: Callable[..., CausalLMOutputForPPO] = model.forward
-    one_product = model.forward.__func__ is forward_with_torch_backend and (  # type: ignore[attr-defined]
-        model._verl_fused_kernels_backend == "torch"
-    )
+    verls_own = isinstance(fused, MethodType) and fused.__func__ is forward_with_torch_backend
+    one_product = verls_own and model._verl_fused_kernels_backend == "torch"
 
     @wraps(fused)
     def forward(
