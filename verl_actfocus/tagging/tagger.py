@@ -2,7 +2,7 @@
 
 import codecs
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
 from tokenizers import Tokenizer
@@ -55,12 +55,12 @@ class SpanTagger:
     def __init__(
         self,
         tokenizer: AnyTokenizer,
-        action: Sequence[str] = STANDARD_TAGS.action,
-        reasoning: Sequence[str] = STANDARD_TAGS.reasoning,
+        action: tuple[str, str] | str = STANDARD_TAGS.action,
+        reasoning: tuple[str, str] = STANDARD_TAGS.reasoning,
         prefill: str | None = STANDARD_TAGS.prefill,
     ) -> None:
         # TagSettings checks what it is given.
-        tags = TagSettings(action=action, reasoning=reasoning, prefill=prefill or "")  # type: ignore[arg-type]
+        tags = TagSettings(action=action, reasoning=reasoning, prefill=prefill or "")
         self._grammar = SpanGrammar(tags)
         self._prefill = tags.prefill.encode()
         self._backend = backend = _backend(tokenizer)

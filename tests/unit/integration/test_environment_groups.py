@@ -13,7 +13,7 @@ from verl_actfocus.experiments.run import environments
 from verl_actfocus.integration.dataset import EnvironmentDataset, EnvironmentSettings
 from verl_actfocus.warmstart.demonstrations import demonstrate
 
-from . import gradients
+from . import composing
 
 BASE = ["algorithm.adv_estimator=actfocus_grpo", "+actfocus=default"]
 
@@ -41,7 +41,7 @@ def test_weightings_are_compared_only_where_a_model_of_the_task_ships() -> None:
 def test_a_group_is_one_word_that_brings_the_papers_budgets(
     name: str, limits: EpisodeLimits, model_length: int
 ) -> None:
-    data = gradients.compose([*BASE, f"+actfocus/env={name}"]).data
+    data = composing.compose([*BASE, f"+actfocus/env={name}"]).data
     settings = EnvironmentSettings.from_config(data)
     assert settings.name == name
     assert settings.episode_limits() == limits
@@ -50,14 +50,14 @@ def test_a_group_is_one_word_that_brings_the_papers_budgets(
 
 
 def test_webshop_and_textworld_are_evaluated_on_tasks_that_training_never_draws() -> None:
-    data = gradients.compose([*BASE, "+actfocus/env=webshop"]).data
+    data = composing.compose([*BASE, "+actfocus/env=webshop"]).data
     train, val = (EnvironmentDataset(split, config=data) for split in ("train", "val"))
     assert len(val) == 256  # He et al. 2026, App. C
     train_env, val_env = (make("webshop", **rows[0]["environment"]["kwargs"]) for rows in (train, val))
     goals = [set(env.shop.splits[env.split].tolist()) for env in (train_env, val_env)]
     assert goals[0] and goals[1] and not goals[0] & goals[1]
 
-    data = gradients.compose([*BASE, "+actfocus/env=textworld"]).data
+    data = composing.compose([*BASE, "+actfocus/env=textworld"]).data
     kwargs = [EnvironmentDataset(split, config=data)[0]["environment"]["kwargs"] for split in ("train", "val")]
     games = [set(range(k["first_game"], k["first_game"] + k["games"])) for k in kwargs]
     assert not games[0] & games[1]
@@ -65,7 +65,7 @@ def test_webshop_and_textworld_are_evaluated_on_tasks_that_training_never_draws(
 
 @pytest.mark.parametrize("name", having("miniature"))
 def test_a_miniature_is_the_task_that_its_model_was_made_for_and_has_room_for_the_longest_episodes(name: str) -> None:
-    config = gradients.compose([*BASE, f"+actfocus/run=cpu_{name}", "+actfocus/device=cpu"])
+    config = composing.compose([*BASE, f"+actfocus/run=cpu_{name}", "+actfocus/device=cpu"])
     settings, task = EnvironmentSettings.from_config(config.data), miniature(name)
     assert (settings.name, settings.kwargs) == (task.environment, dict(task.options))
     assert settings.val_kwargs == dict(task.evaluation_options)

@@ -13,7 +13,7 @@ from verl_actfocus.episodes import TagSettings
 from verl_actfocus.weighting import WEIGHTINGS, ActFocus, EntropyTop, Uniform
 from verl_actfocus.weighting.inputs import Model, engine_inputs
 
-from . import gradients
+from . import composing
 
 BASE = [
     "algorithm.adv_estimator=actfocus_grpo",
@@ -26,7 +26,7 @@ BASE = [
 
 @pytest.fixture(scope="module")
 def composed():
-    return gradients.compose(BASE)
+    return composing.compose(BASE)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_the_packaged_defaults_are_the_papers_setting_and_are_accepted(config):
 
 @pytest.mark.parametrize("weighting", sorted(set(WEIGHTINGS) - {"actfocus"}))
 def test_every_other_weighting_is_one_word_away(weighting):
-    config = gradients.compose(["algorithm.adv_estimator=actfocus_grpo", f"+actfocus={weighting}", *BASE[2:]])
+    config = composing.compose(["algorithm.adv_estimator=actfocus_grpo", f"+actfocus={weighting}", *BASE[2:]])
     settings = ActFocusSettings.from_config(config)
     assert settings.weighting == WEIGHTINGS[weighting]()
     assert not engine_inputs(settings.weighting, Model.REFERENCE)
@@ -55,8 +55,8 @@ def test_every_other_weighting_is_one_word_away(weighting):
 
 
 def test_what_the_section_holds_beside_the_weighting_has_the_same_defaults_in_yaml_and_in_the_class():
-    environment = gradients.compose([*BASE, "+actfocus/env=sokoban"])
-    stock = gradients.compose(BASE)
+    environment = composing.compose([*BASE, "+actfocus/env=sokoban"])
+    stock = composing.compose(BASE)
     assert set(stock.algorithm.actfocus) == {"weighting"}
     assert set(environment.algorithm.actfocus) == {field.name for field in fields(ActFocusSettings)}
     assert set(environment.algorithm.actfocus.tags) == {field.name for field in fields(TagSettings)}
@@ -70,7 +70,7 @@ def test_what_the_section_holds_beside_the_weighting_has_the_same_defaults_in_ya
 @pytest.mark.parametrize("weighting", ["default", "uniform", "entropy_top"])
 def test_the_order_of_groups_on_the_command_line_does_not_matter(group, weighting):
     orders = [[f"+actfocus={weighting}", f"+actfocus/{group}"], [f"+actfocus/{group}", f"+actfocus={weighting}"]]
-    first, second = (OmegaConf.to_container(gradients.compose(order), resolve=False) for order in orders)
+    first, second = (OmegaConf.to_container(composing.compose(order), resolve=False) for order in orders)
     assert first == second
 
 
@@ -80,9 +80,9 @@ def test_a_weighting_from_outside_takes_its_name_and_added_settings(monkeypatch)
 
     monkeypatch.setitem(WEIGHTINGS, "mine", Mine)
     overrides = [BASE[0], "+actfocus=custom", "algorithm.actfocus.weighting.name=mine"]
-    assert ActFocusSettings.from_config(gradients.compose(overrides)).weighting == Mine()
+    assert ActFocusSettings.from_config(composing.compose(overrides)).weighting == Mine()
     with pytest.raises(ValueError, match=r"no setting \['x'\]; Mine has none"):
-        ActFocusSettings.from_config(gradients.compose([*overrides, "+algorithm.actfocus.weighting.x=1"]))
+        ActFocusSettings.from_config(composing.compose([*overrides, "+algorithm.actfocus.weighting.x=1"]))
 
 
 @pytest.mark.parametrize(
@@ -213,6 +213,6 @@ def test_an_input_that_nothing_delivers_is_refused_before_anything_is_built(conf
 
 
 def test_tags_are_read_also_where_no_token_is_weighted():
-    config = gradients.compose(["+actfocus/env=sokoban", "algorithm.actfocus.tags.prefill=''"])
+    config = composing.compose(["+actfocus/env=sokoban", "algorithm.actfocus.tags.prefill=''"])
     assert ActFocusSettings.tags_from_config(config) == TagSettings(prefill="")
-    assert ActFocusSettings.tags_from_config(gradients.compose([])) == TagSettings()
+    assert ActFocusSettings.tags_from_config(composing.compose([])) == TagSettings()
