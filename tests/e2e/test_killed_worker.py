@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import threading
 import time
@@ -64,7 +65,8 @@ def test_a_killed_storage_worker_is_named_and_the_run_ends(tmp_path: Path, monke
     run = _run(tmp_path, steps=3)
     said, failures = _launch_and_kill(run, "SimpleStorageUnit", _logged)
     assert "died: SimpleStorageUnit" in said
-    assert "after the death of SimpleStorageUnit" in str(failures[0].error)
+    # Whoever talked to it may die of it, and be found dead first.
+    assert re.search("after the death of .*SimpleStorageUnit", str(failures[0].error)), str(failures[0].error)
     assert processes_of(run.folder) == []
 
 

@@ -30,7 +30,9 @@ STILL_SECONDS = 900.0
 IDLE_CORES = 0.1
 #: Ray writes what an actor is doing where a command line stands.
 _WORKER = "ray::"
-_SPARE_WORKER = "ray::IDLE"
+_SPARE = "IDLE"
+#: What a worker is called whose name is not known.
+_SOME = "a worker"
 #: Ray's own daemons never rest, and their time says nothing about the run.
 _DAEMONS = ("/ray/core/", "/ray/dashboard/", "/ray/_private/", "/ray/autoscaler/")
 
@@ -92,7 +94,8 @@ class Watchdog:
         #: Process numbers of workers that are there no more → what they were, and since when they are gone.
         self._gone: dict[int, tuple[str, float]] = {}
         self._lost: dict[int, str] = {}
-        self._workers = False
+        #: Process number → the last name that was seen of it, if it was a worker's.
+        self._names: dict[int, str] = {}
 
     def look(self, now: float, progressed: bool) -> list[str]:
         """Look at the processes if it is time to.
@@ -112,9 +115,11 @@ class Watchdog:
         seen = self._look()
         if now - self._measured_at >= WORK_SECONDS:
             self._measure(seen, now)
-        self._workers = self._workers or any(one.title.startswith(_WORKER) for one in seen.values())
-        # A worker may have died before it was seen under its name; Ray knows that it had something to do.
-        gone = dict.fromkeys(self._told(), "a worker") | _left(self._before, seen)
+        self._names |= {one.pid: _name(it) for one, it in seen.items() if it.title.startswith(_WORKER)}
+        # Ray tells of deaths that no look shows: of a worker that was never seen under its name, or that was there a
+        # moment ago.
+        told = {number: self._names.get(number, _SPARE) for number in self._told()}
+        gone = {number: _SOME if name == _SPARE else name for number, name in told.items()} | _left(self._before, seen)
         new = {number: (name, now) for number, name in gone.items() if number not in self._lost}
         self._gone = new | self._gone
         dead = {number: name for number, (name, since) in self._gone.items() if now - since >= GONE_SECONDS}
@@ -138,7 +143,7 @@ class Watchdog:
             now: time in seconds.
         """
         still = now - self._moved
-        if not self._workers or still < (LOST_SECONDS if self._lost else STILL_SECONDS):
+        if not self._names or still < (LOST_SECONDS if self._lost else STILL_SECONDS):
             return None
         how = f"for {duration(still)} there were no new metrics and its processes did nothing but wait"
         return f"{how}, after the death of {', '.join(_in_words(self._lost))}" if self._lost else how
@@ -147,10 +152,14 @@ class Watchdog:
 def _left(before: Census, seen: Census) -> dict[int, str]:
     """Return the workers that are there no more; Ray ends spare ones as it likes."""
     return {
-        one.pid: old.title.removeprefix(_WORKER)
+        one.pid: _name(old)
         for one, old in before.items()
-        if one not in seen and old.title.startswith(_WORKER) and not old.title.startswith(_SPARE_WORKER)
+        if one not in seen and old.title.startswith(_WORKER) and _name(old) != _SPARE
     }
+
+
+def _name(worker: Seen) -> str:
+    return worker.title.removeprefix(_WORKER)
 
 
 def _in_words(workers: Mapping[int, str]) -> list[str]:

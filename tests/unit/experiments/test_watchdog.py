@@ -96,6 +96,16 @@ def test_a_worker_that_was_never_seen_under_its_name_is_known_from_ray_and_each_
     assert str(machine.dog.verdict(machine.now)).endswith(f"after the death of {', '.join(named)}")
 
 
+def test_a_worker_of_whose_death_ray_tells_before_a_look_shows_it_has_its_name(machine: Machine) -> None:
+    machine.run(60)
+    pid = next(process.pid for process, title in machine.titles.items() if title == "ray::SimpleStorageUnit")
+    machine.told = [pid]
+    machine.run(LOOK_SECONDS)
+    machine.told = []
+    machine.lose("ray::SimpleStorageUnit")
+    assert machine.run(60) == [f"SimpleStorageUnit (process {pid})"]
+
+
 def test_a_step_that_ends_without_a_dead_worker_does_not_bring_it_back(machine: Machine) -> None:
     machine.run(60)
     pid = machine.lose("ray::WorkerDict.update")
