@@ -201,7 +201,10 @@ def _table(plan: Plan, rounds: dict[str, dict[str, list[list[float]]]]) -> dict[
     }
     ratios = {
         one.name: {
-            quantity: ratio_of_medians(values, rounds[one.baseline][quantity]).as_json()
+            quantity: {
+                **ratio_of_medians(values, rounds[one.baseline][quantity]).as_json(),
+                "of_least": min(map(min, values)) / min(map(min, rounds[one.baseline][quantity])),
+            }
             for quantity, values in rounds[one.name].items()
             if quantity in rounds[one.baseline]
         }
@@ -218,8 +221,8 @@ def markdown(plan: Plan, values: dict[str, Any]) -> str:
         f"{plan.rounds} rounds of {plan.steps} steps in alternation, the first {plan.drop} of a run dropped; profile "
         f"`{plan.profile}`. Seconds: median (least) [quartiles] of all steps. Memory in MB (10⁶ bytes): of all "
         "processes the largest sum of proportional set sizes, looked at every second; of the training worker the "
-        "kernel's mark of the largest resident set. Ratios are of medians, with a 95 % bootstrap interval over "
-        "rounds.",
+        "kernel's mark of the largest resident set. Ratios are of medians (of the least values, which other programs "
+        "disturb least), with a 95 % bootstrap interval over rounds for those of medians.",
         f"{report.conditions_line(values['conditions'])} Load at the start of runs: {min(loads)} to {max(loads)}.",
     ]
     for table in values["tables"]:
@@ -257,7 +260,11 @@ def _cell(spread: dict[str, Any] | None) -> str:
 
 
 def _ratio_cell(ratio: dict[str, Any] | None) -> str:
-    return "–" if ratio is None else str(Ratio(**ratio))
+    if ratio is None:
+        return "–"
+    medians = Ratio(ratio["value"], ratio["interval"])
+    interval = "" if medians.interval is None else f" [{medians.interval[0]:.2f}, {medians.interval[1]:.2f}]"
+    return f"{medians.value:.2f} ({ratio['of_least']:.2f}){interval}"
 
 
 def _result_line(plan: Plan, run: BenchmarkRun) -> str:

@@ -130,7 +130,10 @@ class ActFocusTrainer(EpisodeTrainer):
     def _ensure_rollout_fields(self, batch: KVBatchMeta) -> None:
         """Tag the responses of agent loops that do not tag while they generate; nothing else can be made up for."""
         wanted = {name: ROLLOUT_INPUTS[name] for name in rollout_inputs(self.settings.weighting)}
-        data = self._get(batch, fields.SPANS, *wanted.values())
+        # One row tells: all agent loops of a run store the same fields, and TransferQueue refuses a batch of which
+        # only some rows have one.
+        first = KVBatchMeta(keys=batch.keys[:1], tags=batch.tags[:1], partition_id=batch.partition_id)
+        data = self._get(first, fields.SPANS, *wanted.values())
         missing = [name for name, field in wanted.items() if field not in data]
         if missing:
             raise ValueError(

@@ -76,6 +76,7 @@ def test_the_tables_hold_medians_ratios_and_memory_without_the_first_steps(plan,
     assert (ours["spread"]["step"]["median"], ours["spread"]["step"]["least"]) == (11.5, 11.0)
     ratios = table["ratios"]["actfocus-kl"]
     assert ratios["step"]["value"] == pytest.approx(11.5 / 10.5)
+    assert ratios["step"]["of_least"] == pytest.approx(11 / 10)
     assert ratios["step"]["interval"] == pytest.approx([12 / 11, 11 / 10])
     assert ratios["training_worker"]["value"] == pytest.approx(1.1)
     text = (tmp_path / "step.md").read_text()
@@ -88,7 +89,9 @@ def test_the_tables_hold_medians_ratios_and_memory_without_the_first_steps(plan,
         == "| stock veRL, KL on | 2.00 (2.00) [2.00, 2.00] | 10.50 (10.00) [10.00, 11.00] | 4000 (4000) | 1000 (1000) |"
     )
     assert ours.startswith("| ActFocus, KL on |") and "11.50 (11.00) [11.00, 12.00]" in ours
-    assert ratio.startswith("| **ActFocus, KL on / stock veRL, KL on** | 1.00 [1.00, 1.00] | 1.10 [1.09, 1.10] |")
+    assert ratio.startswith(
+        "| **ActFocus, KL on / stock veRL, KL on** | 1.00 (1.00) [1.00, 1.00] | 1.10 (1.10) [1.09, 1.10] |"
+    )
     assert "2026-01-02, A CPU, 2 cores, 8.0 GB; load at the start 0.25; commit `0123456+changes`" in text
 
 

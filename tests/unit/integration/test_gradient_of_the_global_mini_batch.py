@@ -25,6 +25,8 @@ CASES = {
         "batching": {"micro_batch_size_per_gpu": 2, "use_dynamic_bsz": False},
     },
     "dynamic batch size": {"world": 1, "batching": {"max_token_len_per_gpu": 40, "use_dynamic_bsz": True}},
+    # As the CPU engine does it where four rows and more fit into a micro-batch.
+    "sorted by length": {"world": 1, "batching": {"max_token_len_per_gpu": 80, "use_dynamic_bsz": True}},
     "two ranks with unequal token counts": {
         "world": 2,
         "strategy": "fsdp2",
@@ -131,6 +133,7 @@ def test_an_update_without_any_weight_is_skipped_and_counted(model, tmp_path):
         ("several micro-batches of unequal length", 0.7),
         ("several micro-batches of unequal length", 1.0),
         ("dynamic batch size", 0.7),
+        ("sorted by length", 0.7),
         ("padding removed", 0.7),
         ("padding removed", 1.0),
         ("fused kernels", 0.7),

@@ -6,6 +6,7 @@ accumulation, checkpoints and the optimizer are veRL's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,9 +26,13 @@ from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngine, FSDPEngineWithLMHead, FSDPEngineWithValueHead
 from verl.workers.engine.fsdp.utils import get_sharding_strategy
 
+from verl_actfocus.integration import fields
 from verl_actfocus.integration.engine import WeightedUpdate, WeightingInputs, unpad
 
 _BACKENDS = ["fsdp", "fsdp2"]
+#: Rows of a micro-batch of similar lengths: most of them, for little padding, and least, for calls that are worth it.
+MICRO_BATCH_ROWS = 16
+LEAST_ROWS = 4
 
 
 class OnCPU(FSDPEngine):
@@ -94,6 +99,48 @@ def _copy_from_rank_zero(module: torch.nn.Module) -> None:
         torch.distributed.broadcast(tensor.data, src=0)
 
 
+class SimilarLengths(FSDPEngine):
+    """Micro-batches of trajectories of similar length.
+
+    Without padding-free attention a micro-batch is padded to its longest trajectory, and veRL's dynamic micro-batches
+    mix lengths, to balance the work between ranks: on episodes of one to three turns a third of all positions is
+    padding.
+    """
+
+    def forward_backward_batch(
+        self, data: TensorDict, loss_function: Callable[..., Any], forward_only: bool = False
+    ) -> Any:
+        """Sort the rows by length, cut them evenly, and put what comes out back into its place."""
+        rows = self._rows_of_a_micro_batch(data)
+        if rows is None:
+            return super().forward_backward_batch(data, loss_function, forward_only)
+        order = data["input_ids"].offsets().diff().argsort(stable=True)
+        data = tu.index_select_tensor_dict(data, order)
+        tu.assign_non_tensor(data, use_dynamic_bsz=False, micro_batch_size_per_gpu=rows)
+        outputs = super().forward_backward_batch(data, loss_function, forward_only)
+        back = order.argsort().tolist()
+        for name, values in outputs["model_output"].items():
+            parts = values.unbind()
+            outputs["model_output"][name] = torch.nested.as_nested_tensor([parts[i] for i in back], layout=torch.jagged)
+        return outputs
+
+    def _rows_of_a_micro_batch(self, data: TensorDict) -> int | None:
+        """Return the rows of each micro-batch, the same on every rank; None leaves them to veRL.
+
+        It is left to veRL where padding is removed, micro-batches have a given number of rows, or matter for the loss.
+        """
+        flags = {"use_dynamic_bsz": True, "use_remove_padding": True, fields.NORMALIZE_MICRO_BATCHES: False}
+        dynamic, packed, counted = (tu.get_non_tensor_data(data, key, value) for key, value in flags.items())
+        if not dynamic or packed or counted:
+            return None
+        lengths = data["input_ids"].offsets().diff()
+        tokens = tu.get_non_tensor_data(data, "max_token_len_per_gpu", 0)
+        most = torch.tensor(min(MICRO_BATCH_ROWS, tokens // int(lengths.max())))
+        torch.distributed.all_reduce(most, op=torch.distributed.ReduceOp.MIN, group=self.get_data_parallel_group())
+        fitting = [rows for rows in range(1, int(most) + 1) if len(lengths) % rows == 0]
+        return fitting[-1] if fitting and fitting[-1] >= LEAST_ROWS else None
+
+
 class VectorisedOutputs(FSDPEngineWithLMHead):
     """veRL's log-probabilities and entropy, computed for all tokens at once.
 
@@ -129,12 +176,12 @@ class VectorisedOutputs(FSDPEngineWithLMHead):
 
 
 @EngineRegistry.register(model_type="language_model", backend=_BACKENDS, device="cpu")
-class CPULanguageEngine(OnCPU, WeightingInputs, VectorisedOutputs, WeightedUpdate):
+class CPULanguageEngine(OnCPU, SimilarLengths, WeightingInputs, VectorisedOutputs, WeightedUpdate):
     """Actor and reference model on a CPU."""
 
 
 @EngineRegistry.register(model_type="value_model", backend=_BACKENDS, device="cpu")
-class CPUValueEngine(OnCPU, FSDPEngineWithValueHead):
+class CPUValueEngine(OnCPU, SimilarLengths, FSDPEngineWithValueHead):
     """Critic on a CPU."""
 
     def _build_module(self) -> PreTrainedModel:
