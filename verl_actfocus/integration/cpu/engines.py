@@ -25,7 +25,9 @@ from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngine, FSDPEngineWithLMHead, FSDPEngineWithValueHead
 from verl.workers.engine.fsdp.utils import get_sharding_strategy
 
-from verl_actfocus.integration.engine import WeightedUpdate, WeightingInputs, unpad
+from verl_actfocus.integration.engine import WeightedUpdate, WeightingInputs
+from verl_actfocus.integration.micro_batch import unpad
+from verl_actfocus.integration.shared_prompts import SharedPrompts
 
 _BACKENDS = ["fsdp", "fsdp2"]
 
@@ -129,7 +131,7 @@ class VectorisedOutputs(FSDPEngineWithLMHead):
 
 
 @EngineRegistry.register(model_type="language_model", backend=_BACKENDS, device="cpu")
-class CPULanguageEngine(OnCPU, WeightingInputs, VectorisedOutputs, WeightedUpdate):
+class CPULanguageEngine(OnCPU, WeightingInputs, VectorisedOutputs, SharedPrompts, WeightedUpdate):
     """Actor and reference model on a CPU."""
 
 
