@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,8 +37,8 @@ PROMPTS = {
     "a prompt that begins another, and one of a single token": [A, LONGER, ONE, A, LONGER, ONE, A, A],
     "nothing shared": [[40 + row, 50 - row, 2] for row in range(8)],
 }
-#: The groups of the first layout have 53 and 38 tokens. Of the last one the first half has 38 tokens, the second 41, so that
-#: of two ranks one needs fewer micro-batches than the other.
+#: The groups of the first layout have 53 and 38 tokens. Of the last one the first half has 38 tokens, the second 41, so
+#: that of two ranks one needs fewer micro-batches than the other.
 BATCHING = {
     "all in one": {"micro_batch_size_per_gpu": 4, "use_dynamic_bsz": False},
     "micro-batches of two": {"micro_batch_size_per_gpu": 2, "use_dynamic_bsz": False},
@@ -139,9 +140,7 @@ def test_a_group_is_cut_only_where_it_does_not_fit_into_a_micro_batch(sizes, lim
 
 
 def test_a_trajectory_beyond_the_limit_is_named_with_the_setting():
-    with pytest.raises(
-        ValueError, match=r"trajectory of 10 tokens exceeds the micro-batch of 9; raise .*max_token_len"
-    ):
+    with pytest.raises(ValueError, match=r"trajectory of 10 tokens exceeds the micro-batch of 9; raise .*_token_len"):
         split_by_prompt([0, 0], [3, 10], 9)
 
 
@@ -167,7 +166,7 @@ def test_rows_of_a_group_follow_one_another_whatever_their_number(ranks):
     keys = [f"{group}_{session}_0" for session, group in enumerate("abacabadabaa")]
     groups = [group_of(keys[row]) for row in dealt_to_ranks(keys, [1] * 12, ranks)]
     assert sorted(groups) == sorted("abacabadabaa")
-    assert sum(one != other for one, other in zip(groups, groups[1:], strict=False)) == 3
+    assert sum(one != other for one, other in pairwise(groups)) == 3
 
 
 def test_a_pass_by_groups_leaves_the_order_for_the_update_as_it_was():
