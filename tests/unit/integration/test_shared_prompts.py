@@ -46,7 +46,7 @@ BATCHING = {
     "by tokens, a group in each": {"max_token_len_per_gpu": 56, "use_dynamic_bsz": True},
 }
 ENGINES = {
-    "one rank, padded": {"world": 1},
+    "one rank, padded": {"world": 1, "batching": {}},
     "two ranks, FSDP1, fused kernels": {
         "world": 2,
         "batching": {"use_fused_kernels": True},
