@@ -95,7 +95,7 @@ def split_by_prompt(groups: Sequence[int], sizes: Sequence[int], limit: int) -> 
                 room = limit
             split[-1].append(row)
             room -= sizes[row]
-    return [rows for rows in split if rows]
+    return split
 
 
 def cut_to(count: int, split: list[list[int]]) -> list[list[int]]:
@@ -117,7 +117,8 @@ class SharedPrompts(FSDPEngineWithLMHead):
     It does so in passes without gradient and loss whose batch asks for it (`fields.SHARE_PROMPTS`), and splits their
     micro-batches along the groups, within veRL's limits: tokens of whole trajectories, the shared ones counted for
     each, because their keys and values are held for each. The model is called twice for every micro-batch, whether
-    prompts are shared in it or not: all ranks have to call a sharded model equally often.
+    prompts are shared in it or not: all ranks have to call a sharded model equally often. Responses are padded to the
+    longest of their micro-batch, also where veRL would remove padding.
     """
 
     def forward_backward_batch(
