@@ -124,6 +124,8 @@ def test_ppo_trains_with_a_critic_that_the_estimator_name_switches_on(run_verl):
         "+actfocus/run=cpu_frozenlake",
         "+actfocus/device=cpu",
         *TINY,
+        # Log-probabilities behind a shared prompt are the rollout's too; the critic's pass shares nothing.
+        "algorithm.actfocus.share_prompts=True",
     )
     assert [step["step"] for step in metrics] == [0, 1, 2]
     assert metrics[0]["val/episodes"] == 8
@@ -183,6 +185,7 @@ def test_two_fsdp2_ranks_with_lora_padding_removed_and_dynamic_batches(run_verl)
         "actor_rollout_ref.actor.use_kl_loss=True",
         "actor_rollout_ref.actor.kl_loss_coef=0.001",
         "algorithm.actfocus.gradient_report.every=2",
+        "algorithm.actfocus.share_prompts=True",
         "trainer.val_before_train=False",
         "trainer.test_freq=-1",
     )

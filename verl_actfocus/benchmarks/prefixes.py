@@ -1,8 +1,8 @@
-"""What it would gain to compute the shared prompt of a group once, in passes without a gradient (old, reference).
+"""What it gains to compute the shared prompt of a group once, in passes without a gradient (old, reference).
 
 Plain: every trajectory of the group by itself, prompt and response, as those passes do it. Shared: the prompt once
 with transformers' key-value cache, then all responses on that cache. Both return log-probability and energy of every
-response token, which are compared. The trainer does not do this: veRL splits groups over ranks and micro-batches.
+response token, which are compared. What the trainer does with it is `verl_actfocus.integration.shared_prompts`.
 """
 
 from __future__ import annotations

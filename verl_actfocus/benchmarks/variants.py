@@ -50,6 +50,14 @@ VARIANTS = {
     for variant in (
         Variant("stock-kl", "stock veRL, KL on", weighted=False, kl=True),
         Variant("actfocus-kl", "ActFocus, KL on", weighted=True, kl=True, baseline="stock-kl"),
+        Variant(
+            "actfocus-kl-shared",
+            "ActFocus with shared prompts, KL on",
+            weighted=True,
+            kl=True,
+            extra=("algorithm.actfocus.share_prompts=true",),
+            baseline="actfocus-kl",
+        ),
         Variant("stock", "stock veRL, KL off", weighted=False, kl=False),
         Variant("actfocus", "ActFocus, KL off", weighted=True, kl=False, baseline="stock"),
         Variant(

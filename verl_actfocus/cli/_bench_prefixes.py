@@ -1,4 +1,4 @@
-"""`actfocus bench prefixes`: what it would gain to compute the shared prompt of a group once."""
+"""`actfocus bench prefixes`: what it gains to compute the shared prompt of a group once, with the model alone."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the benchmark."""
     parser.description = (
         "Compute log-probabilities and energies of a group of trajectories in a pass without a gradient, each by "
-        "itself and with their common first prompt computed once, in alternation. The trainer does not share "
-        "prompts; this says what it would gain."
+        "itself and with their common first prompt computed once, in alternation. This is the model alone; the "
+        "trainer does so with algorithm.actfocus.share_prompts=true, which `actfocus bench step` measures."
     )
     parser.add_argument("--prompt", type=positive, default=300, metavar="N", help="tokens of the prompt (default 300)")
     parser.add_argument(

@@ -8,7 +8,7 @@ from pathlib import Path
 from verl_actfocus.cli._signals import exit_on_signals
 from verl_actfocus.cli._values import positive, writable
 
-_VARIANTS = ("stock-kl", "actfocus-kl", "stock", "actfocus", "actfocus-old")
+_VARIANTS = ("stock-kl", "actfocus-kl", "actfocus-kl-shared", "stock", "actfocus", "actfocus-old")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=writable, default=Path("outputs/bench-step"), help="folder (default %(default)s)")
     parser.add_argument(
         "--variants", nargs="+", default=list(_VARIANTS), choices=_VARIANTS, metavar="NAME",
-        help=f"what is compared: {', '.join(_VARIANTS)} (default: all); each of this package with stock beside it",
+        help=f"what is compared: {', '.join(_VARIANTS)} (default: all); each with the one that it is compared with",
     )  # fmt: skip
     parser.add_argument(
         "--algorithms", nargs="+", default=["grpo", "ppo"], choices=["grpo", "ppo"], help="default: both"

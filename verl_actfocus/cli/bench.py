@@ -15,7 +15,7 @@ BENCHMARKS = {
     "entropy": ("_bench_entropy", "memory of the update's entropy, by the way it is computed"),
     "environments": ("_bench_environments", "steps of the environments, beside gymnasium's plain FrozenLake"),
     "tagging": ("_bench_tagging", "spans found per second, by the length of the response"),
-    "prefixes": ("_bench_prefixes", "what it would gain to compute the shared prompt of a group once"),
+    "prefixes": ("_bench_prefixes", "what it gains to compute the shared prompt of a group once"),
     "transport": (
         "_bench_transport",
         "bytes through TransferQueue and driver, all-reduces, weighting memory at a large scale",

@@ -96,6 +96,8 @@ def check_compatible(config: DictConfig, settings: ActFocusSettings) -> None:
     if algorithm.adv_estimator == "actfocus_gae" and config.critic.enable is False:
         raise ValueError("algorithm.adv_estimator=actfocus_gae needs a critic; remove critic.enable=False")
     _check_bypass_mode(config, settings)
+    if settings.share_prompts:
+        _check_shared_prompts(config)
 
 
 def _check_bypass_mode(config: DictConfig, settings: ActFocusSettings) -> None:
@@ -116,3 +118,15 @@ def _check_bypass_mode(config: DictConfig, settings: ActFocusSettings) -> None:
             f"the weighting {settings.weighting.name!r} needs {missing} of the old policy at temperature 1, which "
             "algorithm.rollout_correction.bypass_mode=True does not compute; set bypass_mode=False"
         )
+
+
+def _check_shared_prompts(config: DictConfig) -> None:
+    """Reject training backends whose ranks hold parts of a trajectory; models are checked when they are loaded."""
+    for role in ("actor", "ref"):
+        settings = config.actor_rollout_ref[role]
+        size = max(settings.ulysses_sequence_parallel_size, settings.fsdp_config.ulysses_sequence_parallel_size)
+        if size > 1:
+            raise ValueError(
+                f"{CONFIG_PATH}.share_prompts=true does not go with actor_rollout_ref.{role}."
+                f"ulysses_sequence_parallel_size={size}: a rank has to hold whole trajectories; leave one of them out"
+            )

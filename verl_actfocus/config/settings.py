@@ -82,6 +82,8 @@ class ActFocusSettings:
     normalize_over: str = "mini_batch"
     #: Share of the prompt groups, those with the largest reward spread, that are trained on; in (0, 1].
     keep_groups: float = 1.0
+    #: Whether the passes without a gradient compute the prompt of a group once.
+    share_prompts: bool = False
     #: Tags and prefill: this package's agent loop asks for them, parses and tags by them; the trainer tags by them what
     #: another agent loop has left untagged.
     tags: TagSettings = field(default_factory=TagSettings)

@@ -6,6 +6,7 @@ functions of the *raw* logits to it (`verl_actfocus.weighting.inputs`), only whe
 `RecomputedEntropy` saves memory where the update's entropy is computed in chunks.
 `WeightedUpdate` sums the token weights of the global mini-batch before it is split, as veRL does with the token count,
 unless the batch asks for another normaliser, and reports on the gradient where that is asked for.
+What computes a shared prompt once has a file of its own (`verl_actfocus.integration.shared_prompts`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from verl.workers.engine.utils import prepare_micro_batches
 from verl_actfocus.integration import fields, fused
 from verl_actfocus.integration.entropy import recomputed_entropy
 from verl_actfocus.integration.gradient_report import gradient_report
+from verl_actfocus.integration.micro_batch import flag, unpad
+from verl_actfocus.integration.shared_prompts import SharedPrompts
 from verl_actfocus.weighting.inputs import ENGINE_INPUTS, LogitFunction, LogProbFunction
 
 
@@ -43,9 +46,9 @@ class WeightingInputs(FSDPEngineWithLMHead):
         """Ask a fused forward pass for the inputs named under `fields.INPUTS`: its output has no logits."""
         model_inputs, output_args = super().prepare_model_inputs(micro_batch)
         wanted = wanted_inputs(micro_batch)
-        if wanted and _flag(micro_batch, "use_fused_kernels", False):
+        if wanted and flag(micro_batch, "use_fused_kernels", False):
             model_inputs["weighting_inputs"] = wanted
-            model_inputs["calculate_entropy"] = _flag(micro_batch, "calculate_entropy", False)
+            model_inputs["calculate_entropy"] = flag(micro_batch, "calculate_entropy", False)
         return model_inputs, output_args
 
     def prepare_model_outputs(
@@ -59,7 +62,7 @@ class WeightingInputs(FSDPEngineWithLMHead):
         wanted = wanted_inputs(micro_batch)
         if not wanted:
             return super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
-        fused_pass = _flag(micro_batch, "use_fused_kernels", False)
+        fused_pass = flag(micro_batch, "use_fused_kernels", False)
         free = {} if fused_pass else _of_log_prob(wanted, output.logits, output_args)
         # Before veRL's own outputs: those may scale the logits, and their backward may overwrite them.
         functions = {name: _label_logit if name in free else ENGINE_INPUTS[name].function for name in wanted}
@@ -73,12 +76,12 @@ class WeightingInputs(FSDPEngineWithLMHead):
         self, functions: Mapping[str, LogitFunction], output: Any, output_args: dict[str, Any], micro_batch: TensorDict
     ) -> dict[str, Tensor]:
         offsets = micro_batch["input_ids"].offsets()
-        packed = _flag(micro_batch, "use_remove_padding", True)
+        packed = flag(micro_batch, "use_remove_padding", True)
 
         def rows(per_position: Tensor) -> Tensor:
             return per_position.squeeze(0) if packed else unpad(per_position, offsets)
 
-        if _flag(micro_batch, "use_fused_kernels", False):
+        if flag(micro_batch, "use_fused_kernels", False):
             values = {name: rows(value) for name, value in output.weighting_inputs.items()}
         else:
             logits, labels = rows(_gathered(output.logits)), output_args["input_ids_rmpad_rolled"]
@@ -112,19 +115,8 @@ def wanted_inputs(micro_batch: TensorDict) -> list[str]:
     return names.split(",") if names else []
 
 
-def _flag(micro_batch: TensorDict, key: str, default: bool) -> bool:
-    return bool(tu.get_non_tensor_data(data=micro_batch, key=key, default=default))
-
-
 def _gathered(logits: Tensor | DTensor) -> Tensor:
     return logits.full_tensor() if isinstance(logits, DTensor) else logits
-
-
-def unpad(values: Tensor, offsets: Tensor) -> Tensor:
-    """Drop the right padding of `(B, T, …)` values: `(total tokens, …)` in the order of the jagged batch."""
-    lengths = offsets.diff()
-    valid = torch.arange(values.shape[1], device=values.device) < lengths.unsqueeze(1)
-    return values[valid]
 
 
 class RecomputedEntropy(FSDPEngine):
@@ -196,5 +188,5 @@ class WeightedUpdate(FSDPEngine):
         return super().optimizer_step()
 
 
-class ActFocusLanguageEngine(WeightingInputs, RecomputedEntropy, WeightedUpdate):
+class ActFocusLanguageEngine(WeightingInputs, RecomputedEntropy, SharedPrompts, WeightedUpdate):
     """veRL's FSDP language-model engine with these extensions; the same results where none is asked for."""

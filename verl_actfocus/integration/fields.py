@@ -35,6 +35,8 @@ GRADIENT_REPORT = "actfocus_gradient_report"
 POLICY_LOSS_ALONE = "actfocus_policy_loss_alone"
 #: Batch flag: comma-separated inputs (`verl_actfocus.weighting.inputs.ENGINE_INPUTS`) that a forward pass shall add.
 INPUTS = "actfocus_inputs"
+#: Batch flag: a pass without gradient shall compute the prompt that trajectories share once.
+SHARE_PROMPTS = "actfocus_share_prompts"
 #: Prefix under which the engine stores an input, over prompt and response like veRL's `log_probs`.
 INPUT_PREFIX = "actfocus_input_"
 

@@ -8,6 +8,7 @@ the business of `verl_actfocus.weighting.inputs`. What concerns episodes rather 
 =========================  =============================================================================================
 step                       what is added
 =========================  =============================================================================================
+`_init_tokenizer`          models that cannot share prompts are refused, if they shall
 `_init_resource_pool_mgr`  the reference model, if the weighting needs it
 `_balance_batch`         spans are tagged where the rollout did not
 `_compute_old_log_prob`  what the weighting needs of the policy before the update
@@ -21,7 +22,7 @@ step                       what is added
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -38,8 +39,10 @@ from verl_actfocus.config.compatibility import BASE_ESTIMATORS, TRAINER_MODE, ch
 from verl_actfocus.integration import fields, registration
 from verl_actfocus.integration.episode_trainer import EpisodeTrainer
 from verl_actfocus.integration.groups import without_level_groups
+from verl_actfocus.integration.passes import complete_reference_settings, run_by_groups
 from verl_actfocus.integration.policy_loss import SKIPPED_METRIC, actfocus_ppo_loss
 from verl_actfocus.integration.response_tagger import ResponseTagger
+from verl_actfocus.integration.shared_prompts import empty_cache
 from verl_actfocus.integration.token_batch import fields_to_weight, token_batch, token_rows
 from verl_actfocus.integration.trajectories import TRAJECTORIES_METRIC, TrajectoryLog, computed_signals
 from verl_actfocus.weighting import TokenBatch, compute_weights, share_metrics
@@ -51,17 +54,6 @@ logger = logging.getLogger(__name__)
 NO_ACTION_METRIC = "actfocus/steps_without_action_tokens"
 #: Characters of a response that an error shows.
 EXCERPT = 300
-
-
-def _complete_reference_settings(config: DictConfig) -> None:
-    """Give a reference pass that the user did not configure the micro-batch of the policy's own log-prob pass."""
-    reference, rollout = config.actor_rollout_ref.ref, config.actor_rollout_ref.rollout
-    names = ("log_prob_micro_batch_size", "log_prob_micro_batch_size_per_gpu")
-    if reference.log_prob_use_dynamic_bsz or any(reference.get(name) is not None for name in names):
-        return
-    with open_dict(config):
-        for name in names:
-            reference[name] = rollout.get(name)
 
 
 @register_trainer(TRAINER_MODE)
@@ -90,12 +82,17 @@ class ActFocusTrainer(EpisodeTrainer):
                 "model: its forward pass is switched on (no KL term is added)"
             )
             self.use_reference_policy = True
-            _complete_reference_settings(config)
+            complete_reference_settings(config)
         self._bypass = bool((config.algorithm.get("rollout_correction") or {}).get("bypass_mode", False))
         environment = config.data.get("environment")
         self._trajectories = TrajectoryLog(self.settings.trajectories, environment and environment.name)
 
     # ---- setup ------------------------------------------------------------------------------------------------
+
+    def _init_tokenizer(self) -> None:
+        super()._init_tokenizer()
+        if self.settings.share_prompts:
+            empty_cache(omega_conf_to_dataclass(self.config.actor_rollout_ref.model).hf_config)  # refuses some models
 
     def _init_resource_pool_mgr(self) -> None:
         with self._reference_requested():
@@ -166,23 +163,34 @@ class ActFocusTrainer(EpisodeTrainer):
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         with self._inputs_requested(batch, Model.OLD_POLICY):
-            return super()._compute_old_log_prob(batch, metrics)
+            return self._by_groups(super()._compute_old_log_prob, batch, metrics)
 
     def _compute_ref_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         with self._inputs_requested(batch, Model.REFERENCE):
-            batch = super()._compute_ref_log_prob(batch, metrics)
+            batch = self._by_groups(super()._compute_ref_log_prob, batch, metrics)
         # veRL leaves this flag on the batch; the critic's pass, which comes next, would look for adapters of its own.
         batch.extra_info.pop("no_lora_adapter", None)
         return batch
 
     @contextmanager
     def _inputs_requested(self, batch: KVBatchMeta, model: Model) -> Iterator[None]:
-        """Ask the engine for what the weighting needs of this model during its forward pass."""
-        batch.extra_info[fields.INPUTS] = ",".join(engine_inputs(self.settings.weighting, model))
+        """Ask the engine for what the weighting needs of this model during its forward pass, and how it is run."""
+        entries = {
+            fields.INPUTS: ",".join(engine_inputs(self.settings.weighting, model)),
+            fields.SHARE_PROMPTS: self.settings.share_prompts,
+        }
+        batch.extra_info.update(entries)
         try:
             yield
         finally:
-            batch.extra_info.pop(fields.INPUTS)
+            for name in entries:
+                batch.extra_info.pop(name)
+
+    def _by_groups(self, run: Callable[..., KVBatchMeta], batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        """Run a pass; where prompts are shared, groups stay together. The update keeps veRL's order."""
+        if not self.settings.share_prompts:
+            return run(batch, metrics)
+        return run_by_groups(run, batch, metrics, self.actor_rollout_wg.world_size)
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         algorithm = self.config.algorithm

@@ -14,12 +14,13 @@ from verl_actfocus.experiments.composition import compose
 from verl_actfocus.experiments.settings import flatten
 from verl_actfocus.integration.sync_trainer import STOCK_CPU_MODE
 
-#: What token weights change in a configuration.
+#: What token weights change in a configuration, and what is compared of them.
 OF_WEIGHTING = (
     "algorithm.adv_estimator",
     "trainer.v1.trainer_mode",
     "actor_rollout_ref.actor.policy_loss.loss_mode",
     "algorithm.actfocus.weighting",
+    "algorithm.actfocus.share_prompts",
 )
 CASES = list(product(SIZES, ("grpo", "ppo"), VARIANTS))
 

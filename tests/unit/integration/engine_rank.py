@@ -10,7 +10,7 @@ from functools import partial
 import torch
 
 from tests.unit.integration.composing import compose
-from tests.unit.integration.gradients import as_tensordict, make_batch
+from tests.unit.integration.gradients import as_tensordict, make_batch, with_prompts
 
 
 def build_engine(arguments: dict):
@@ -48,7 +48,7 @@ def build_engine(arguments: dict):
         "optimizer_config": actor.optim,
         "checkpoint_config": actor.checkpoint,
     }
-    if arguments.get("outputs_of_a_gpu"):
+    if arguments["outputs_of_a_gpu"]:
         engine = gpu_engine_class()(**settings)
     else:
         engine = EngineRegistry.new(model_type="language_model", backend=strategy, **settings)
@@ -90,6 +90,45 @@ def run_outputs(arguments: dict) -> None:
             {name: list(response_from_nested(output[name], mask).unbind()) for name in [*names, "log_probs"]},
             arguments["out"],
         )
+
+
+def run_shared_prompts(arguments: dict) -> None:
+    """Run every variant's pass with each trajectory by itself and with prompts shared, and save this rank's outputs."""
+    engine, _ = build_engine(arguments)
+    calls: list[tuple[int, int]] = []
+    engine.module.register_forward_pre_hook(
+        lambda module, args, kwargs: calls.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    saved = []
+    for variant in arguments["variants"]:
+        plain = shared_outputs(engine, variant, share=False)
+        calls.clear()
+        saved.append({"plain": plain, "shared": shared_outputs(engine, variant, share=True), "calls": list(calls)})
+    torch.save(saved, f"{arguments['out']}.{torch.distributed.get_rank()}")
+
+
+def shared_outputs(engine, variant: dict, share: bool) -> dict[str, list[torch.Tensor]]:
+    """All outputs of this rank's trajectories in a pass without gradient, over their responses."""
+    from verl.workers.utils.padding import response_from_nested
+
+    from verl_actfocus.integration import fields
+    from verl_actfocus.weighting.inputs import ENGINE_INPUTS
+
+    prompts = variant["prompts"]
+    settings = {
+        "temperature": variant["temperature"],
+        "global_batch_size": len(prompts),
+        fields.INPUTS: ",".join(ENGINE_INPUTS),
+        fields.SHARE_PROMPTS: share,
+        **variant["batching"],
+        "calculate_entropy": True,
+    }
+    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    share_of_rank = range(rank * len(prompts) // world, (rank + 1) * len(prompts) // world)
+    data = as_tensordict(with_prompts(make_batch(len(prompts)), prompts), list(share_of_rank), settings)
+    with engine.eval_mode():
+        output = engine.infer_batch(data)["model_output"]
+    return {name: list(response_from_nested(value, data["response_mask"]).unbind()) for name, value in output.items()}
 
 
 def run_rank(arguments: dict) -> None:
@@ -176,4 +215,5 @@ def full_gradient(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 if __name__ == "__main__":
     os.environ["VERL_PLATFORM"] = "cpu"
-    {"gradient": run_rank, "outputs": run_outputs, "updates": run_updates}[sys.argv[1]](json.loads(sys.argv[2]))
+    runs = {"gradient": run_rank, "outputs": run_outputs, "shared": run_shared_prompts, "updates": run_updates}
+    runs[sys.argv[1]](json.loads(sys.argv[2]))

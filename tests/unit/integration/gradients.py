@@ -70,6 +70,15 @@ def make_batch(size: int, seed: int = 1) -> dict[str, list[torch.Tensor]]:
     return rows
 
 
+def with_prompts(rows: dict[str, list[torch.Tensor]], prompts: list[list[int]]) -> dict[str, list[torch.Tensor]]:
+    """Put other prompts before the same responses."""
+    rows = dict(rows)
+    rows["prompts"] = [torch.tensor(prompt) for prompt in prompts]
+    rows["input_ids"] = [torch.cat(parts) for parts in zip(rows["prompts"], rows["responses"], strict=True)]
+    rows["position_ids"] = [torch.arange(len(ids)) for ids in rows["input_ids"]]
+    return rows
+
+
 def brute_force_loss(
     model: torch.nn.Module, rows: dict[str, list[torch.Tensor]], low: float, high: float
 ) -> torch.Tensor:
@@ -126,6 +135,7 @@ def run_ranks(model: Path, out: Path, case: dict, what: str) -> None:
         "size": case["size"],
         "out": str(out),
         "zero_weights": case.get("zero_weights", False),
+        "outputs_of_a_gpu": case.get("outputs_of_a_gpu", False),
         "overrides": case.get("overrides", []),
         "entries": case.get("entries", {}),
         "temperature": case.get("temperature", 0.7),

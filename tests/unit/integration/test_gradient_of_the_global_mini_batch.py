@@ -41,6 +41,11 @@ CASES = {
         "remove_padding": True,
         "batching": {"micro_batch_size_per_gpu": 2, "use_dynamic_bsz": False, "use_remove_padding": True},
     },
+    "prompts shared in passes without a gradient": {
+        "world": 1,
+        "batching": {"micro_batch_size_per_gpu": 4, "use_dynamic_bsz": False},
+        "entries": {fields.SHARE_PROMPTS: True},
+    },
     "fused kernels": {
         "world": 1,
         "batching": {"micro_batch_size_per_gpu": 2, "use_dynamic_bsz": False, "use_fused_kernels": True},

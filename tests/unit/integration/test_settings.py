@@ -91,6 +91,7 @@ def test_a_weighting_from_outside_takes_its_name_and_added_settings(monkeypatch)
         ("keep_groups", 0, r"=0 must lie in \(0, 1\]"),
         ("keep_groups", 1.5, r"=1\.5 must lie in"),
         ("keep_groups", "half", "='half' must be a finite number"),
+        ("share_prompts", "yes", "='yes' must be true or false"),
         ("normalize_over", "bacth", "='bacth' is unknown; choose one of"),
         ("normalize_over", 3, "=3 must be a text"),
         ("weighting.alpha", 7, r"=7 must lie in \[0, 1\]"),

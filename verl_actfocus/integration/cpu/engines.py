@@ -27,7 +27,9 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngine, FSDPEngineWith
 from verl.workers.engine.fsdp.utils import get_sharding_strategy
 
 from verl_actfocus.integration import fields
-from verl_actfocus.integration.engine import WeightedUpdate, WeightingInputs, unpad
+from verl_actfocus.integration.engine import WeightedUpdate, WeightingInputs
+from verl_actfocus.integration.micro_batch import flag, unpad
+from verl_actfocus.integration.shared_prompts import SharedPrompts
 
 _BACKENDS = ["fsdp", "fsdp2"]
 #: Rows of a micro-batch of similar lengths: most of them, for little padding, and least, for calls that are worth it.
@@ -129,9 +131,8 @@ class SimilarLengths(FSDPEngine):
 
         It is left to veRL where padding is removed, micro-batches have a given number of rows, or matter for the loss.
         """
-        flags = {"use_dynamic_bsz": True, "use_remove_padding": True, fields.NORMALIZE_MICRO_BATCHES: False}
-        dynamic, packed, counted = (tu.get_non_tensor_data(data, key, value) for key, value in flags.items())
-        if not dynamic or packed or counted:
+        counted = flag(data, fields.NORMALIZE_MICRO_BATCHES, False)
+        if counted or flag(data, "use_remove_padding", True) or not flag(data, "use_dynamic_bsz", True):
             return None
         lengths = data["input_ids"].offsets().diff()
         tokens = tu.get_non_tensor_data(data, "max_token_len_per_gpu", 0)
@@ -176,7 +177,7 @@ class VectorisedOutputs(FSDPEngineWithLMHead):
 
 
 @EngineRegistry.register(model_type="language_model", backend=_BACKENDS, device="cpu")
-class CPULanguageEngine(OnCPU, SimilarLengths, WeightingInputs, VectorisedOutputs, WeightedUpdate):
+class CPULanguageEngine(OnCPU, WeightingInputs, VectorisedOutputs, SharedPrompts, SimilarLengths, WeightedUpdate):
     """Actor and reference model on a CPU."""
 
 
