@@ -18,6 +18,7 @@ from verl.workers.config import ActorConfig, PolicyLossConfig
 from verl.workers.utils.losses import ppo_loss
 
 from verl_actfocus.config.settings import ActFocusSettings
+from verl_actfocus.estimators import GRPO
 from verl_actfocus.integration import fields, trainer
 from verl_actfocus.integration.policy_loss import actfocus_ppo_loss
 from verl_actfocus.integration.sync_trainer import PortableSyncTrainer
@@ -98,7 +99,7 @@ def step(monkeypatch):
                 "actor_rollout_ref": {"rollout": {"n": 16}},
             }
         )
-        made.settings = ActFocusSettings(weighting=weighting or Uniform())
+        made.settings = ActFocusSettings(weighting=weighting or Uniform(), estimator=GRPO())
         made.global_steps, made._bypass = 1, False
         made._trajectories = TrajectoryLog(made.settings.trajectories, None)
         made._compute_advantage(handle(rows), {})

@@ -8,11 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from transformers import AutoTokenizer
 
 from verl_actfocus.config.settings import ActFocusSettings, GradientReportSettings
+from verl_actfocus.estimators import GAE, GRPO
 from verl_actfocus.integration import fields, trainer
 from verl_actfocus.integration.response_tagger import ResponseTagger
 from verl_actfocus.integration.token_batch import fields_to_weight, token_batch, token_rows
@@ -69,12 +71,12 @@ def tokenizer():
 def build(monkeypatch, tokenizer):
     """A trainer that has only what the weighting of a batch touches, and its queue."""
 
-    def build(weighting, step=1, bypass=False, estimator="actfocus_gae", **columns):
+    def build(weighting, step=1, bypass=False, estimator=None, **columns):
         queue = Queue(**columns)
         monkeypatch.setattr(trainer, "tq", queue)
         built = object.__new__(trainer.ActFocusTrainer)
-        built.settings = ActFocusSettings(weighting=weighting)
-        built.config = SimpleNamespace(algorithm=SimpleNamespace(adv_estimator=estimator, use_kl_in_reward=False))
+        built.settings = ActFocusSettings(weighting=weighting, estimator=estimator or GAE())
+        built.config = OmegaConf.create({"algorithm": {"use_kl_in_reward": False, "gamma": 1.0, "lam": 1.0}})
         built.global_steps, built.tokenizer, built._bypass = step, tokenizer, bypass
         built._tagger = ResponseTagger(tokenizer, built.settings.tags)
         built._trajectories = TrajectoryLog(built.settings.trajectories, None)
@@ -136,7 +138,7 @@ def test_a_signal_that_is_not_finite_is_found_in_its_trajectory(build):
 
 def test_groups_of_equal_returns_are_cleared_by_the_same_read_and_write_and_have_no_share(build):
     columns = stored([[A, R]] * 4, [[1, 1]] * 4, rm_scores=[[0.0, 10.8], [10.8, 0.0], [1.0, 0.0], [0.0, 0.0]])
-    built, queue = build(ActFocus(beta=0.0), estimator="actfocus_grpo", **columns)
+    built, queue = build(ActFocus(beta=0.0), estimator=GRPO(), **columns)
     metrics = {}
     built._weight_tokens(handle(4), metrics)
     assert [row.tolist() for row in queue.columns["advantages"][:4]] == [[0, 0], [0, 0], [1, 1], [1, 1]]

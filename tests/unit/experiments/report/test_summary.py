@@ -11,7 +11,6 @@ from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.report.summary import Difference, Summary, points, summarise, with_interval
 from verl_actfocus.experiments.results import read_runs
 from verl_actfocus.experiments.statistics import Estimate
-from verl_actfocus.experiments.weightings import ACTFOCUS, BASELINE
 
 RecordRun = Callable[..., Path]
 TASKS = 40
@@ -57,7 +56,7 @@ def test_too_close_is_called_too_close(tmp_path: Path, record_run: RecordRun) ->
 
 
 def test_a_difference_without_an_interval_says_so() -> None:
-    difference = Difference(ACTFOCUS, BASELINE, [0], Estimate(0.0, None, "no interval: equal on every task"))
+    difference = Difference("ActFocus", "Uniform", [0], Estimate(0.0, None, "no interval: equal on every task"))
     assert "no interval: equal on every task" in difference.sentence
     assert "Nothing can be said" in difference.sentence
 
