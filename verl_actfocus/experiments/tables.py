@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from verl_actfocus.experiments.errors import ExperimentError
-from verl_actfocus.experiments.estimators import EstimatorChoice
+from verl_actfocus.experiments.estimators import PACKAGED, EstimatorChoice
 from verl_actfocus.experiments.run import ESTIMATORS
 from verl_actfocus.experiments.weightings import ACTFOCUS, WeightingChoice
 
@@ -200,6 +200,10 @@ def read_table(path: Path) -> Table:
                 _ = weighting.choice if part == "weighting" else weighting.estimator_choice
             except ValueError as error:
                 raise ExperimentError(f"{path}: weightings.{name}.{part}: {error}") from error
+        own = PACKAGED.get(weighting.estimator_choice.name) if weighting.estimator_choice else None
+        for row in table.rows:
+            message = f"weightings.{name}.estimator: {weighting.estimator} is for {own}, and row {row.env} for"
+            _require(path, own in (None, row.algorithm), f"{message} {row.algorithm}")
     return table
 
 

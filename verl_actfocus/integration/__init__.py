@@ -11,8 +11,8 @@ Read in this order:
   bases: `episode_trainer` counts and selects what was played (`exclusions`, `metrics`, `selection`), `sync_trainer` is
   veRL's.
 - `estimators`: what other trainers of veRL get under the same names.
-- `engine`, `policy_loss`: how what weights and advantages are made of (`verl_actfocus.weighting.inputs`) leaves the model, and how
-  weights reach the loss.
+- `engine`, `policy_loss`: how what weights and advantages are made of (`verl_actfocus.weighting.inputs`) leaves the
+  model, and how weights reach the loss.
 - `agent_loop`, `dataset`: episodes of an environment as veRL rollouts.
 - `cpu`: platform, engines and rollout backend that make the same run work without an accelerator.
 """
