@@ -14,7 +14,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from verl_actfocus.episodes import TagSettings
-from verl_actfocus.estimators import GRPO, Estimator, estimator_from
+from verl_actfocus.estimators import GRPO, PREFIX, Estimator, estimator_from
 from verl_actfocus.weighting import WEIGHTINGS, Weighting, weighting_from
 from verl_actfocus.weighting.inputs import Reader
 from verl_actfocus.weighting.settings import settings_from
@@ -140,8 +140,9 @@ class ActFocusSettings:
 
     @classmethod
     def needs_from_config(cls, config: DictConfig) -> tuple[str, ...]:
-        """Read which inputs a step reads; none in a run without token weights."""
-        return cls.from_config(config).needs if "weighting" in _section(config) else ()
+        """Read which inputs a step reads; none in a run of another trainer, which has another estimator."""
+        own = str(OmegaConf.select(config, "algorithm.adv_estimator")).startswith(PREFIX)
+        return cls.from_config(config).needs if own and "weighting" in _section(config) else ()
 
     @classmethod
     def tags_from_config(cls, config: DictConfig) -> TagSettings:

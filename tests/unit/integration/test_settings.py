@@ -171,7 +171,9 @@ def test_settings_of_the_estimator_are_added_beside_the_weighting():
     assert settings.estimator == GiGPO(omega=0.5)
     assert settings.needs == (*ActFocus().needs, "turn_rewards", "anchor_states")
     assert ActFocusSettings.needs_from_config(composing.compose(changed)) == settings.needs
-    assert ActFocusSettings.needs_from_config(composing.compose(["+actfocus/env=sokoban"])) == ()
+    stock = ["algorithm.adv_estimator=grpo", "trainer.v1.trainer_mode=sync"]
+    for others in (["+actfocus/env=sokoban"], ["+actfocus=default", *stock]):
+        assert ActFocusSettings.needs_from_config(composing.compose(others)) == ()
 
 
 @pytest.mark.parametrize("name", ["gigpo", "turn_gae"])
