@@ -159,7 +159,7 @@ class _Compared:
 
     name: str
     identity: Mapping[str, Any]
-    settings: Mapping[str, Any]
+    settings: dict[str, Any]
 
     @property
     def method(self) -> tuple[str, str]:
