@@ -12,12 +12,14 @@ import torch
 from omegaconf import OmegaConf
 from tensordict import NonTensorStack, TensorDict
 from transfer_queue import KVBatchMeta
+from verl.trainer.ppo import core_algos
 from verl.trainer.ppo.v1 import trainer_base
 from verl.utils import tensordict_utils as tu
 from verl.workers.config import ActorConfig, PolicyLossConfig
 from verl.workers.utils.losses import ppo_loss
 
 from verl_actfocus.config.settings import ActFocusSettings
+from verl_actfocus.estimators import GRPO, GiGPO, MultiTurnOptimalTokenBaseline, OptimalTokenBaseline
 from verl_actfocus.integration import fields, trainer
 from verl_actfocus.integration.policy_loss import actfocus_ppo_loss
 from verl_actfocus.integration.sync_trainer import PortableSyncTrainer
@@ -76,6 +78,10 @@ def make_rows(returns, lengths=None, seed=0):
             "log_prob": old + 0.3 * torch.randn(length, generator=generator),
             fields.SPANS: torch.randint(R, A + 1, (length,), generator=generator),
             "actfocus_input_ref_energy": torch.randn(PROMPT + length, generator=generator),
+            "actfocus_input_old_log_prob": -1 - torch.rand(PROMPT + length, generator=generator),
+            "actfocus_input_old_sum_pi_squared": torch.rand(PROMPT + length, generator=generator),
+            fields.TURN_REWARDS: rewards,
+            fields.ANCHOR_STATES: torch.cat([torch.zeros(length - 1, dtype=torch.int64), torch.tensor([5])]),
             "prompts": torch.ones(PROMPT, dtype=torch.long),
             "responses": mask,
             "input_ids": torch.ones(PROMPT + length, dtype=torch.long),
@@ -87,7 +93,7 @@ def make_rows(returns, lengths=None, seed=0):
 def step(monkeypatch):
     """Run a trainer's `_compute_advantage` over rows, which it changes."""
 
-    def step(name, rows, weighting=None, **algorithm):
+    def step(name, rows, weighting=None, estimator=None, **algorithm):
         queue = Queue(rows)
         monkeypatch.setattr(trainer_base, "tq", queue)
         monkeypatch.setattr(trainer, "tq", queue)
@@ -98,7 +104,7 @@ def step(monkeypatch):
                 "actor_rollout_ref": {"rollout": {"n": 16}},
             }
         )
-        made.settings = ActFocusSettings(weighting=weighting or Uniform())
+        made.settings = ActFocusSettings(weighting=weighting or Uniform(), estimator=estimator or GRPO())
         made.global_steps, made._bypass = 1, False
         made._trajectories = TrajectoryLog(made.settings.trajectories, None)
         made._compute_advantage(handle(rows), {})
@@ -145,6 +151,66 @@ def test_verls_padding_rows_and_earlier_outputs_of_a_session_leave_groups_as_the
     # What counts is the last output of a session: the group is level, whatever came before.
     level = step("actfocus_grpo", make_rows({"a_0_0": 7.0, "a_0_1": 10.8, "a_1_0": 10.8}))
     assert all(values.eq(0).all() for values in level.values())
+
+
+def padded(rows, name, begin=0, end=None):
+    """A column of the rows, each of which is cut to this range, as veRL's functions take it."""
+    columns = [row[name][begin:end].float() for row in rows.values()]
+    return torch.nn.utils.rnn.pad_sequence(columns, batch_first=True)
+
+
+BASELINES = {
+    OptimalTokenBaseline: core_algos.compute_optimal_token_baseline_advantage,
+    MultiTurnOptimalTokenBaseline: core_algos.compute_multi_turn_optimal_token_baseline_advantage,
+}
+
+
+@pytest.mark.parametrize("estimator", BASELINES)
+@pytest.mark.parametrize("zero_tail", [True, False])
+@pytest.mark.parametrize("importance", [False, True])
+def test_the_optimal_token_baselines_are_verls_functions_on_the_old_policys_probabilities(
+    step, estimator, zero_tail, importance
+):
+    rows = make_rows({**group("a", [10.8, -0.5, 10.7, 3.1]), **group("b", [0.0, 1.0, 0.2]), **group("c", [2.0])})
+    for row in rows.values():
+        # The environment speaks in between.
+        row["loss_mask"] = row["response_mask"] = torch.tensor([1, 0, 1, 1, 1][: len(row["responses"])])
+        if importance:
+            row["rollout_is_weights"] = 0.5 + torch.rand(len(row["responses"]))
+    step("actfocus_grpo", rows, estimator=estimator(handle_zero_tail=zero_tail))
+    advantages, returns = BASELINES[estimator](
+        token_level_rewards=padded(rows, "rm_scores"),
+        response_mask=padded(rows, "response_mask"),
+        index=[key[0] for key in rows],
+        # The engine's outputs for token t stand at the position that predicts it.
+        old_log_probs=padded(rows, "actfocus_input_old_log_prob", PROMPT - 1, -1),
+        sum_pi_squared=padded(rows, "actfocus_input_old_sum_pi_squared", PROMPT - 1, -1),
+        rollout_is_weights=padded(rows, "rollout_is_weights") if importance else None,
+        handle_zero_tail=zero_tail,
+    )
+    for row, expected, its_returns in zip(rows.values(), advantages, returns, strict=True):
+        assert row["advantages"].equal(expected[: len(row["responses"])])
+        assert row["returns"].equal(its_returns[: len(row["responses"])])
+        assert row[fields.WEIGHTS].equal(row["loss_mask"].float())
+    assert advantages.abs().max() > 1
+
+
+def test_an_optimal_baseline_that_leaves_nothing_but_rounding_leaves_nothing(step):
+    rows = make_rows(group("a", [10.8] * 16), lengths=[3] * 16)
+    step("actfocus_grpo", rows, estimator=OptimalTokenBaseline())
+    assert all(row["advantages"].eq(0).all() for row in rows.values())
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_gigpo_where_all_steps_begin_in_one_state_is_grpo_twice(step, normalise):
+    """Of one turn each: the step's return is the episode's."""
+    returns = {**group("a", [10.8, -0.5, 10.7, 3.1]), **group("b", [10.8] * 16)}
+    settings = {"norm_adv_by_std_in_grpo": normalise}
+    plain = step("actfocus_grpo", make_rows(returns), **settings)
+    twice = step("actfocus_grpo", make_rows(returns), ActFocus(), GiGPO(), **settings)
+    for key, advantages in plain.items():
+        torch.testing.assert_close(twice[key], 2 * advantages)
+        assert key[0] == "a" or twice[key].eq(0).all()
 
 
 #: Token-level rejection of rollout correction: the tokens that the rollout's policy holds for e² times less likely.

@@ -152,12 +152,14 @@ def record_run() -> RecordRun:
         done: bool = True,
         settings: Mapping[str, Any] | None = None,
         seconds: float = 100.0,
+        estimator: str = "",
     ) -> Path:
         choice = WeightingChoice.parse(weighting)
-        folder = out / f"{choice.slug}-seed{seed}"
+        folder = out / "-".join([choice.slug, *([estimator] if estimator else []), f"seed{seed}"])
         folder.mkdir(parents=True)
         steps = max(evaluations)
         identity = {"algorithm": "grpo", "weighting": weighting, "env": "frozenlake", "seed": seed, "steps": steps}
+        identity |= {"estimator": estimator} if estimator else {}
         own = {f"algorithm.actfocus.weighting.{key}": value for key, value in WEIGHTINGS[choice.name].items()}
         own |= {f"algorithm.actfocus.weighting.{key}": value for key, value in choice.settings}
         begun = {

@@ -1,4 +1,4 @@
-"""`actfocus compare`: train with several weightings under the same conditions and report the difference."""
+"""`actfocus compare`: train with several weightings and estimators, all else equal, and report the difference."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 
 from verl_actfocus.cli._training import add_run_arguments, conditions_from, show, train
 from verl_actfocus.cli._values import positive
+from verl_actfocus.experiments.estimators import OWN, EstimatorChoice, estimators_of
 from verl_actfocus.experiments.launcher import plan
 from verl_actfocus.experiments.run import environments
 from verl_actfocus.experiments.weightings import ACTFOCUS, BASELINE, WeightingChoice, packaged_weightings
@@ -17,9 +18,9 @@ _ENV = "frozenlake"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
     parser.description = (
-        "Train a tiny model on this machine's CPU with every weighting, everything else being equal, and report the "
-        "difference with its confidence interval. The same command continues what was interrupted and adds seeds to "
-        "what is there. Words after -- go to veRL as Hydra overrides."
+        "Train a tiny model on this machine's CPU with every weighting (and every estimator), everything else being "
+        "equal, and report the difference with its confidence interval. The same command continues what was "
+        "interrupted and adds seeds to what is there. Words after -- go to veRL as Hydra overrides."
     )
     parser.add_argument("--env", default="", metavar="NAME", help=f"{' or '.join(environments())} (default {_ENV})")
     parser.add_argument("--profile", metavar="NAME", help="a miniature, or a recipe for GPUs (default cpu_<env>)")
@@ -31,6 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"of {', '.join(packaged_weightings())}, with settings such as 'actfocus alpha=0.3' "
         f"(default {BASELINE} {ACTFOCUS})",
+    )
+    parser.add_argument(
+        "--estimators",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="each is trained with every weighting; "
+        + "; ".join(f"{algorithm}: {', '.join(estimators_of(algorithm))}" for algorithm in OWN)
+        + ", with settings such as 'gigpo omega=0.5' (default: the algorithm's own, the first)",
     )
     add_run_arguments(parser)
 
@@ -52,7 +62,9 @@ def run(args: argparse.Namespace) -> int:
     if not args.profile and args.env and args.env not in environments():
         raise ValueError(f"no profile for {args.env!r}: choose one of {', '.join(environments())}, or name --profile")
     conditions = conditions_from(args, args.profile or f"cpu_{args.env or _ENV}", env=args.env)
-    planned = plan(conditions.runs([WeightingChoice.parse(text) for text in args.weightings], range(args.seeds)))
+    weightings = [WeightingChoice.parse(text) for text in args.weightings]
+    estimators = [EstimatorChoice.parse(text) for text in args.estimators]
+    planned = plan(conditions.runs(weightings, range(args.seeds), estimators))
     if args.dry_run:
         return show(planned)
     code = train("compare", planned)

@@ -7,6 +7,7 @@ import argparse
 from verl_actfocus.cli._training import add_run_arguments, conditions_from, show, train
 from verl_actfocus.cli._values import seed
 from verl_actfocus.config.groups import profiles
+from verl_actfocus.experiments.estimators import EstimatorChoice
 from verl_actfocus.experiments.launcher import plan
 from verl_actfocus.experiments.weightings import WeightingChoice
 
@@ -20,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("profile", metavar="PROFILE", help=f"a miniature or a recipe: {', '.join(profiles())}")
     parser.add_argument(
         "--weighting", default="actfocus", metavar="NAME", help="uniform, 'actfocus alpha=0.3', … (default actfocus)"
+    )
+    parser.add_argument(
+        "--estimator", default="", metavar="NAME", help="gigpo, 'gigpo omega=0.5', … (default: the algorithm's own)"
     )
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="training seed (default 0)")
     parser.add_argument("--trial", action="store_true", help="try a recipe on the CPU: two small steps, a tiny model")
@@ -41,5 +45,6 @@ def run(args: argparse.Namespace) -> int:
             where there is no GPU, or the folder holds something else.
     """
     conditions = conditions_from(args, args.profile, trial=args.trial)
-    planned = plan(conditions.runs([WeightingChoice.parse(args.weighting)], [args.seed]))
+    estimators = [EstimatorChoice.parse(args.estimator)] if args.estimator else []
+    planned = plan(conditions.runs([WeightingChoice.parse(args.weighting)], [args.seed], estimators))
     return show(planned) if args.dry_run else train("train", planned)

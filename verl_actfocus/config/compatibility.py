@@ -10,10 +10,8 @@ from omegaconf import DictConfig
 from verl_actfocus.config.environment import EnvironmentSettings
 from verl_actfocus.config.selection import check_group_size
 from verl_actfocus.config.settings import CONFIG_PATH, ActFocusSettings
-from verl_actfocus.weighting.inputs import ENGINE_INPUTS, Model, engine_inputs, unknown_inputs
+from verl_actfocus.weighting.inputs import ENGINE_INPUTS, VERL_INPUTS, Model, engine_inputs, unknown_inputs
 
-#: Estimator name → the veRL estimator whose advantages it leaves untouched.
-BASE_ESTIMATORS = {"actfocus_grpo": "grpo", "actfocus_gae": "gae"}
 #: Value of `trainer.v1.trainer_mode`.
 TRAINER_MODE = "actfocus"
 #: Values of `model.fused_kernel_options.impl_backend` that veRL knows.
@@ -49,13 +47,12 @@ def check_compatible(config: DictConfig, settings: ActFocusSettings) -> None:
     Raises:
         ValueError: something cannot work; the message names the setting and the remedy.
     """
-    algorithm, actor = config.algorithm, config.actor_rollout_ref.actor
-    if algorithm.adv_estimator not in BASE_ESTIMATORS:
-        raise ValueError(
-            f"algorithm.adv_estimator={algorithm.adv_estimator} does not go with +actfocus: "
-            f"use one of {sorted(BASE_ESTIMATORS)} (+actfocus=uniform is the baseline)"
-        )
-    check_group_size(config.actor_rollout_ref.rollout.n, estimator=algorithm.adv_estimator, share=settings.keep_groups)
+    actor = config.actor_rollout_ref.actor
+    check_group_size(
+        config.actor_rollout_ref.rollout.n,
+        compared_by=settings.estimator.verl_name if settings.estimator.base == "grpo" else None,
+        share=settings.keep_groups,
+    )
     if actor.policy_loss.loss_mode != LOSS_NAME:
         raise ValueError(
             f"actor_rollout_ref.actor.policy_loss.loss_mode={actor.policy_loss.loss_mode} would ignore the token "
@@ -73,13 +70,7 @@ def check_compatible(config: DictConfig, settings: ActFocusSettings) -> None:
         )
     if actor.strategy not in ("fsdp", "fsdp2"):
         raise ValueError(f"actor.strategy={actor.strategy} is not supported; ActFocus runs on fsdp and fsdp2")
-    weighting = settings.weighting
-    unknown = unknown_inputs(weighting.needs)
-    if unknown:
-        raise ValueError(
-            f"the weighting {weighting.name!r} needs {unknown}, which no part of a training step delivers; see "
-            "verl_actfocus/weighting/inputs.py for what there is"
-        )
+    _check_inputs(config, settings)
     backend = config.actor_rollout_ref.model.fused_kernel_options.impl_backend
     if config.actor_rollout_ref.model.use_fused_kernels and backend not in FUSED_BACKENDS:
         raise ValueError(
@@ -93,11 +84,29 @@ def check_compatible(config: DictConfig, settings: ActFocusSettings) -> None:
         )
     if config.data.get("environment") is not None:
         settings.tags.left_to_write()  # refuses a prefill that no valid response can continue
-    if algorithm.adv_estimator == "actfocus_gae" and config.critic.enable is False:
-        raise ValueError("algorithm.adv_estimator=actfocus_gae needs a critic; remove critic.enable=False")
+    if settings.estimator.base == "gae" and config.critic.enable is False:
+        raise ValueError(
+            f"algorithm.adv_estimator={settings.estimator.verl_name} needs a critic; remove critic.enable=False"
+        )
     _check_bypass_mode(config, settings)
     if settings.share_prompts:
         _check_shared_prompts(config)
+
+
+def _check_inputs(config: DictConfig, settings: ActFocusSettings) -> None:
+    """Reject what weights or advantages could not be computed from."""
+    for name, reader in settings.readers.items():
+        unknown = unknown_inputs(reader.needs, of_verl=VERL_INPUTS if reader is settings.estimator else ())
+        if unknown:
+            raise ValueError(
+                f"{name} needs {unknown}, which no part of a training step delivers; see "
+                "verl_actfocus/weighting/inputs.py for what there is"
+            )
+    if config.algorithm.use_kl_in_reward and "turn_rewards" in settings.estimator.needs:
+        raise ValueError(
+            f"algorithm.use_kl_in_reward=True: the estimator {settings.estimator.verl_name!r} reads the rewards of the "
+            "turns, which hold no KL penalty; use a KL term in the loss (actor_rollout_ref.actor.use_kl_loss=True)"
+        )
 
 
 def _check_bypass_mode(config: DictConfig, settings: ActFocusSettings) -> None:
@@ -110,14 +119,15 @@ def _check_bypass_mode(config: DictConfig, settings: ActFocusSettings) -> None:
             "algorithm.rollout_correction: with bypass_mode=True veRL applies rollout_is and rollout_rs in a policy "
             "loss of its own, which the weighted loss would replace; set bypass_mode=False, or both of them to null"
         )
-    inputs = engine_inputs(settings.weighting, Model.OLD_POLICY)
     at_one = config.actor_rollout_ref.rollout.temperature == 1.0
-    missing = [name for name in inputs if not (at_one and ENGINE_INPUTS[name].bypass_field)]
-    if missing:
-        raise ValueError(
-            f"the weighting {settings.weighting.name!r} needs {missing} of the old policy at temperature 1, which "
-            "algorithm.rollout_correction.bypass_mode=True does not compute; set bypass_mode=False"
-        )
+    for reader_name, reader in settings.readers.items():
+        inputs = engine_inputs(reader, Model.OLD_POLICY)
+        missing = [name for name in inputs if not (at_one and ENGINE_INPUTS[name].bypass_field)]
+        if missing:
+            raise ValueError(
+                f"{reader_name} needs {missing} of the old policy at temperature 1, which "
+                "algorithm.rollout_correction.bypass_mode=True does not compute; set bypass_mode=False"
+            )
 
 
 def _check_shared_prompts(config: DictConfig) -> None:

@@ -26,12 +26,12 @@ def groups_kept(groups: int, share: float) -> int:
     return math.ceil(Fraction(str(share)) * groups)
 
 
-def check_group_size(size: int, *, estimator: str, share: float) -> None:
+def check_group_size(size: int, *, compared_by: str | None, share: float) -> None:
     """Check that a prompt group has something to compare where it is compared.
 
     Args:
         size: trajectories per prompt.
-        estimator: advantage estimator.
+        compared_by: advantage estimator that compares the trajectories of a group; None for one that does not.
         share: share of the groups to keep.
 
     Raises:
@@ -40,9 +40,9 @@ def check_group_size(size: int, *, estimator: str, share: float) -> None:
     if size > 1:
         return
     remedy = "set actor_rollout_ref.rollout.n to 2 or more (the paper: 16, 8 for WebShop)"
-    if estimator == "actfocus_grpo":
+    if compared_by is not None:
         raise ValueError(
-            f"actor_rollout_ref.rollout.n={size}: {estimator} compares the trajectories of a prompt with each other, "
+            f"actor_rollout_ref.rollout.n={size}: {compared_by} compares the trajectories of a prompt with each other, "
             f"and with one alone every advantage is 0; {remedy}, or algorithm.adv_estimator=actfocus_gae"
         )
     if share < 1:

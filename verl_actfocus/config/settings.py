@@ -14,7 +14,9 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from verl_actfocus.episodes import TagSettings
+from verl_actfocus.estimators import GRPO, PREFIX, Estimator, estimator_from
 from verl_actfocus.weighting import WEIGHTINGS, Weighting, weighting_from
+from verl_actfocus.weighting.inputs import Reader
 from verl_actfocus.weighting.settings import settings_from
 
 #: Where the settings live in a veRL configuration.
@@ -70,7 +72,7 @@ class GradientReportSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ActFocusSettings:
-    """What `algorithm.actfocus` holds.
+    """What `algorithm.actfocus` holds, and the estimator that `algorithm.adv_estimator` names.
 
     Raises:
         ValueError: a value is outside its range; the message names the setting, the value and the range.
@@ -78,6 +80,8 @@ class ActFocusSettings:
 
     #: How tokens are weighted.
     weighting: Weighting
+    #: How advantages are estimated.
+    estimator: Estimator = field(default_factory=GRPO)
     #: What the sum of the weights that the loss is divided by runs over: a name of `NORMALIZATIONS`.
     normalize_over: str = "mini_batch"
     #: Share of the prompt groups, those with the largest reward spread, that are trained on; in (0, 1].
@@ -100,13 +104,26 @@ class ActFocusSettings:
                 f"{CONFIG_PATH}.normalize_over={self.normalize_over!r} is unknown; choose one of {list(NORMALIZATIONS)}"
             )
 
+    @property
+    def readers(self) -> dict[str, Reader]:
+        """What reads inputs, by its name in messages."""
+        return {
+            f"the weighting {self.weighting.name!r}": self.weighting,
+            f"the estimator {self.estimator.verl_name!r}": self.estimator,
+        }
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of all inputs that a step reads."""
+        return (*self.weighting.needs, *self.estimator.needs)
+
     @classmethod
     def from_config(cls, config: DictConfig) -> ActFocusSettings:
-        """Read `algorithm.actfocus` of a veRL configuration.
+        """Read `algorithm.actfocus` and the estimator of a veRL configuration.
 
         Raises:
             ValueError: the section or its weighting is missing, a setting is unknown, or a value has the wrong type or
-                is outside its range.
+                is outside its range, or the estimator is none of this package's.
         """
         section = _section(config)
         if "weighting" not in section:
@@ -114,11 +131,20 @@ class ActFocusSettings:
                 f"{CONFIG_PATH}.weighting is missing; add +actfocus=default to the command line (or another weighting: "
                 f"{', '.join(sorted(WEIGHTINGS))})"
             )
-        parts: dict[str, Any] = {"weighting": weighting_from(section["weighting"])}
+        parts: dict[str, Any] = {
+            "weighting": weighting_from(section["weighting"]),
+            "estimator": estimator_from(config.algorithm.adv_estimator, section.get("estimator")),
+        }
         sections = {"tags": TagSettings, "trajectories": TrajectorySettings, "gradient_report": GradientReportSettings}
         for name, part in sections.items():
             parts[name] = settings_from(part, f"{CONFIG_PATH}.{name}", section.get(name))
         return settings_from(cls, CONFIG_PATH, section | parts)
+
+    @classmethod
+    def needs_from_config(cls, config: DictConfig) -> tuple[str, ...]:
+        """Read which inputs a step reads; none in a run of another trainer, which has another estimator."""
+        own = str(OmegaConf.select(config, "algorithm.adv_estimator")).startswith(PREFIX)
+        return cls.from_config(config).needs if own and "weighting" in _section(config) else ()
 
     @classmethod
     def tags_from_config(cls, config: DictConfig) -> TagSettings:

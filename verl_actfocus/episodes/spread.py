@@ -27,7 +27,7 @@ def differ(returns: NDArray[np.float64]) -> NDArray[np.bool_]:
         >>> differ(np.array([[-0.2, -0.20000000000000007], [0.0, 1.0]])).tolist()
         [False, True]
     """
-    found: NDArray[np.bool_] = np.ptp(returns, axis=1) > _rounding(np.abs(returns).max(axis=1))
+    found: NDArray[np.bool_] = np.ptp(returns, axis=1) > rounding(np.abs(returns).max(axis=1))
     return found
 
 
@@ -44,13 +44,18 @@ def tied(values: NDArray[np.float64], largest: float) -> NDArray[np.float64]:
     """
     order = np.argsort(values)
     ascending = values[order]
-    begins = np.concatenate([[True], np.diff(ascending) > _rounding(largest)])
+    begins = np.concatenate([[True], np.diff(ascending) > rounding(largest)])
     found = np.empty_like(values)
     found[order] = ascending[begins][np.cumsum(begins) - 1]
     return found
 
 
-def _rounding(largest: Any) -> Any:
+def rounding(largest: Any) -> Any:
+    """Return what rounding alone may make of a difference of returns.
+
+    Args:
+        largest: largest absolute return, or an array of them.
+    """
     return RELATIVE_TOLERANCE * largest + ABSOLUTE_TOLERANCE
 
 

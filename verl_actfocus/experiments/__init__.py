@@ -2,7 +2,8 @@
 
 Read in this order, which is the way of a run:
 
-- `weightings`, `run`: what one training run is, what it shares with those it is compared with, and its veRL command.
+- `weightings`, `estimators`, `run`: what one training run is, what it shares with those it is compared with, and its
+  veRL command.
 - `composition`, `step`: its complete configuration, composed once and checked, without starting veRL.
 - `launcher`: several runs, planned together and trained one after another.
 - `folder`, `locks`: what a run keeps on disk, which folder may be continued, and by one command at a time.

@@ -23,6 +23,7 @@ from verl_actfocus.config import resolvers
 from verl_actfocus.config.groups import profile_folder
 from verl_actfocus.experiments.checks import check_values
 from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.estimators import OWN, EstimatorChoice
 from verl_actfocus.experiments.requirements import require_verl
 from verl_actfocus.experiments.run import ESTIMATORS, PROPOSED_KEYS, Conditions, Run
 from verl_actfocus.experiments.settings import flatten, within
@@ -48,7 +49,8 @@ class ComposedRun:
 
     def identity(self) -> dict[str, Any]:
         """Return what the run is, as plain values for `run.json`; the folder is not part of it."""
-        given = self.run.conditions
+        given, estimator = self.run.conditions, self.run.estimator
+        other = {} if estimator == OWN[given.algorithm] else {"estimator": str(estimator)}
         return {
             "profile": given.profile,
             "trial": given.trial,
@@ -56,6 +58,8 @@ class ComposedRun:
             "env": self.settings["data.environment.name"],
             "steps": self.steps,
             "weighting": str(self.run.weighting),
+            # Absent for the algorithm's own.
+            **other,
             "seed": self.run.seed,
             "extra": list(given.extra),
         }
@@ -132,6 +136,7 @@ def compose_run(run: Run) -> ComposedRun:
         _require_untouched(run, settings)
         _require_evaluations(settings)
         check_values(config, settings, _usual(run))
+        _require_own_algorithm(run, config)
         OmegaConf.to_container(config, resolve=True)
         step = Step.of(config)
     except OmegaConfBaseException as error:
@@ -176,6 +181,14 @@ def _weighting_settings(choice: WeightingChoice) -> dict[str, Any]:
     return within(flatten(OmegaConf.to_container(compose(*choice.overrides()), resolve=False)), SECTION)
 
 
+@cache
+def _estimator_settings(choice: EstimatorChoice) -> dict[str, Any]:
+    """Return the settings of an estimator as Hydra reads them, by their dotted names."""
+    added = [f"++{key}={value}" for key, value in choice.assigned().items()]
+    settings = flatten(OmegaConf.to_container(compose(*ACTFOCUS.overrides(), *added), resolve=False))
+    return {key: settings[key] for key in choice.assigned()}
+
+
 def _require_profile(conditions: Conditions) -> None:
     env, algorithm = subject(conditions.profile)
     if conditions.env not in ("", env):
@@ -196,6 +209,7 @@ def _require_untouched(run: Run, settings: dict[str, Any]) -> None:
     # Hydra's own, which is no part of the configuration.
     del claims["hydra.run.dir"]
     claims |= {f"{SECTION}.{key}": value for key, value in _weighting_settings(run.weighting).items()}
+    claims |= _estimator_settings(run.estimator)
     if run.conditions.env:
         claims["data.environment.name"] = run.conditions.env
     for key, value in claims.items():
@@ -211,6 +225,18 @@ def _require_untouched(run: Run, settings: dict[str, Any]) -> None:
     loggers = settings["trainer.logger"]
     if not isinstance(loggers, list) or "file" not in loggers:
         raise ExperimentError(f"trainer.logger={loggers!r} lacks file, from which a run is watched; add it to the list")
+
+
+def _require_own_algorithm(run: Run, config: DictConfig) -> None:
+    """Refuse an estimator of a user's module that trains with a critic under grpo, or without one under ppo."""
+    from verl_actfocus.config.settings import ActFocusSettings  # torch
+
+    base, algorithm = ActFocusSettings.from_config(config).estimator.base, run.conditions.algorithm
+    if f"actfocus_{base}" != ESTIMATORS[algorithm]:
+        raise ExperimentError(
+            f"the estimator {run.estimator.name} starts from veRL's {base}, which is not what --algorithm {algorithm} "
+            "trains with; choose the other algorithm"
+        )
 
 
 def _require_evaluations(settings: dict[str, Any]) -> None:

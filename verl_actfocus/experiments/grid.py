@@ -3,9 +3,10 @@
 Runs are named after what they are and not after the table that asked for them, so that tables share them: the ActFocus
 runs of the main comparison are a point of every sweep.
 
-A run is in `<out>/<scale>/<conditions>/<weighting>-seed<n>`. Conditions are an environment, an algorithm, a model
-size, a number of steps where the table sets it, and settings that differ from the profile's; their runs are a
-comparison that `actfocus report` reads, and `actfocus compare` is a grid with one row.
+A run is in `<out>/<scale>/<conditions>/<weighting>-seed<n>`, with `-<estimator>` before the seed where that is not the
+algorithm's own. Conditions are an environment, an algorithm, a model size, a number of steps where the table sets it,
+and settings that differ from the profile's; their runs are a comparison that `actfocus report` reads, and
+`actfocus compare` is a grid with one row.
 """
 
 from __future__ import annotations
@@ -135,4 +136,8 @@ def _runs(request: Request, row: Row, size: str, weighting: Weighting) -> list[R
         steps=steps or scale.steps,
         folder=request.out / slug(request.scale_name) / slug("-".join(conditions)),
         extra=(*model, *weighting.overrides, *request.extra),
-    ).runs([weighting.choice], range(scale.first_seed, scale.first_seed + request.seeds))
+    ).runs(
+        [weighting.choice],
+        range(scale.first_seed, scale.first_seed + request.seeds),
+        [weighting.estimator_choice] if weighting.estimator_choice else [],
+    )

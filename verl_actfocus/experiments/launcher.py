@@ -11,12 +11,13 @@ from typing import Any, TextIO
 
 from verl_actfocus.experiments.composition import ComposedRun, compose_run
 from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.estimators import ESTIMATOR_SECTION
 from verl_actfocus.experiments.execution import execute
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.metrics import merge_attempts
 from verl_actfocus.experiments.progress import Display, duration
 from verl_actfocus.experiments.results import RunResult
-from verl_actfocus.experiments.run import SEED_KEYS, Run
+from verl_actfocus.experiments.run import ESTIMATORS, SEED_KEYS, Run
 from verl_actfocus.experiments.settings import differences, in_words, within
 from verl_actfocus.experiments.weightings import SECTION
 
@@ -118,44 +119,66 @@ def listing(planned: Sequence[Planned]) -> str:
 
 
 def check_comparable(place: Path, composed: Sequence[ComposedRun]) -> None:
-    """Make sure that all runs in a folder, those there and those to come, differ in weighting and seed only.
+    """Make sure that all runs in a folder, there or to come, differ in weighting, estimator and seed only.
 
     Args:
         place: the folder.
         composed: runs to come.
 
     Raises:
-        ExperimentError: they differ in something else, runs of one weighting have different weights, or runs to come
-            have the same weights under two names.
+        ExperimentError: they differ in something else, runs of one method have different settings of it, or runs to
+            come have the same method under two names.
     """
-    to_come = [(one.run.folder.name, str(one.run.weighting), one.settings) for one in composed]
+    to_come = [_Compared(one.run.folder.name, one.identity(), one.settings) for one in composed]
     folders = [RunFolder(file.parent) for file in sorted(place.glob("*/run.json"))]
-    there = [(one.path.name, one.identity["weighting"], one.settings) for one in folders if not one.blank]
+    there = [_Compared(one.path.name, one.identity, one.settings) for one in folders if not one.blank]
     reference = to_come[0]
-    # Weighting → the first run of it.
-    first_of: dict[str, tuple[str, str, dict[str, Any]]] = {}
+    first_of: dict[tuple[str, str], _Compared] = {}
     for run in [*to_come, *there]:
-        first = first_of.setdefault(run[1], run)
-        changes = differences(_common(run[2]), _common(reference[2]))
+        first = first_of.setdefault(run.method, run)
+        changes = differences(run.common(), reference.common())
         other = reference
         if not changes:
-            changes, other = differences(within(run[2], SECTION), within(first[2], SECTION)), first
+            changes, other = differences(run.of_method(), first.of_method()), first
         if changes:
             raise ExperimentError(
-                f"{other[0]} would not be comparable with {run[0]} in {place} ({in_words(changes)}); "
+                f"{other.name} would not be comparable with {run.name} in {place} ({in_words(changes)}); "
                 "choose another --out or delete the folder"
             )
     weights: dict[str, str] = {}
-    for _, weighting, settings in to_come:
-        same = weights.setdefault(str(sorted(within(settings, SECTION).items())), weighting)
+    for run in to_come:
+        weighting = run.identity["weighting"]
+        same = weights.setdefault(str(sorted(within(run.settings, SECTION).items())), weighting)
         if same != weighting:
             raise ExperimentError(f"{same!r} and {weighting!r} are the same weighting; name it once")
 
 
-def _common(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: value for name, value in settings.items() if name not in SEED_KEYS and not name.startswith(f"{SECTION}.")
-    }
+@dataclass(frozen=True)
+class _Compared:
+    """A run beside others in a folder."""
+
+    name: str
+    identity: Mapping[str, Any]
+    settings: dict[str, Any]
+
+    @property
+    def method(self) -> tuple[str, str]:
+        """Weighting and estimator, the latter empty for the algorithm's own."""
+        return self.identity["weighting"], self.identity.get("estimator", "")
+
+    def common(self) -> dict[str, Any]:
+        """Return the settings that are no part of the method; algorithms are told apart by their own estimators."""
+        kept = {
+            name: value
+            for name, value in self.settings.items()
+            if name not in SEED_KEYS and not name.startswith((f"{SECTION}.", f"{ESTIMATOR_SECTION}."))
+        }
+        return kept | {"algorithm.adv_estimator": ESTIMATORS[self.identity["algorithm"]]}
+
+    def of_method(self) -> dict[str, Any]:
+        """Return the settings of weighting and estimator."""
+        estimator = {f"estimator.{name}": value for name, value in within(self.settings, ESTIMATOR_SECTION).items()}
+        return within(self.settings, SECTION) | estimator
 
 
 def _train(one: Planned, planned: Sequence[Planned], number: int, display: Display) -> str:

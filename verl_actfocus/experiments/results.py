@@ -10,6 +10,7 @@ from typing import Any
 
 from verl_actfocus.episodes.clusters import Outcomes
 from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.estimators import OWN, EstimatorChoice, method_label
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.metrics import Metrics, merge_attempts
 from verl_actfocus.experiments.weightings import WeightingChoice
@@ -72,6 +73,17 @@ class RunResult:
     def weighting(self) -> WeightingChoice:
         """What weights its tokens."""
         return WeightingChoice.parse(self.identity["weighting"])
+
+    @cached_property
+    def estimator(self) -> EstimatorChoice:
+        """What estimates its advantages; a run that names none has the algorithm's own."""
+        own = OWN[self.identity["algorithm"]]
+        return EstimatorChoice.parse(self.identity["estimator"]) if "estimator" in self.identity else own
+
+    @property
+    def label(self) -> str:
+        """Name of the run's method for people; the estimator is named where it is not the algorithm's own."""
+        return method_label(self.weighting, self.estimator if "estimator" in self.identity else None)
 
     @property
     def seed(self) -> int:
@@ -192,7 +204,7 @@ def read_outcomes(path: Path, name: str = "success") -> Outcomes:
 
 
 def read_runs(path: Path) -> list[RunResult]:
-    """Read all runs in a folder, finished or not, by weighting and seed.
+    """Read all runs in a folder, finished or not, by weighting, estimator and seed.
 
     Args:
         path: folder of a comparison; every run is a folder in it.
@@ -203,4 +215,4 @@ def read_runs(path: Path) -> list[RunResult]:
     runs = [RunResult.read(file.parent) for file in sorted(path.glob("*/run.json"))]
     if not runs:
         raise ExperimentError(f"{path} holds no runs; actfocus compare --out {path} makes some")
-    return sorted(runs, key=lambda run: (run.weighting, run.seed))
+    return sorted(runs, key=lambda run: (run.weighting, run.estimator, run.seed))

@@ -17,10 +17,11 @@ from typing import Any
 
 from verl_actfocus import models
 from verl_actfocus.config.groups import packaged_groups, profile_folder
+from verl_actfocus.experiments.estimators import ESTIMATOR_SECTION, OWN, PACKAGED, EstimatorChoice, estimators_of
 from verl_actfocus.experiments.weightings import SECTION, WeightingChoice
 
-#: Algorithm → advantage estimator.
-ESTIMATORS = {"grpo": "actfocus_grpo", "ppo": "actfocus_gae"}
+#: Algorithm → value of `algorithm.adv_estimator` for its own estimator.
+ESTIMATORS = {algorithm: choice.verl_name for algorithm, choice in OWN.items()}
 #: Everything in veRL's configuration that is a seed of the training run. The evaluation tasks keep theirs.
 SEED_KEYS = (
     "data.seed",
@@ -83,17 +84,35 @@ class Conditions:
         """Whether the runs are for a CPU."""
         return self.trial or profile_folder(self.profile) == "run"
 
-    def runs(self, weightings: Sequence[WeightingChoice], seeds: Sequence[int]) -> list[Run]:
-        """Return the runs of a comparison, the weightings of one seed next to each other.
+    def runs(
+        self,
+        weightings: Sequence[WeightingChoice],
+        seeds: Sequence[int],
+        estimators: Sequence[EstimatorChoice] = (),
+    ) -> list[Run]:
+        """Return the runs of a comparison, every weighting with every estimator, those of one seed next to each other.
+
+        Args:
+            weightings: at least one.
+            seeds: at least one.
+            estimators: none for the algorithm's own.
 
         Raises:
-            ValueError: there are no seeds, or no weightings, or one is named twice.
+            ValueError: there are no seeds, or no weightings, or one is named twice, or an estimator is not for this
+                algorithm.
         """
         if not seeds or not weightings:
             raise ValueError(f"{len(weightings)} weightings and {len(seeds)} seeds: there must be at least 1 of each")
-        if len(set(weightings)) < len(weightings):
-            raise ValueError(f"a weighting is named twice: {', '.join(map(str, weightings))}")
-        return [Run(conditions=self, weighting=choice, seed=seed) for seed in seeds for choice in weightings]
+        chosen = estimators or [OWN[self.algorithm]]
+        for what, choices in (("a weighting", weightings), ("an estimator", chosen)):
+            if len(set(choices)) < len(choices):
+                raise ValueError(f"{what} is named twice: {', '.join(map(str, choices))}")
+        return [
+            Run(conditions=self, weighting=weighting, other_estimator=estimator, seed=seed)
+            for seed in seeds
+            for estimator in chosen
+            for weighting in weightings
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +120,8 @@ class Run:
     """One training run.
 
     Raises:
-        ValueError: the seed is negative, or an override of the user's own is none or is taken.
+        ValueError: the seed is negative, the estimator is another algorithm's, or an override of the user's own is none
+            or is taken.
 
     Example:
         >>> conditions = Conditions(profile="cpu_sokoban", algorithm="grpo", folder=Path("out"))
@@ -114,16 +134,42 @@ class Run:
     weighting: WeightingChoice
     #: Seed of the training data order, of sampling and of mini-batches, at least 0.
     seed: int
+    #: None for the algorithm's own.
+    other_estimator: EstimatorChoice | None = None
 
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ValueError(f"seed {self.seed} must be at least 0")
+        algorithm = self.conditions.algorithm
+        if PACKAGED.get(self.estimator.name, algorithm) != algorithm:
+            raise ValueError(
+                f"the estimator {self.estimator.name} is for {PACKAGED[self.estimator.name]}, not for {algorithm}; "
+                f"choose one of {', '.join(estimators_of(algorithm))}, or another --algorithm"
+            )
         self._check_extra()
+
+    @property
+    def estimator(self) -> EstimatorChoice:
+        """What estimates the advantages."""
+        return self.other_estimator or OWN[self.conditions.algorithm]
+
+    @property
+    def method(self) -> str:
+        """Weighting and, where it is not the algorithm's own, estimator, as a part of a file's name.
+
+        Example:
+            >>> conditions = Conditions(profile="cpu_sokoban", algorithm="grpo", folder=Path("out"))
+            >>> uniform, gigpo = WeightingChoice.parse("uniform"), EstimatorChoice.parse("gigpo")
+            >>> Run(conditions=conditions, weighting=uniform, other_estimator=gigpo, seed=0).method
+            'uniform-gigpo'
+        """
+        own = self.estimator == OWN[self.conditions.algorithm]
+        return self.weighting.slug if own else f"{self.weighting.slug}-{self.estimator.slug}"
 
     @property
     def folder(self) -> Path:
         """Everything that the run writes goes here."""
-        return self.conditions.folder / f"{self.weighting.slug}-seed{self.seed}"
+        return self.conditions.folder / f"{self.method}-seed{self.seed}"
 
     @property
     def title(self) -> str:
@@ -145,7 +191,9 @@ class Run:
             "trainer.logger": ["file"],
         }
         assigned = [f"{key}={in_hydra(value)}" for key, value in {**self.assigned(), **proposed}.items()]
-        return [*self.weighting.overrides(), profile, *device, *assigned, *given.extra]
+        # Not part of any group, so they are added.
+        estimator = [f"++{key}={value}" for key, value in self.estimator.assigned().items()]
+        return [*self.weighting.overrides(), profile, *device, *assigned, *estimator, *given.extra]
 
     def command(self) -> list[str]:
         """Return the command line as a list of arguments."""
@@ -161,7 +209,7 @@ class Run:
         """Return the settings that a run decides; the user's own may not contradict them."""
         steps = self.conditions.steps
         return {
-            "algorithm.adv_estimator": ESTIMATORS[self.conditions.algorithm],
+            "algorithm.adv_estimator": self.estimator.verl_name,
             **({} if steps is None else {"trainer.total_training_steps": steps}),
             **{key: self.seed for key in SEED_KEYS},
             "trainer.resume_mode": "auto",
@@ -188,11 +236,15 @@ class Run:
                 raise ValueError(f"{override!r} is not a Hydra override such as actor_rollout_ref.actor.optim.lr=1e-4")
             if key in taken:
                 raise ValueError(f"{key} is set by the run itself and cannot be overridden with {override!r}")
-            if key == SECTION or key.startswith(f"{SECTION}."):
-                raise ValueError(
-                    f"{override!r} would change every weighting unseen; name the setting with the weighting that it "
-                    "is for, such as 'actfocus alpha=0.3'"
-                )
+            for section, what, example in (
+                (SECTION, "weighting", "actfocus alpha=0.3"),
+                (ESTIMATOR_SECTION, "estimator", "gigpo omega=0.5"),
+            ):
+                if key == section or key.startswith(f"{section}."):
+                    raise ValueError(
+                        f"{override!r} would change every {what} unseen; name the setting with the {what} that it "
+                        f"is for, such as {example!r}"
+                    )
 
 
 def metrics_override(path: Path) -> str:

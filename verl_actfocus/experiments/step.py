@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig, OmegaConf
 
-from verl_actfocus.config.selection import check_group_size, groups_kept
+from verl_actfocus.config.selection import groups_kept
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,11 @@ class Step:
         """Count what a complete configuration with `algorithm.actfocus` asks for.
 
         Raises:
-            ValueError: a count is no positive integer, groups have nothing to compare, or sizes do not fit; the
-                message names them and the remedy.
+            ValueError: a count is no positive integer, or sizes do not fit; the message names them and the remedy.
         """
         group = _count(config, "actor_rollout_ref.rollout.n")
         prompts = _count(config, "data.train_batch_size")
         share = config.algorithm.actfocus.keep_groups
-        check_group_size(group, estimator=config.algorithm.adv_estimator, share=share)
         step = cls(
             played=prompts * group,
             kept=groups_kept(prompts, share) * group,

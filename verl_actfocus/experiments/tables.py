@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.estimators import PACKAGED, EstimatorChoice
 from verl_actfocus.experiments.run import ESTIMATORS
 from verl_actfocus.experiments.weightings import ACTFOCUS, WeightingChoice
 
@@ -37,12 +38,14 @@ class Quantity(StrEnum):
 
 @dataclass(kw_only=True)
 class Weighting:
-    """One way of weighting tokens, under a name of the table's own."""
+    """One way of weighting tokens (and of estimating advantages), under a name of the table's own."""
 
     #: Label in the table.
     label: str
     #: Name and settings, as `actfocus compare --weightings` takes them.
     weighting: str = str(ACTFOCUS)
+    #: Estimator and settings, as `actfocus compare --estimators` takes them; empty for the algorithm's own.
+    estimator: str = ""
     #: Settings under `algorithm.actfocus` that differ from the profile's.
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -50,6 +53,11 @@ class Weighting:
     def choice(self) -> WeightingChoice:
         """The weighting that the runs train with."""
         return WeightingChoice.parse(self.weighting)
+
+    @property
+    def estimator_choice(self) -> EstimatorChoice | None:
+        """The estimator that the runs train with; None for the algorithm's own."""
+        return EstimatorChoice.parse(self.estimator) if self.estimator else None
 
     @property
     def overrides(self) -> tuple[str, ...]:
@@ -187,10 +195,15 @@ def read_table(path: Path) -> Table:
     _require(path, bool(table.weightings), "there are no weightings")
     _require(path, table.baseline in table.weightings, f"the baseline {table.baseline!r} is not a weighting")
     for name, weighting in table.weightings.items():
-        try:
-            _ = weighting.choice
-        except ValueError as error:
-            raise ExperimentError(f"{path}: weightings.{name}.weighting: {error}") from error
+        for part in ("weighting", "estimator"):
+            try:
+                _ = weighting.choice if part == "weighting" else weighting.estimator_choice
+            except ValueError as error:
+                raise ExperimentError(f"{path}: weightings.{name}.{part}: {error}") from error
+        own = PACKAGED.get(weighting.estimator_choice.name) if weighting.estimator_choice else None
+        for row in table.rows:
+            message = f"weightings.{name}.estimator: {weighting.estimator} is for {own}, and row {row.env} for"
+            _require(path, own in (None, row.algorithm), f"{message} {row.algorithm}")
     return table
 
 

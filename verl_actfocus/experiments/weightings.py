@@ -51,14 +51,7 @@ class WeightingChoice:
         Raises:
             ValueError: the text is of another form, or a setting is named twice.
         """
-        name, *words = text.split() or [""]
-        pairs = [word.partition("=")[::2] for word in words]
-        settings = {key: _canonical(value) for key, value in pairs}
-        if not name.isidentifier() or not all(key.isidentifier() and value for key, value in pairs):
-            raise ValueError(f"{text!r} is not a weighting such as uniform or 'actfocus alpha=0.3'")
-        if len(settings) < len(pairs):
-            raise ValueError(f"{text!r} names a setting twice")
-        return cls(name, tuple(sorted(settings.items())))
+        return cls(*parsed_choice(text, "a weighting such as uniform or 'actfocus alpha=0.3'"))
 
     def __str__(self) -> str:
         return " ".join([self.name, *(f"{key}={value}" for key, value in self.settings)])
@@ -79,6 +72,29 @@ class WeightingChoice:
         if self.name in packaged_weightings():
             return [f"+actfocus={_GROUPS.get(self.name, self.name)}", *settings]
         return [f"+actfocus={_CUSTOM}", f"{SECTION}.name={self.name}", *settings]
+
+
+def parsed_choice(text: str, what: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """Read a name, followed by settings as `<setting>=<value>`.
+
+    Args:
+        text: what was written.
+        what: what it has to be, with an example, for messages.
+
+    Returns:
+        The name, and (setting, value as Hydra reads it), ascending; equal numbers are written alike.
+
+    Raises:
+        ValueError: the text is of another form, or a setting is named twice.
+    """
+    name, *words = text.split() or [""]
+    pairs = [word.partition("=")[::2] for word in words]
+    settings = {key: _canonical(value) for key, value in pairs}
+    if not name.isidentifier() or not all(key.isidentifier() and value for key, value in pairs):
+        raise ValueError(f"{text!r} is not {what}")
+    if len(settings) < len(pairs):
+        raise ValueError(f"{text!r} names a setting twice")
+    return name, tuple(sorted(settings.items()))
 
 
 def slug(text: str) -> str:

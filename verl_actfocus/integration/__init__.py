@@ -6,11 +6,13 @@ Read in this order:
 
 - `plugin`, loaded through the `verl.plugins` entry point, and `registration`: the way into veRL.
 - `early`: what is refused there, before Ray is started.
-- `trainer`: the V1 trainer with one step more, from spans and inputs to token weights (`verl_actfocus.weighting`,
-  `response_tagger`). Its bases: `episode_trainer` counts and selects what was played (`exclusions`, `metrics`,
-  `selection`), `sync_trainer` is veRL's. `groups` says which prompt groups have nothing to compare.
-- `engine`, `policy_loss`: how what a weighting reads (`verl_actfocus.weighting.inputs`) leaves the model, and how
-  weights reach the loss.
+- `trainer`: the V1 trainer with one step more, from rewards, spans and inputs to advantages and token weights
+  (`verl_actfocus.estimators`, `verl_actfocus.weighting`; `trajectory_batch`, `token_batch`, `response_tagger`). Its
+  bases: `episode_trainer` counts and selects what was played (`exclusions`, `metrics`, `selection`), `sync_trainer` is
+  veRL's.
+- `estimators`: what other trainers of veRL get under the same names.
+- `engine`, `policy_loss`: how what weights and advantages are made of (`verl_actfocus.weighting.inputs`) leaves the
+  model, and how weights reach the loss.
 - `agent_loop`, `dataset`: episodes of an environment as veRL rollouts.
 - `cpu`: platform, engines and rollout backend that make the same run work without an accelerator.
 """

@@ -25,6 +25,7 @@ from verl_actfocus.envs import EpisodeLimits, TextEnv
 from verl_actfocus.episodes import Episode, StopReason
 from verl_actfocus.episodes.deadline import make_within, off_loop
 from verl_actfocus.episodes.player import Player
+from verl_actfocus.episodes.states import state_id
 from verl_actfocus.episodes.tokens import Lengths
 from verl_actfocus.generation.sampling import response_seed
 from verl_actfocus.generation.turn_ends import turn_ended
@@ -45,6 +46,8 @@ class EpisodeOutput(AgentLoopOutput):
     """`Span` of each response token."""
     turn_rewards: list[float]
     """Reward of each turn on the turn's last token, 0 elsewhere."""
+    anchor_states: list[int] | None = None
+    """State that each turn began in, on the turn's last token, 0 elsewhere; None where nobody asks for it."""
     episode: str | None = None
     """The episode's record as JSON where its trajectory may be written to disk."""
 
@@ -53,6 +56,8 @@ class EpisodeOutput(AgentLoopOutput):
         output = super().as_dict()
         output[fields.SPANS] = torch.tensor(output.pop("spans"), dtype=torch.int64)
         output[fields.TURN_REWARDS] = torch.tensor(output.pop("turn_rewards"), dtype=torch.float32)
+        if (states := output.pop("anchor_states", None)) is not None:
+            output[fields.ANCHOR_STATES] = torch.tensor(states, dtype=torch.int64)
         if (episode := output.pop("episode", None)) is not None:
             output[fields.EPISODE] = episode
         return output
@@ -81,6 +86,7 @@ class EpisodeLoop(AgentLoopBase):
         super().__init__(**parts)
         self._tags = ActFocusSettings.tags_from_config(self.config)
         self._trajectories = ActFocusSettings.trajectories_from_config(self.config)
+        self._with_states = "anchor_states" in ActFocusSettings.needs_from_config(self.config)
         # Not AgentLoopBase.ct_build_initial_tokens, which would silently cut a long prompt on the left.
         self._prompts = episode_prompts(self.config, self._tokenizer, self.processor)
         self._ends = ends_of_turn(self.config, self._tokenizer)
@@ -131,7 +137,8 @@ class EpisodeLoop(AgentLoopBase):
             return await _excluded(kwargs, reason, player.failure)
         # The trainer chooses which of a step's trajectories are written to disk.
         written = not row["validate"] and self._trajectories.wants(kwargs["global_steps"])
-        return _output(player, metrics.get("generate_sequences", 0.0), steps, with_record=written)
+        seconds = metrics.get("generate_sequences", 0.0)
+        return _output(player, seconds, steps, with_record=written, with_states=self._with_states)
 
     @property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
@@ -173,7 +180,7 @@ async def _excluded(row: dict[str, Any], reason: StopReason, failure: str | None
     return []
 
 
-def _output(player: Player, seconds: float, steps: list[int], *, with_record: bool) -> EpisodeOutput:
+def _output(player: Player, seconds: float, steps: list[int], *, with_record: bool, with_states: bool) -> EpisodeOutput:
     """Return a trajectory in veRL's terms.
 
     Args:
@@ -181,11 +188,12 @@ def _output(player: Player, seconds: float, steps: list[int], *, with_record: bo
         seconds: time that its responses took.
         steps: training steps of the weights that wrote them, as far as the server said so.
         with_record: whether the whole record of the episode goes along.
+        with_states: whether the states go along that turns began in.
     """
     tokens, record = player.tokens, player.record()
-    turn_rewards = [0.0] * len(tokens.mask)
+    turn_rewards, states = [0.0] * len(tokens.mask), [0] * len(tokens.mask)
     for end, turn in zip(tokens.turn_ends, player.turns, strict=True):
-        turn_rewards[end] = turn.reward
+        turn_rewards[end], states[end] = turn.reward, state_id(turn.observation)
     return EpisodeOutput(
         prompt_ids=tokens.ids[: tokens.prompt_length],
         response_ids=tokens.ids[tokens.prompt_length :],
@@ -202,5 +210,6 @@ def _output(player: Player, seconds: float, steps: list[int], *, with_record: bo
         },
         spans=tokens.spans,
         turn_rewards=turn_rewards,
+        anchor_states=states if with_states else None,
         episode=json.dumps(asdict(record)) if with_record else None,
     )

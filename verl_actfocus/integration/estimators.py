@@ -1,16 +1,15 @@
-"""The advantage estimators `actfocus_grpo` and `actfocus_gae`: veRL's own advantages.
+"""What veRL's other trainers get under the names of this package's estimators (`verl_actfocus.estimators`).
 
-Weighting changes how an advantage is *distributed* over tokens and happens in the loss (He et al. 2026, Eq. 6), so
-there is nothing to change here, but for groups that GRPO has nothing to compare in: their advantage is 0
-(`verl_actfocus.integration.groups`). The names are the switch: `ActFocusTrainer` recognises them and adds the
-weights. Run by any other trainer they would silently be without, so without `algorithm.actfocus.weighting` they
-refuse.
+The names are the switch: `ActFocusTrainer` recognises them, estimates and adds the weights, and never calls these
+functions. Run by any other trainer the weights would silently be missing, so without `algorithm.actfocus.weighting`
+all of them refuse. `actfocus_grpo` and `actfocus_gae` are veRL's own advantages, and can be computed from what such a
+trainer passes; the others need more, and always refuse.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -18,7 +17,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 from verl.trainer.ppo.core_algos import compute_gae_advantage_return, compute_grpo_outcome_advantage
 
-from verl_actfocus.integration.groups import groups_without_spread
+from verl_actfocus.estimators import ESTIMATORS, PREFIX, Place
+from verl_actfocus.estimators.groups import without_level_groups
 
 
 def actfocus_grpo(
@@ -47,12 +47,9 @@ def actfocus_grpo(
     advantages, _ = compute_grpo_outcome_advantage(
         token_level_rewards, response_mask, index, norm_adv_by_std_in_grpo=normalise
     )
-    returns = defaultdict(list)
-    for group, value in zip(index, token_level_rewards.double().sum(dim=-1).tolist(), strict=True):
-        returns[group].append(value)
-    level = groups_without_spread(returns)
-    rows = torch.tensor([group in level for group in index], device=advantages.device)
-    advantages = torch.where(rows.unsqueeze(-1), 0.0, advantages)
+    places = [Place(group, str(row), 0) for row, group in enumerate(index)]
+    cleared = without_level_groups(places, token_level_rewards, list(advantages))
+    advantages = advantages if cleared is None else torch.stack(cleared)
     return advantages, advantages
 
 
@@ -87,9 +84,28 @@ def actfocus_gae(
     return compute_gae_advantage_return(token_level_rewards, values, response_mask, gamma=gamma, lam=lam)
 
 
+def _refusing(name: str) -> Callable[..., NoReturn]:
+    def refuse(config: DictConfig | None = None, **kwargs: Any) -> NoReturn:
+        _require_weighting(config, name)
+        raise ValueError(
+            f"{name} reads what this trainer does not pass to a registered estimator; add +actfocus=default to the "
+            "command line (it selects trainer.v1.trainer_mode=actfocus)"
+        )
+
+    return refuse
+
+
 def _require_weighting(config: DictConfig | None, name: str) -> None:
     if config is not None and (config.get("actfocus") or {}).get("weighting") is None:
         raise ValueError(
             f"algorithm.adv_estimator={name} without algorithm.actfocus.weighting would train without token weights; "
             "add +actfocus=default to the command line"
         )
+
+
+#: Value of `algorithm.adv_estimator` → function.
+FUNCTIONS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
+    **{PREFIX + name: _refusing(PREFIX + name) for name in ESTIMATORS},
+    "actfocus_grpo": actfocus_grpo,
+    "actfocus_gae": actfocus_gae,
+}

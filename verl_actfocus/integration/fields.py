@@ -16,7 +16,9 @@ from verl_actfocus.weighting.inputs import ROLLOUT_INPUTS
 #: `verl_actfocus.weighting.Span` of each response token, int64.
 SPANS = "actfocus_spans"
 #: Reward of each turn on the last token of the turn, float32.
-TURN_REWARDS = ROLLOUT_INPUTS["turn_rewards"]
+TURN_REWARDS = ROLLOUT_INPUTS["turn_rewards"].field
+#: State that each turn began in, on the last token of the turn, int64, where an estimator or a weighting asks for it.
+ANCHOR_STATES = ROLLOUT_INPUTS["anchor_states"].field
 #: The `EpisodeRecord` of a trajectory as JSON, of the steps whose trajectories are written to disk.
 EPISODE = "actfocus_episode"
 #: Weight of each response token, float32.

@@ -17,7 +17,7 @@ from verl.workers.rollout.base import _ROLLOUT_REGISTRY
 from verl.workers.rollout.replica import RolloutReplica, RolloutReplicaRegistry
 
 from verl_actfocus.config import resolvers
-from verl_actfocus.config.compatibility import BASE_ESTIMATORS, LOSS_NAME, TRAINER_MODE
+from verl_actfocus.config.compatibility import LOSS_NAME, TRAINER_MODE
 from verl_actfocus.integration import early, estimators, policy_loss
 from verl_actfocus.integration.cpu import BACKEND_NAME
 from verl_actfocus.integration.cpu.engines import CPULanguageEngine
@@ -44,8 +44,8 @@ def _load_cpu_replica() -> type[RolloutReplica]:
 
 def register() -> None:
     """Register everything that does not register itself where it is defined (trainer modes, agent loop, platform)."""
-    core_algos.register_adv_est("actfocus_grpo")(estimators.actfocus_grpo)
-    core_algos.register_adv_est("actfocus_gae")(estimators.actfocus_gae)
+    for name, function in estimators.FUNCTIONS.items():
+        core_algos.register_adv_est(name)(function)
     core_algos.register_policy_loss(LOSS_NAME)(policy_loss.policy_loss)
     EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cuda", vendor=GPU_VENDORS)(
         ActFocusLanguageEngine
@@ -65,7 +65,7 @@ def verify() -> None:
     """
     engines = EngineRegistry._engines.get("language_model", {}).get("fsdp", {})
     found = {
-        **{f"advantage estimator {name}": name in core_algos.ADV_ESTIMATOR_REGISTRY for name in BASE_ESTIMATORS},
+        **{f"advantage estimator {name}": name in core_algos.ADV_ESTIMATOR_REGISTRY for name in estimators.FUNCTIONS},
         f"policy loss {LOSS_NAME}": LOSS_NAME in core_algos.POLICY_LOSS_REGISTRY,
         f"trainer mode {TRAINER_MODE}": TRAINER_MODE in TRAINER_REGISTRY,
         f"agent loop {AGENT_NAME}": AGENT_NAME in _agent_loop_registry,

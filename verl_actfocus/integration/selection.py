@@ -16,7 +16,8 @@ from transfer_queue import KVBatchMeta
 
 from verl_actfocus.config.selection import groups_kept
 from verl_actfocus.episodes.spread import spread
-from verl_actfocus.integration.groups import group_of, group_returns
+from verl_actfocus.estimators.groups import group_returns
+from verl_actfocus.integration.groups import group_of, place_of
 
 
 def groups_to_keep(rewards: dict[str, list[float]], share: float) -> list[str]:
@@ -50,7 +51,7 @@ def select_groups(batch: KVBatchMeta, scores: Iterable[Tensor], share: float, me
     Returns:
         The batch of the kept groups.
     """
-    rewards = group_returns(batch.keys, (row.double().sum().item() for row in scores))
+    rewards = group_returns([place_of(key) for key in batch.keys], (row.double().sum().item() for row in scores))
     kept = groups_to_keep(rewards, share)
     spreads = {group: spread(values) for group, values in rewards.items()}
     metrics["selection/kept_share"] = len(kept) / len(rewards)

@@ -9,7 +9,14 @@ from verl.workers.utils.padding import response_from_nested
 
 from verl_actfocus.integration import fields
 from verl_actfocus.weighting import TokenBatch, Weighting, turn_indices
-from verl_actfocus.weighting.inputs import ENGINE_INPUTS, ROLLOUT_INPUTS, engine_inputs, rollout_inputs
+from verl_actfocus.weighting.inputs import (
+    ENGINE_INPUTS,
+    ROLLOUT_INPUTS,
+    VERL_INPUTS,
+    Reader,
+    engine_inputs,
+    rollout_inputs,
+)
 
 
 def fields_to_weight(weighting: Weighting, *, bypass: bool) -> list[str]:
@@ -20,7 +27,7 @@ def fields_to_weight(weighting: Weighting, *, bypass: bool) -> list[str]:
         bypass: whether veRL takes the rollout's log-probabilities for the old policy's
             (`rollout_correction.bypass_mode`).
     """
-    return [fields.SPANS, "response_mask", "loss_mask", "advantages", *_inputs(weighting, bypass).values()]
+    return [fields.SPANS, "response_mask", "loss_mask", "advantages", *input_fields(weighting, bypass=bypass).values()]
 
 
 def token_batch(data: TensorDict, weighting: Weighting, *, bypass: bool, by_rows: bool) -> TokenBatch:
@@ -38,7 +45,7 @@ def token_batch(data: TensorDict, weighting: Weighting, *, bypass: bool, by_rows
     Returns:
         The batch, over response tokens.
     """
-    stored = _inputs(weighting, bypass)
+    stored = input_fields(weighting, bypass=bypass)
     columns = {name: data[name] for name in fields_to_weight(weighting, bypass=bypass)}
     for name in stored.values():
         if name.startswith(fields.INPUT_PREFIX):
@@ -75,10 +82,15 @@ def token_rows(values: Tensor, lengths: Tensor) -> list[Tensor]:
     return list(values[0].split(lengths.tolist()))
 
 
-def _inputs(weighting: Weighting, bypass: bool) -> dict[str, str]:
-    """Input of the weighting → field that holds it."""
-    stored = {name: ROLLOUT_INPUTS[name] for name in rollout_inputs(weighting)}
-    for name in engine_inputs(weighting):
+def input_fields(reader: Reader, *, bypass: bool) -> dict[str, str]:
+    """Return which field holds each input of a weighting or an estimator.
+
+    Args:
+        reader: it.
+        bypass: as of `fields_to_weight`.
+    """
+    stored = {name: ROLLOUT_INPUTS[name].field for name in rollout_inputs(reader)}
+    for name in engine_inputs(reader):
         from_rollout = ENGINE_INPUTS[name].bypass_field if bypass else None
         stored[name] = from_rollout or fields.INPUT_PREFIX + name
-    return stored
+    return stored | {name: VERL_INPUTS[name] for name in reader.needs if name in VERL_INPUTS}

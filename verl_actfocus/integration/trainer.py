@@ -2,8 +2,8 @@
 
 `ActFocusTrainer` overrides the steps of `verl/trainer/ppo/v1/trainer_base.py` where something has to be added and
 calls veRL's own code for the rest. The weighting says which inputs it needs; which there are, and from which pass, is
-the business of `verl_actfocus.weighting.inputs`. What concerns episodes rather than weights is its base
-`EpisodeTrainer`'s.
+the business of `verl_actfocus.weighting.inputs`; so it is with the estimator (`verl_actfocus.estimators`). What
+concerns episodes rather than weights is its base `EpisodeTrainer`'s.
 
 =========================  =============================================================================================
 step                       what is added
@@ -11,9 +11,9 @@ step                       what is added
 `_init_tokenizer`          models that cannot share prompts are refused, if they shall
 `_init_resource_pool_mgr`  the reference model, if the weighting needs it
 `_balance_batch`         spans are tagged where the rollout did not
-`_compute_old_log_prob`  what the weighting needs of the policy before the update
-`_compute_ref_log_prob`  what it needs of the reference model
-`_compute_advantage`     the base advantages, 0 in groups that GRPO has nothing to compare in, then the token weights
+`_compute_old_log_prob`  what weighting and estimator need of the policy before the update
+`_compute_ref_log_prob`  what they need of the reference model
+`_compute_advantage`     after veRL's estimator what this package's makes of its advantages, then the token weights
 `_update_actor`          what the loss is divided by, unless it is the weights of the mini-batch, and whether the
                          gradient is reported on
 =========================  =============================================================================================
@@ -35,16 +35,16 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 
-from verl_actfocus.config.compatibility import BASE_ESTIMATORS, TRAINER_MODE, checked_settings
+from verl_actfocus.config.compatibility import TRAINER_MODE, checked_settings
 from verl_actfocus.integration import fields, registration
 from verl_actfocus.integration.episode_trainer import EpisodeTrainer
-from verl_actfocus.integration.groups import without_level_groups
 from verl_actfocus.integration.passes import complete_reference_settings, run_by_groups
 from verl_actfocus.integration.policy_loss import SKIPPED_METRIC, actfocus_ppo_loss
 from verl_actfocus.integration.response_tagger import ResponseTagger
 from verl_actfocus.integration.shared_prompts import empty_cache
 from verl_actfocus.integration.token_batch import fields_to_weight, token_batch, token_rows
 from verl_actfocus.integration.trajectories import TRAJECTORIES_METRIC, TrajectoryLog, computed_signals
+from verl_actfocus.integration.trajectory_batch import fields_to_estimate, trajectory_batch
 from verl_actfocus.weighting import TokenBatch, compute_weights, share_metrics
 from verl_actfocus.weighting.inputs import ROLLOUT_INPUTS, Model, engine_inputs, rollout_inputs
 
@@ -54,6 +54,10 @@ logger = logging.getLogger(__name__)
 NO_ACTION_METRIC = "actfocus/steps_without_action_tokens"
 #: Characters of a response that an error shows.
 EXCERPT = 300
+
+
+def _nested(rows: list[torch.Tensor]) -> torch.Tensor:
+    return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
 
 
 @register_trainer(TRAINER_MODE)
@@ -70,16 +74,17 @@ class ActFocusTrainer(EpisodeTrainer):
     def __init__(self, config: DictConfig) -> None:
         registration.verify()
         self.settings = checked_settings(config)
-        if BASE_ESTIMATORS[config.algorithm.adv_estimator] == "gae" and config.critic.enable is None:
+        if self.settings.estimator.base == "gae" and config.critic.enable is None:
             # veRL enables the critic for the estimator name "gae" only.
             with open_dict(config):
                 config.critic.enable = True
             validate_config(config, use_reference_policy=False, use_critic=True)
         super().__init__(config, keep_groups=self.settings.keep_groups)
-        if engine_inputs(self.settings.weighting, Model.REFERENCE) and not self.use_reference_policy:
+        of_reference = [name for name, one in self.settings.readers.items() if engine_inputs(one, Model.REFERENCE)]
+        if of_reference and not self.use_reference_policy:
             print(
-                f"[actfocus] the weighting '{self.settings.weighting.name}' is computed from the frozen reference "
-                "model: its forward pass is switched on (no KL term is added)"
+                f"[actfocus] {' and '.join(of_reference)}: computed from the frozen reference model, whose forward "
+                "pass is switched on (no KL term is added)"
             )
             self.use_reference_policy = True
             complete_reference_settings(config)
@@ -126,23 +131,24 @@ class ActFocusTrainer(EpisodeTrainer):
 
     def _ensure_rollout_fields(self, batch: KVBatchMeta) -> None:
         """Tag the responses of agent loops that do not tag while they generate; nothing else can be made up for."""
-        wanted = {name: ROLLOUT_INPUTS[name] for name in rollout_inputs(self.settings.weighting)}
+        stored = [ROLLOUT_INPUTS[name].field for name in rollout_inputs(self.settings)]
         # One row tells: all agent loops of a run store the same fields, and TransferQueue refuses a batch of which
         # only some rows have one.
         first = KVBatchMeta(keys=batch.keys[:1], tags=batch.tags[:1], partition_id=batch.partition_id)
-        data = self._get(first, fields.SPANS, *wanted.values())
-        missing = [name for name, field in wanted.items() if field not in data]
-        if missing:
-            raise ValueError(
-                f"the weighting {self.settings.weighting.name!r} needs {missing}, which this run's agent loop does not "
-                "store; use this package's (+actfocus/env=…), or choose another weighting"
-            )
+        data = self._get(first, fields.SPANS, *stored)
+        for reader, one in self.settings.readers.items():
+            missing = [name for name in rollout_inputs(one) if ROLLOUT_INPUTS[name].field not in data]
+            if missing:
+                raise ValueError(
+                    f"{reader} needs {missing}, which this run's agent loop does not store; use this package's "
+                    "(+actfocus/env=…), or choose another"
+                )
         if fields.SPANS in data:
             return
         data = self._get(batch, "prompts", "responses", "response_mask")
         rows = zip(data["prompts"], data["responses"], data["response_mask"], strict=True)
         spans = [self._tagger.tag(prompt, response, mask) for prompt, response, mask in rows]
-        self._put(batch, {fields.SPANS: torch.nested.as_nested_tensor(spans, layout=torch.jagged)})
+        self._put(batch, {fields.SPANS: _nested(spans)})
 
     def _fit_padding(self, batch: KVBatchMeta) -> None:
         """Give veRL's synthetic rows fields of their own length: they were copied from a real trajectory."""
@@ -150,16 +156,10 @@ class ActFocusTrainer(EpisodeTrainer):
         if not keys:
             return
         empty = {fields.SPANS: torch.zeros(1, dtype=torch.long)}
-        for name in rollout_inputs(self.settings.weighting):
-            empty[ROLLOUT_INPUTS[name]] = torch.zeros(1)
+        for one in (ROLLOUT_INPUTS[name] for name in rollout_inputs(self.settings)):
+            empty[one.field] = torch.zeros(1, dtype=one.dtype)
         rows = KVBatchMeta(keys=keys, tags=[{}] * len(keys), partition_id=batch.partition_id)
-        self._put(
-            rows,
-            {
-                name: torch.nested.as_nested_tensor([value] * len(keys), layout=torch.jagged)
-                for name, value in empty.items()
-            },
-        )
+        self._put(rows, {name: _nested([value] * len(keys)) for name, value in empty.items()})
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         with self._inputs_requested(batch, Model.OLD_POLICY):
@@ -174,9 +174,9 @@ class ActFocusTrainer(EpisodeTrainer):
 
     @contextmanager
     def _inputs_requested(self, batch: KVBatchMeta, model: Model) -> Iterator[None]:
-        """Ask the engine for what the weighting needs of this model during its forward pass, and how it is run."""
+        """Ask the engine for what weights and advantages need of this model during its pass, and how it is run."""
         entries = {
-            fields.INPUTS: ",".join(engine_inputs(self.settings.weighting, model)),
+            fields.INPUTS: ",".join(engine_inputs(self.settings, model)),
             fields.SHARE_PROMPTS: self.settings.share_prompts,
         }
         batch.extra_info.update(entries)
@@ -196,7 +196,7 @@ class ActFocusTrainer(EpisodeTrainer):
         algorithm = self.config.algorithm
         name = algorithm.adv_estimator
         # veRL treats its own estimators by name (values for GAE, several outputs per session for GRPO).
-        algorithm.adv_estimator = BASE_ESTIMATORS[name]
+        algorithm.adv_estimator = self.settings.estimator.base
         try:
             batch = super()._compute_advantage(batch, metrics)
         finally:
@@ -204,17 +204,19 @@ class ActFocusTrainer(EpisodeTrainer):
         return self._weight_tokens(batch, metrics)
 
     def _weight_tokens(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
-        """Compute the weights: one read and one write for all that changes between advantage and update."""
-        weighting = self.settings.weighting
-        rewards = "token_level_rewards" if self.config.algorithm.use_kl_in_reward else "rm_scores"
-        data = self._get(batch, rewards, *fields_to_weight(weighting, bypass=self._bypass))
+        """Estimate and weigh: one read and one write for all that changes between veRL's advantages and the update."""
+        weighting, estimator, algorithm = self.settings.weighting, self.settings.estimator, self.config.algorithm
+        names = [
+            *fields_to_estimate(estimator, algorithm, bypass=self._bypass),
+            *fields_to_weight(weighting, bypass=self._bypass),
+        ]
+        data = self._get(batch, *dict.fromkeys(names))
         changed = {}
-        if BASE_ESTIMATORS[self.config.algorithm.adv_estimator] == "grpo":
-            cleared = without_level_groups(batch.keys, data[rewards].unbind(), data["advantages"].unbind())
-            if cleared is not None:
-                data["advantages"] = torch.nested.as_nested_tensor(cleared, layout=torch.jagged)
-                # GRPO's returns are its advantages.
-                changed = {"advantages": data["advantages"], "returns": data["advantages"]}
+        found = estimator.estimate(trajectory_batch(batch.keys, data, estimator, algorithm, bypass=self._bypass))
+        if found is not None:
+            changed = {"advantages": _nested(found.advantages), "returns": _nested(found.returns)}
+            data["advantages"] = changed["advantages"]
+            metrics.update({f"actfocus/{name}": value for name, value in found.metrics.items()})
         tokens = token_batch(data, weighting, bypass=self._bypass, by_rows=weighting.reads_rows)
         try:
             weights = compute_weights(weighting, tokens)
@@ -224,7 +226,7 @@ class ActFocusTrainer(EpisodeTrainer):
             raise
         self._weight_sum = weights.double().sum().item()
         lengths = data["response_mask"].offsets().diff()
-        rows = torch.nested.as_nested_tensor(token_rows(weights, lengths), layout=torch.jagged)
+        rows = _nested(token_rows(weights, lengths))
         # The returned handle lists the new field; the one passed in would hide it from the update.
         weighted = self._put(batch, {**changed, fields.WEIGHTS: rows})
         self._report_weights(weighted, tokens, weights, lengths, metrics)

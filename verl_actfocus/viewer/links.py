@@ -39,7 +39,8 @@ def examples(selection: Selection) -> list[Link]:
     task and step, if the page has both.
     """
     runs: dict[int, list[dict[str, Any]]] = {}
-    firsts = {source.weighting: n for n, source in reversed(list(enumerate(selection.sources))) if source.files}
+    found = reversed([(n, source) for n, source in enumerate(selection.sources) if source.files])
+    firsts = {(source.weighting, source.estimator): n for n, source in found}
     for entry in selection.entries:
         if entry.summary["source"] in firsts.values():
             runs.setdefault(entry.summary["source"], []).append(entry.summary)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.estimators import EstimatorChoice, method_label
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.weightings import BASELINE, WeightingChoice
 from verl_actfocus.trajectories import trajectory_files
@@ -30,6 +31,8 @@ class Source:
     files: tuple[Path, ...]
     #: Weighting of a run; None for anything else.
     weighting: WeightingChoice | None = None
+    #: Estimator of a run; None for the algorithm's own, and for anything else.
+    estimator: EstimatorChoice | None = None
 
 
 def find_sources(paths: Sequence[Path], pass_over: Callable[[Path], None] = lambda path: None) -> list[Source]:
@@ -104,13 +107,15 @@ def run_source(path: Path) -> Source:
     folder = RunFolder(path)
     identity = folder.identity
     weighting = WeightingChoice.parse(identity["weighting"])
+    estimator = EstimatorChoice.parse(identity["estimator"]) if "estimator" in identity else None
     files = trajectory_files(folder.trajectories) if folder.trajectories.exists() else []
-    return Source(path, f"{weighting.label}, seed {identity['seed']}", tuple(files), weighting)
+    label = f"{method_label(weighting, estimator)}, seed {identity['seed']}"
+    return Source(path, label, tuple(files), weighting, estimator)
 
 
-def _order(source: Source) -> tuple[Path, bool]:
+def _order(source: Source) -> tuple[Path, bool, bool]:
     """Sort runs of a folder with the baseline first, everything else as it was found."""
-    return source.path.parent, source.weighting != BASELINE
+    return source.path.parent, source.weighting != BASELINE, source.estimator is not None
 
 
 def _told_apart(sources: Iterable[Source]) -> list[Source]:

@@ -32,7 +32,14 @@ from verl_actfocus.weighting.base import (
 from verl_actfocus.weighting.entropy_top import EntropyTop
 from verl_actfocus.weighting.loss import PolicyLoss, PolicyLossMetrics, weighted_policy_loss
 from verl_actfocus.weighting.shares import share_metrics
-from verl_actfocus.weighting.signals import SIGNALS, Signal, compute_signal, token_energy, token_entropy
+from verl_actfocus.weighting.signals import (
+    SIGNALS,
+    Signal,
+    compute_signal,
+    token_energy,
+    token_entropy,
+    token_sum_pi_squared,
+)
 from verl_actfocus.weighting.spans import Span
 from verl_actfocus.weighting.turn_balanced import TurnBalanced
 from verl_actfocus.weighting.uniform import Uniform
@@ -58,6 +65,7 @@ __all__ = [
     "signal_statistics",
     "token_energy",
     "token_entropy",
+    "token_sum_pi_squared",
     "token_weights",
     "turn_indices",
     "weighted_policy_loss",

@@ -1,4 +1,4 @@
-"""What a weighting can be computed from, by name, and where each comes from: all that a trainer knows of signals.
+"""What weights and advantages can be computed from, by name, and where each comes from: all that a trainer knows of it.
 
 An input that needs a new output of the engine is one function of the logits and one entry of `ENGINE_INPUTS`.
 Everything taken from logits is at temperature 1, whatever temperature the rollout samples at.
@@ -9,16 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
+import torch
 from torch import Tensor
 
-from verl_actfocus.weighting.base import BATCH_FIELDS, Weighting
-from verl_actfocus.weighting.signals import token_energy, token_entropy
+from verl_actfocus.weighting.base import BATCH_FIELDS
+from verl_actfocus.weighting.signals import token_energy, token_entropy, token_sum_pi_squared
 
 #: Positions per chunk: bounds the float32 working memory of an input to this many rows of the vocabulary.
 CHUNK_SIZE = 1024
 LogitFunction = Callable[[Tensor, Tensor], Tensor]
 LogProbFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+class Reader(Protocol):
+    """What reads inputs: a weighting, an estimator, or both together."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the inputs."""
 
 
 class Model(Enum):
@@ -34,6 +44,10 @@ def _energy(logits: Tensor, labels: Tensor) -> Tensor:
 
 def _entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return token_entropy(logits, CHUNK_SIZE)
+
+
+def _sum_pi_squared(logits: Tensor, labels: Tensor) -> Tensor:
+    return token_sum_pi_squared(logits, CHUNK_SIZE)
 
 
 def _log_prob(logits: Tensor, labels: Tensor) -> Tensor:
@@ -73,24 +87,49 @@ ENGINE_INPUTS: dict[str, EngineInput] = {
     "old_log_prob": EngineInput(Model.OLD_POLICY, _log_prob, _same, bypass_field="old_log_probs"),
     "old_entropy": EngineInput(Model.OLD_POLICY, _entropy),
     "old_energy": EngineInput(Model.OLD_POLICY, _energy, _energy_of_log_prob),
+    "old_sum_pi_squared": EngineInput(Model.OLD_POLICY, _sum_pi_squared),
 }
 """Inputs out of a forward pass."""
 
-ROLLOUT_INPUTS = {"turn_rewards": "actfocus_turn_rewards"}
-"""Inputs that this package's agent loop stores, and the field: the reward of each turn on the turn's last token."""
+
+@dataclass(frozen=True)
+class RolloutInput:
+    """An input that this package's agent loop stores, on the last token of every turn; 0 elsewhere."""
+
+    #: Field that holds it.
+    field: str
+    dtype: torch.dtype
 
 
-def engine_inputs(weighting: Weighting, *models: Model) -> list[str]:
-    """Return the inputs of a weighting that these models' forward passes deliver, by default those of any."""
-    known = (name for name in weighting.needs if name in ENGINE_INPUTS)
+ROLLOUT_INPUTS = {
+    # Reward of the turn.
+    "turn_rewards": RolloutInput("actfocus_turn_rewards", torch.float32),
+    # Which state of the environment the turn began in (`verl_actfocus.episodes.states`); stored where it is asked for.
+    "anchor_states": RolloutInput("actfocus_anchor_states", torch.int64),
+}
+"""Inputs out of the rollout."""
+
+VERL_INPUTS = {"values": "values", "rollout_is_weights": "rollout_is_weights"}
+"""What veRL's steps before the advantages have left, and the field: the critic's value before each token, importance
+weights of rollout correction. Estimators alone may read them, and get those that the run has."""
+
+
+def engine_inputs(reader: Reader, *models: Model) -> list[str]:
+    """Return the inputs that these models' forward passes deliver, by default those of any."""
+    known = (name for name in dict.fromkeys(reader.needs) if name in ENGINE_INPUTS)
     return [name for name in known if ENGINE_INPUTS[name].model in (models or Model)]
 
 
-def rollout_inputs(weighting: Weighting) -> list[str]:
-    """Return the inputs of a weighting that the rollout stores."""
-    return [name for name in weighting.needs if name in ROLLOUT_INPUTS]
+def rollout_inputs(reader: Reader) -> list[str]:
+    """Return the inputs that the rollout stores."""
+    return [name for name in dict.fromkeys(reader.needs) if name in ROLLOUT_INPUTS]
 
 
-def unknown_inputs(names: Iterable[str]) -> list[str]:
-    """Return the names that are no input of a weighting."""
-    return sorted(set(names) - {*BATCH_FIELDS, *ENGINE_INPUTS, *ROLLOUT_INPUTS})
+def unknown_inputs(names: Iterable[str], *, of_verl: Iterable[str] = ()) -> list[str]:
+    """Return the names that are no input.
+
+    Args:
+        names: what is asked for.
+        of_verl: names of `VERL_INPUTS` that may be read beside the others.
+    """
+    return sorted(set(names) - {*BATCH_FIELDS, *ENGINE_INPUTS, *ROLLOUT_INPUTS, *of_verl})

@@ -76,6 +76,29 @@ def token_entropy(logits: Tensor, chunk_size: int | None = None) -> Tensor:
     return _per_position(logits, chunk_size, lambda chunk: torch.special.entr(torch.softmax(chunk, dim=-1)).sum(dim=-1))
 
 
+@torch.no_grad()
+def token_sum_pi_squared(logits: Tensor, chunk_size: int | None = None) -> Tensor:
+    """Sum of the squared probabilities of the next token, `sum_v p_v^2`: 1 where the model is certain, 1/V at least.
+
+    Args:
+        logits: Raw logits, shape (..., V), any floating dtype. Entries of `-inf` are tokens of probability
+            zero.
+        chunk_size: As in `token_energy`.
+
+    Returns:
+        Sums, shape (...), float32, without gradient. A position whose logits are all `-inf` has no
+        distribution, and sum NaN.
+
+    Raises:
+        ValueError: As `token_energy`.
+
+    Example:
+        >>> token_sum_pi_squared(torch.zeros(1, 4))
+        tensor([0.2500])
+    """
+    return _per_position(logits, chunk_size, lambda chunk: torch.softmax(chunk, dim=-1).square().sum(dim=-1))
+
+
 def _per_position(logits: Tensor, chunk_size: int | None, function: Callable[[Tensor], Tensor]) -> Tensor:
     """Apply a function of (N, V) logits chunk by chunk over all positions, in float32 or wider."""
     check_floating("logits", logits)

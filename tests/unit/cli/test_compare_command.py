@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import subprocess
 import sys
@@ -28,7 +29,8 @@ def launched(monkeypatch: pytest.MonkeyPatch, record_run: RecordRun) -> Launched
         seen.append(list(planned))
         for one in planned:
             outcomes = {0: {0: [0], 1: [1]}, one.composed.steps: {0: [1], 1: [one.run.seed % 2]}}
-            record_run(one.run.conditions.folder, str(one.run.weighting), one.run.seed, outcomes)
+            estimator = one.composed.identity().get("estimator", "")
+            record_run(one.run.conditions.folder, str(one.run.weighting), one.run.seed, outcomes, estimator=estimator)
         return []
 
     monkeypatch.setattr(_training, "launch", record)
@@ -46,6 +48,38 @@ def test_the_arguments_become_the_runs(tmp_path: Path, launched: Launched) -> No
     names = ["uniform-seed0", "actfocus-seed0", "uniform-seed1", "actfocus-seed1"]
     assert [one.run.folder for one in planned] == [tmp_path / "o" / name for name in names]
     assert (tmp_path / "o/report.html").exists()
+
+
+def test_every_weighting_is_trained_with_every_estimator_and_the_report_names_both(
+    tmp_path: Path, launched: Launched
+) -> None:
+    words = "--steps 5 --weightings uniform actfocus --estimators grpo gigpo --out"
+    assert main(["compare", *words.split(), str(tmp_path / "o")]) == 0
+    (planned,) = launched
+    names = ["uniform-seed0", "actfocus-seed0", "uniform-gigpo-seed0", "actfocus-gigpo-seed0"]
+    assert [one.run.folder.name for one in planned] == names
+    report = (tmp_path / "o/report.md").read_text()
+    assert "ActFocus, GiGPO − Uniform, GiGPO in final success" in report
+    assert "--weightings uniform actfocus --estimators grpo gigpo --out" in report
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--algorithm ppo --estimators gigpo", "estimator gigpo is for grpo, not for ppo; choose one of gae, turn_gae"),
+        ("--estimators gigpo gigpo", "an estimator is named twice"),
+        ("--estimators grpo actfocus_grpo", "an estimator is named twice"),
+        ("--estimators ../x", "is not an estimator such as gigpo"),
+        ("--estimators mine", "adv_estimator=actfocus_mine does not go with"),
+        ("--estimators 'gigpo omega=-1'", "algorithm.actfocus.estimator.omega=-1 must be at least 0"),
+    ],
+)
+def test_an_estimator_that_cannot_be_trained_is_refused_before_anything_begins(
+    tmp_path: Path, launched: Launched, capsys: pytest.CaptureFixture[str], words: str, message: str
+) -> None:
+    assert main(["compare", *shlex.split(words), "--out", str(tmp_path / "o")]) == 2
+    assert message in capsys.readouterr().err
+    assert not launched and not (tmp_path / "o").exists()
 
 
 def test_without_arguments_uniform_and_actfocus_are_compared_on_frozenlake(

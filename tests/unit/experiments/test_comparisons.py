@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from verl_actfocus.experiments.errors import ExperimentError, RunFailedError
+from verl_actfocus.experiments.estimators import EstimatorChoice
+from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.launcher import Failure, launch, plan
 from verl_actfocus.experiments.run import Conditions, Run
 from verl_actfocus.experiments.weightings import WeightingChoice
@@ -17,12 +20,13 @@ from verl_actfocus.experiments.weightings import WeightingChoice
 pytestmark = pytest.mark.usefixtures("trainer")
 
 
-def runs(out: Path, *weightings: str, seeds: int = 1, **values: Any) -> list[Run]:
+def runs(out: Path, *weightings: str, seeds: int = 1, estimators: Sequence[str] = (), **values: Any) -> list[Run]:
     conditions = Conditions(
         **{"profile": "cpu_frozenlake", "algorithm": "grpo", "steps": 2, "folder": out / "c", **values}
     )
     chosen = weightings or ("uniform", "actfocus")
-    return conditions.runs([WeightingChoice.parse(text) for text in chosen], range(seeds))
+    others = [EstimatorChoice.parse(text) for text in estimators]
+    return conditions.runs([WeightingChoice.parse(text) for text in chosen], range(seeds), others)
 
 
 def compare(out: Path, *weightings: str, stream: io.StringIO | None = None, **values: Any) -> list[Failure]:
@@ -58,6 +62,22 @@ def test_settings_of_one_weighting_are_compared_each_in_a_folder_of_its_own(tmp_
         "actfocus-alpha=0.3-seed0",
         "turn_balanced-seed0",
     }
+
+
+def test_estimators_can_be_added_to_finished_runs_which_keep_their_names(tmp_path: Path) -> None:
+    compare(tmp_path, "uniform")
+    compare(tmp_path, "uniform", "actfocus", estimators=["grpo", "gigpo", "gigpo omega=0.50"])
+    folders = {path.parent.name: path.parent for path in tmp_path.glob("c/*/done.json")}
+    methods = {"uniform", "actfocus"} | {
+        f"{weighting}-{estimator}"
+        for weighting in ("uniform", "actfocus")
+        for estimator in ("gigpo", "gigpo-omega=0.5")
+    }
+    assert folders.keys() == {f"{method}-seed0" for method in methods}
+    assert all(times_trained(folder) == 1 for folder in folders.values())
+    identities = {name: RunFolder(folder).identity for name, folder in folders.items()}
+    assert "estimator" not in identities["uniform-seed0"]
+    assert identities["uniform-gigpo-omega=0.5-seed0"]["estimator"] == "gigpo omega=0.5"
 
 
 def test_one_weighting_under_two_names_is_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import threading
 from importlib.resources import files
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 from transformers import AutoTokenizer
 from verl.workers.rollout.replica import TokenOutput
@@ -17,6 +18,7 @@ from verl_actfocus.envs import EnvironmentSpec, EpisodeLimits, register_environm
 from verl_actfocus.envs.base import TextEnv, step_info
 from verl_actfocus.envs.registry import ENVIRONMENTS
 from verl_actfocus.episodes.record import EpisodeRecord
+from verl_actfocus.episodes.states import state_id
 from verl_actfocus.integration import fields
 from verl_actfocus.weighting import Span
 
@@ -115,6 +117,7 @@ def play(
     response_length=500,
     server_class=ScriptedServer,
     trajectories=None,
+    algorithm=None,
     validate=False,
     step=7,
     **server_options,
@@ -131,7 +134,7 @@ def play(
         {
             "actor_rollout_ref": {"rollout": rollout, "model": {"path": str(models.folder("frozenlake") / "model")}},
             "data": {},
-            "algorithm": {} if trajectories is None else {"actfocus": {"trajectories": trajectories}},
+            "algorithm": algorithm or ({} if trajectories is None else {"actfocus": {"trajectories": trajectories}}),
         }
     )
     row = {
@@ -194,6 +197,18 @@ def test_rewards_stand_on_the_last_token_of_their_turn_and_the_sum_on_the_last_t
     assert float(stored["rm_scores"][-1]) == pytest.approx(2.9)
     assert float(stored["rm_scores"][:-1].abs().sum()) == 0
     assert output.response_mask[-1] == 1
+
+
+def test_states_stand_on_the_last_token_of_the_turn_that_begins_in_them_where_an_estimator_asks(tokenizer):
+    for estimator in ("grpo", "actfocus_grpo", "actfocus_gigpo"):
+        algorithm = {"adv_estimator": estimator, "actfocus": {"weighting": {"name": "uniform"}}}
+        output, _ = play(tokenizer, [RIGHT, PROSE, TWICE], algorithm=algorithm if "_" in estimator else {})
+        stored = output.as_dict()
+        assert (fields.ANCHOR_STATES in stored) == (estimator == "actfocus_gigpo")
+    states, rewards = stored[fields.ANCHOR_STATES], stored[fields.TURN_REWARDS]
+    assert states.dtype == torch.int64 and states[states > 0].tolist() == states[rewards != 0].tolist()
+    # The second response is no action, so the third turn begins in the state of the second.
+    assert states[states > 0].tolist() == [state_id(text) for text in ("0 steps", "1 steps", "1 steps")]
 
 
 def test_the_whole_record_goes_along_in_the_training_steps_whose_trajectories_are_written(tokenizer):

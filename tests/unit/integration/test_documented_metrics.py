@@ -9,6 +9,7 @@ from transfer_queue import KVBatchMeta
 
 from verl_actfocus.episodes.outcomes import StopReason
 from verl_actfocus.episodes.record import EpisodeRecord
+from verl_actfocus.estimators import GiGPO
 from verl_actfocus.integration import selection, trainer
 from verl_actfocus.integration.exclusions import exclusion_metrics
 from verl_actfocus.integration.metrics import (
@@ -21,9 +22,10 @@ from verl_actfocus.integration.trajectories import TRAJECTORIES_METRIC
 from verl_actfocus.weighting import ActFocus, EntropyTop, TokenBatch, compute_weights, share_metrics
 
 from ...documented_metrics import documented, pattern, undocumented
+from ..estimators.batches import Played, batch_of
 
 
-def of_weightings() -> set[str]:
+def of_weightings_and_estimators() -> set[str]:
     mask = torch.ones(1, 3, dtype=torch.long)
     inputs = {"ref_energy": torch.tensor([[-1.0, -2.0, -3.0]]), "old_entropy": torch.tensor([[0.1, 0.2, 0.3]])}
     batch = TokenBatch(
@@ -33,6 +35,8 @@ def of_weightings() -> set[str]:
     for weighting in (ActFocus(), EntropyTop()):
         weights = compute_weights(weighting, batch)
         names |= {f"actfocus/{name}" for name in share_metrics(batch, weights) | weighting.metrics(batch, weights)}
+    estimate = GiGPO().estimate(batch_of([Played("a", [1.0])]))
+    names |= {f"actfocus/{name}" for name in estimate.metrics}
     return names | {trainer.NO_ACTION_METRIC, TRAJECTORIES_METRIC, "actfocus/skipped_updates"}
 
 
@@ -59,7 +63,7 @@ def of_selection() -> set[str]:
 
 
 def test_every_metric_is_documented_and_every_documented_one_is_logged():
-    logged = of_weightings() | of_episodes() | of_selection()
+    logged = of_weightings_and_estimators() | of_episodes() | of_selection()
     assert undocumented(logged) == set()
     # The gradient report's are compared with a real report, see test_gradient_report.py.
     listed = [name for name in documented() if not name.startswith(("actfocus/gradient_n", "actfocus/gradient_v"))]

@@ -1,4 +1,4 @@
-"""`actfocus_grpo` and `actfocus_gae` are veRL's own advantages, and refuse where nothing would weigh them.
+"""`actfocus_grpo` and `actfocus_gae` are veRL's own advantages; all refuse where nothing would weigh them.
 
 The functions are what a trainer runs that does not know the names, `compute_advantage` is how veRL calls them;
 `ActFocusTrainer` puts the stock name in their place.
@@ -14,7 +14,7 @@ from verl import DataProto
 from verl.trainer.ppo.core_algos import compute_gae_advantage_return, compute_grpo_outcome_advantage
 from verl.trainer.ppo.ray_trainer import compute_advantage
 
-from verl_actfocus.integration.estimators import actfocus_gae, actfocus_grpo
+from verl_actfocus.integration.estimators import FUNCTIONS, actfocus_gae, actfocus_grpo
 
 SHAPE = (12, 9)
 
@@ -69,13 +69,13 @@ def test_actfocus_gae_is_verls_gae(seed, gamma, lam):
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("estimator", [actfocus_grpo, actfocus_gae])
+@pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("section", [None, {}, {"keep_groups": 0.5}])
-def test_without_a_weighting_the_names_refuse(estimator, section):
+def test_without_a_weighting_the_names_refuse(name, section):
     config = algorithm(actfocus=section)
-    message = rf"{estimator.__name__} without algorithm\.actfocus\.weighting .*\+actfocus=default"
+    message = rf"{name} without algorithm\.actfocus\.weighting .*\+actfocus=default"
     with pytest.raises(ValueError, match=message):
-        estimator(**tensors(0), index=np.arange(SHAPE[0]), config=config)
+        FUNCTIONS[name](**tensors(0), index=np.arange(SHAPE[0]), config=config)
 
 
 def test_a_trainer_that_does_not_know_the_name_passes_no_values_and_is_told_what_to_add():
@@ -83,3 +83,11 @@ def test_a_trainer_that_does_not_know_the_name_passes_no_values_and_is_told_what
     data = DataProto.from_dict(tensors=tensors(0), non_tensors={"uid": uids})
     with pytest.raises(ValueError, match=r"critic's values.*add \+actfocus=default"):
         compute_advantage(data, "actfocus_gae", config=algorithm())
+
+
+@pytest.mark.parametrize("name", sorted(set(FUNCTIONS) - {"actfocus_grpo", "actfocus_gae"}))
+def test_an_estimator_that_reads_more_than_such_a_trainer_passes_says_which_trainer_does(name):
+    uids = np.arange(SHAPE[0]).astype(object)
+    data = DataProto.from_dict(tensors=tensors(0), non_tensors={"uid": uids})
+    with pytest.raises(ValueError, match=rf"{name} reads what this trainer does not pass .*add \+actfocus=default"):
+        compute_advantage(data, name, config=algorithm())

@@ -166,6 +166,7 @@ def test_inputs_belong_to_the_token_they_predict_and_are_taken_at_temperature_1(
             "old_log_prob": log_prob,
             "old_entropy": entropy,
             "old_energy": -torch.logsumexp(logits, -1),
+            "old_sum_pi_squared": (log_probs.exp() ** 2).sum(-1),
         }
         assert inputs.keys() == ENGINE_INPUTS.keys()
         expected = {

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from verl_actfocus.config.compatibility import check_compatible
 from verl_actfocus.config.settings import ActFocusSettings, GradientReportSettings, TrajectorySettings
 from verl_actfocus.episodes import TagSettings
+from verl_actfocus.estimators import GiGPO
 from verl_actfocus.weighting import WEIGHTINGS, ActFocus, EntropyTop, Uniform
 from verl_actfocus.weighting.inputs import Model, engine_inputs
 
@@ -58,7 +59,8 @@ def test_what_the_section_holds_beside_the_weighting_has_the_same_defaults_in_ya
     environment = composing.compose([*BASE, "+actfocus/env=sokoban"])
     stock = composing.compose(BASE)
     assert set(stock.algorithm.actfocus) == {"weighting"}
-    assert set(environment.algorithm.actfocus) == {field.name for field in fields(ActFocusSettings)}
+    # The estimator has its name in veRL's own section, and settings where a run sets some.
+    assert {*environment.algorithm.actfocus, "estimator"} == {field.name for field in fields(ActFocusSettings)}
     assert set(environment.algorithm.actfocus.tags) == {field.name for field in fields(TagSettings)}
     assert set(environment.algorithm.actfocus.trajectories) == {field.name for field in fields(TrajectorySettings)}
     assert set(environment.algorithm.actfocus.gradient_report) == {f.name for f in fields(GradientReportSettings)}
@@ -152,6 +154,49 @@ def test_ppo_trains_on_groups_of_one_but_cannot_choose_among_them(config):
     check(config)
     OmegaConf.update(config, "algorithm.actfocus.keep_groups", 0.25, force_add=True)
     with pytest.raises(ValueError, match=r"rollout\.n=1: .*keep_groups=0\.25 keeps the groups whose rewards differ"):
+        check(config)
+
+
+@pytest.mark.parametrize("name", ["gigpo", "optimal_token_baseline", "tir_optimal_token_baseline"])
+def test_every_estimator_that_compares_a_group_needs_one(config, name):
+    config.algorithm.adv_estimator = f"actfocus_{name}"
+    check(config)
+    config.actor_rollout_ref.rollout.n = 1
+    with pytest.raises(ValueError, match=rf"rollout\.n=1: actfocus_{name} compares"):
+        check(config)
+
+
+def test_settings_of_the_estimator_are_added_beside_the_weighting():
+    changed = ["algorithm.adv_estimator=actfocus_gigpo", *BASE[1:], "++algorithm.actfocus.estimator.omega=0.5"]
+    settings = ActFocusSettings.from_config(composing.compose(changed))
+    assert settings.estimator == GiGPO(omega=0.5)
+    assert settings.needs == (*ActFocus().needs, "turn_rewards", "anchor_states")
+    assert ActFocusSettings.needs_from_config(composing.compose(changed)) == settings.needs
+    stock = ["algorithm.adv_estimator=grpo", "trainer.v1.trainer_mode=sync"]
+    for others in (["+actfocus/env=sokoban"], ["+actfocus=default", *stock]):
+        assert ActFocusSettings.needs_from_config(composing.compose(others)) == ()
+
+
+@pytest.mark.parametrize("name", ["gigpo", "turn_gae"])
+def test_rewards_of_turns_hold_no_kl_penalty(config, name):
+    config.algorithm.adv_estimator = f"actfocus_{name}"
+    config.algorithm.use_kl_in_reward = True
+    with pytest.raises(ValueError, match=rf"'actfocus_{name}' reads the rewards of the turns.*use_kl_loss=True"):
+        check(config)
+
+
+@pytest.mark.parametrize("name", ["gae", "turn_gae"])
+def test_an_estimator_with_a_critic_refuses_to_be_without(config, name):
+    config.algorithm.adv_estimator = f"actfocus_{name}"
+    config.critic.enable = False
+    with pytest.raises(ValueError, match=rf"actfocus_{name} needs a critic; remove"):
+        check(config)
+
+
+def test_the_optimal_baseline_needs_the_old_policys_own_pass(config):
+    config.algorithm.adv_estimator = "actfocus_optimal_token_baseline"
+    config.algorithm.rollout_correction.bypass_mode = True
+    with pytest.raises(ValueError, match=r"estimator 'actfocus_optimal_.* needs \['old_sum_pi_squared'\].*bypass_mode"):
         check(config)
 
 

@@ -8,11 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from transformers import AutoTokenizer
 
 from verl_actfocus.config.settings import ActFocusSettings, GradientReportSettings
+from verl_actfocus.estimators import GAE, GRPO, GiGPO, OptimalTokenBaseline
 from verl_actfocus.integration import fields, trainer
 from verl_actfocus.integration.response_tagger import ResponseTagger
 from verl_actfocus.integration.token_batch import fields_to_weight, token_batch, token_rows
@@ -69,12 +71,12 @@ def tokenizer():
 def build(monkeypatch, tokenizer):
     """A trainer that has only what the weighting of a batch touches, and its queue."""
 
-    def build(weighting, step=1, bypass=False, estimator="actfocus_gae", **columns):
+    def build(weighting, step=1, bypass=False, estimator=None, **columns):
         queue = Queue(**columns)
         monkeypatch.setattr(trainer, "tq", queue)
         built = object.__new__(trainer.ActFocusTrainer)
-        built.settings = ActFocusSettings(weighting=weighting)
-        built.config = SimpleNamespace(algorithm=SimpleNamespace(adv_estimator=estimator, use_kl_in_reward=False))
+        built.settings = ActFocusSettings(weighting=weighting, estimator=estimator or GAE())
+        built.config = OmegaConf.create({"algorithm": {"use_kl_in_reward": False, "gamma": 1.0, "lam": 1.0}})
         built.global_steps, built.tokenizer, built._bypass = step, tokenizer, bypass
         built._tagger = ResponseTagger(tokenizer, built.settings.tags)
         built._trajectories = TrajectoryLog(built.settings.trajectories, None)
@@ -136,7 +138,7 @@ def test_a_signal_that_is_not_finite_is_found_in_its_trajectory(build):
 
 def test_groups_of_equal_returns_are_cleared_by_the_same_read_and_write_and_have_no_share(build):
     columns = stored([[A, R]] * 4, [[1, 1]] * 4, rm_scores=[[0.0, 10.8], [10.8, 0.0], [1.0, 0.0], [0.0, 0.0]])
-    built, queue = build(ActFocus(beta=0.0), estimator="actfocus_grpo", **columns)
+    built, queue = build(ActFocus(beta=0.0), estimator=GRPO(), **columns)
     metrics = {}
     built._weight_tokens(handle(4), metrics)
     assert [row.tolist() for row in queue.columns["advantages"][:4]] == [[0, 0], [0, 0], [1, 1], [1, 1]]
@@ -227,6 +229,40 @@ def test_rewards_of_turns_that_the_agent_loop_does_not_store_are_missed_before_a
     built._ensure_rollout_fields(handle(1))
 
 
+def test_states_that_the_agent_loop_does_not_store_are_missed_by_the_estimators_name(build):
+    columns = {fields.SPANS: [[A, A]], fields.TURN_REWARDS: [[0.0, 1.0]]}
+    built, _ = build(Uniform(), estimator=GiGPO(), **columns)
+    with pytest.raises(ValueError, match=r"the estimator 'actfocus_gigpo' needs \['anchor_states'\].*\+actfocus/env"):
+        built._ensure_rollout_fields(handle(1))
+    built, _ = build(Uniform(), estimator=GiGPO(), **columns, **{fields.ANCHOR_STATES: [[0, 2**63 - 1]]})
+    built._ensure_rollout_fields(handle(1))
+
+
+def test_gigpo_and_weights_take_one_read_and_one_write_and_leave_their_metric(build):
+    states = torch.tensor([[0, 2**62], [0, 2**62]])
+    rewards = [[0.0, 1.0], [0.0, 0.0]]
+    columns = stored([[A, R]] * 2, [[1, 1]] * 2, rm_scores=rewards)
+    columns |= {"advantages": [[0.7, 0.7], [-0.7, -0.7]], fields.TURN_REWARDS: rewards, fields.ANCHOR_STATES: states}
+    built, queue = build(ActFocus(beta=0.0), estimator=GiGPO(omega=2.0), **columns)
+    metrics = {}
+    built._weight_tokens(handle(2), metrics)
+    step = 2 * 0.5 / (0.5**0.5 + 1e-6)
+    for name in ("advantages", "returns"):
+        assert queue.columns[name][0].tolist() == pytest.approx([0.7 + step] * 2)
+        assert queue.columns[name][1].tolist() == pytest.approx([-0.7 - step] * 2)
+    assert queue.columns[fields.WEIGHTS][0].tolist() == pytest.approx([1.0, 0.1])
+    assert metrics["actfocus/shared_state_share"] == 1
+    assert (queue.reads, queue.writes) == (1, 1)
+
+
+def test_a_pass_is_asked_for_what_the_estimator_needs_beside_the_weighting(build):
+    built, _ = build(ActFocus(signal="shift"), estimator=OptimalTokenBaseline())
+    with built._inputs_requested(batch := handle(1), Model.OLD_POLICY):
+        assert batch.extra_info[fields.INPUTS] == "old_log_prob,old_sum_pi_squared"
+    with built._inputs_requested(batch, Model.REFERENCE):
+        assert batch.extra_info[fields.INPUTS] == "ref_log_prob"
+
+
 def test_what_a_synthetic_row_has_copied_gets_its_own_length(build):
     class ByReward(Uniform):
         needs = ("turn_rewards",)
@@ -236,6 +272,11 @@ def test_what_a_synthetic_row_has_copied_gets_its_own_length(build):
     built._fit_padding(handle(2, padding={1}))
     assert [len(row) for row in queue.columns[fields.SPANS]] == [2, 1]
     assert queue.columns[fields.TURN_REWARDS][1].tolist() == [0.0]
+    columns = {fields.SPANS: [[A, A]] * 2, fields.TURN_REWARDS: [[0.0, 1.0]] * 2, fields.ANCHOR_STATES: [[0, 7]] * 2}
+    built, queue = build(Uniform(), estimator=GiGPO(), **columns)
+    built._fit_padding(handle(2, padding={1}))
+    assert queue.columns[fields.ANCHOR_STATES][1].tolist() == [0]
+    assert queue.columns[fields.ANCHOR_STATES][1].dtype == torch.int64
 
 
 @pytest.mark.parametrize(("step", "asked"), [(3, None), (4, 4)])

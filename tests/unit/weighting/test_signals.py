@@ -10,8 +10,10 @@ from torch.distributions import Categorical
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from verl_actfocus import SIGNALS, compute_signal, token_energy, token_entropy
+from verl_actfocus.weighting import token_sum_pi_squared
 
 INF = float("inf")
+FUNCTIONS = [token_energy, token_entropy, token_sum_pi_squared]
 
 
 class LargestCopy(TorchDispatchMode):
@@ -49,13 +51,22 @@ def test_entropy_agrees_with_torch_distributions():
     torch.testing.assert_close(token_entropy(logits), Categorical(logits=logits).entropy())
 
 
+def test_the_sum_of_squared_probabilities_is_the_chance_that_two_draws_agree():
+    logits = random_logits(2, 3, 7)
+    probabilities = Categorical(logits=logits).probs
+    agreeing = torch.einsum("abv,abw->abvw", probabilities, probabilities).diagonal(dim1=2, dim2=3).sum(-1)
+    torch.testing.assert_close(token_sum_pi_squared(logits), agreeing)
+    torch.testing.assert_close(token_sum_pi_squared(logits + 3.0), token_sum_pi_squared(logits))
+    assert token_sum_pi_squared(torch.tensor([0.0, -INF])) == 1
+
+
 def test_energy_moves_with_a_constant_added_to_all_logits_and_entropy_does_not():
     logits = random_logits(4, 9)
     torch.testing.assert_close(token_energy(logits + 3.0), token_energy(logits) - 3.0)
     torch.testing.assert_close(token_entropy(logits + 3.0), token_entropy(logits))
 
 
-@pytest.mark.parametrize("function", [token_energy, token_entropy])
+@pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 def test_every_float_dtype_gives_float32_as_precise_as_its_own_logits(function, dtype):
     logits = random_logits(3, 5, 64, dtype=dtype)
@@ -75,13 +86,13 @@ def test_chunks_do_not_change_the_result_whatever_the_shape_and_the_strides(shap
     logits = random_logits(*shape, 6)
     if transpose and len(shape) > 1:
         logits = logits.transpose(0, 1)
-    for function in (token_energy, token_entropy):
+    for function in FUNCTIONS:
         chunked = function(logits, chunk_size=chunk_size)
         assert chunked.shape == logits.shape[:-1]
         torch.testing.assert_close(chunked, function(logits))
 
 
-@pytest.mark.parametrize("function", [token_energy, token_entropy])
+@pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("sliced", [False, True])
 def test_chunks_bound_the_working_memory(function, sliced, dtype):
@@ -92,12 +103,12 @@ def test_chunks_bound_the_working_memory(function, sliced, dtype):
     assert 0 < recorder.elements <= 8 * 128
 
 
-@pytest.mark.parametrize("function", [token_energy, token_entropy])
+@pytest.mark.parametrize("function", FUNCTIONS)
 def test_signals_of_logits_carry_no_gradient(function):
     assert not function(torch.randn(2, 4, requires_grad=True)).requires_grad
 
 
-@pytest.mark.parametrize("function", [token_energy, token_entropy])
+@pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_logit_of_minus_infinity_is_a_token_that_is_not_there(function):
     logits = torch.tensor([1.0, -INF, 0.5, -INF])
     torch.testing.assert_close(function(logits), function(torch.tensor([1.0, 0.5])))
@@ -122,7 +133,7 @@ def test_huge_logits_do_not_overflow():
     ],
 )
 def test_impossible_logits_are_named_in_the_error(logits, chunk_size, message):
-    for function in (token_energy, token_entropy):
+    for function in FUNCTIONS:
         with pytest.raises(ValueError, match=message):
             function(logits, chunk_size=chunk_size)
 

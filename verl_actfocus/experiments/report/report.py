@@ -127,6 +127,8 @@ def _compare_command(summary: Summary, out: Path) -> list[str]:
     weightings = [str(choice) for choice in numbers.baseline_first(run.weighting for run in runs)]
     words = ["actfocus", "compare", "--profile", run["profile"], "--algorithm", run["algorithm"]]
     words += ["--steps", str(run["steps"]), "--seeds", str(1 + max(seeds)), "--weightings", *weightings]
+    if any("estimator" in one.identity for one in runs):
+        words += ["--estimators", *dict.fromkeys(str(one.estimator) for one in sorted(runs, key=numbers.method_order))]
     return [shlex.join([*words, "--out", str(out), *(["--", *run["extra"]] if run["extra"] else [])])]
 
 
@@ -149,4 +151,6 @@ def _conditions(summary: Summary) -> list[Row]:
         own = within(one.runs[0].folder.settings, SECTION)
         shown = [f"{key} {value}" for key, value in own.items() if value is not None]
         rows.append(Row(f"weighting of {one.label}", [", ".join(shown)]))
+        if one.label != one.weighting.label:
+            rows.append(Row(f"estimator of {one.label}", [str(one.estimator)]))
     return rows

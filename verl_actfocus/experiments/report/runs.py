@@ -16,9 +16,9 @@ from typing import Any
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.metrics import Metrics, merge_attempts
 from verl_actfocus.experiments.report.provenance import Row
+from verl_actfocus.experiments.report.summary import method_order
 from verl_actfocus.experiments.results import RunResult, read_runs
 from verl_actfocus.experiments.run import SEED_KEYS
-from verl_actfocus.experiments.weightings import BASELINE
 
 #: What stands where a run did not record something.
 NOT_RECORDED = "not recorded"
@@ -141,7 +141,7 @@ def _name_and_path(word: str) -> tuple[str | None, Path]:
 
 def _read(name: str | None, path: Path) -> tuple[list[LoggedRun], list[Path]]:
     if path.is_dir() and not (path / "run.json").exists() and any(path.glob("*/run.json")):
-        runs = sorted(read_runs(path), key=lambda run: (run.weighting != BASELINE, run.weighting, run.seed))
+        runs = sorted(read_runs(path), key=method_order)
         begun = [run.folder.path for run in runs if not run.metrics]
         if len(begun) == len(runs):
             raise ExperimentError(f"{path} holds no metrics yet: none of its runs has finished its first step")
@@ -160,7 +160,7 @@ def _read(name: str | None, path: Path) -> tuple[list[LoggedRun], list[Path]]:
 
 
 def _of_folder(name: str | None, run: RunResult) -> LoggedRun:
-    return LoggedRun(run.folder.path, run.metrics, run.folder.settings, name, run.weighting.label)
+    return LoggedRun(run.folder.path, run.metrics, run.folder.settings, name, run.label)
 
 
 def _key(run: LoggedRun) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from verl_actfocus.episodes.clusters import Outcomes
 from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.estimators import OWN, EstimatorChoice, method_label
 from verl_actfocus.experiments.results import Evaluation, RunResult
 from verl_actfocus.experiments.statistics import ONE_SEED, Estimate, difference, improvement, success_rate
 from verl_actfocus.experiments.weightings import BASELINE, WeightingChoice
@@ -14,9 +16,12 @@ from verl_actfocus.experiments.weightings import BASELINE, WeightingChoice
 
 @dataclass(frozen=True)
 class WeightingSummary:
-    """What became of one weighting, over its seeds."""
+    """What became of one weighting with one estimator, over its seeds."""
 
     weighting: WeightingChoice
+    estimator: EstimatorChoice
+    #: Name for people; the estimator is named where not all runs have the algorithm's own.
+    label: str
     runs: list[RunResult]
     start: Estimate
     final: Estimate
@@ -26,11 +31,6 @@ class WeightingSummary:
     peak_steps: list[int]
     #: Final minus start.
     improvement: Estimate
-
-    @property
-    def label(self) -> str:
-        """Name for people."""
-        return self.weighting.label
 
     @property
     def worked(self) -> bool:
@@ -52,10 +52,10 @@ class WeightingSummary:
 
 @dataclass(frozen=True)
 class Difference:
-    """How a weighting compares with the baseline at the end of training."""
+    """How a method compares with its baseline at the end of training, both by their labels."""
 
-    weighting: WeightingChoice
-    baseline: WeightingChoice
+    method: str
+    baseline: str
     #: Seeds that both have.
     seeds: list[int]
     estimate: Estimate
@@ -63,7 +63,7 @@ class Difference:
     @property
     def sentence(self) -> str:
         """The difference in a sentence, whichever way it falls."""
-        name, base = self.weighting.label, self.baseline.label
+        name, base = self.method, self.baseline
         value = f"{name} − {base} in final success: {_points(self.estimate)}."
         if self.estimate.interval is None:
             return f"{value} Nothing can be said about the sampling error of this difference."
@@ -119,11 +119,18 @@ def summarise(runs: list[RunResult]) -> Summary:
     if not finished:
         begun = ", ".join(run.folder.path.name for run in unfinished)
         raise ExperimentError(f"no run has finished yet ({begun}); the command that began them continues them")
+    named = any(run.label != run.weighting.label for run in finished)
     weightings = [
-        _summarise(choice, [run for run in finished if run.weighting == choice])
-        for choice in baseline_first(run.weighting for run in finished)
+        _summarise([run for run in finished if _method(run) == method], named=named)
+        for method in dict.fromkeys(_method(run) for run in sorted(finished, key=method_order))
     ]
     return Summary(weightings, _differences(weightings), unfinished)
+
+
+def method_order(run: RunResult) -> tuple[Any, ...]:
+    """Sort runs: the algorithm's own estimator first, of an estimator the baseline, of a method by seed."""
+    own = OWN[run.identity["algorithm"]]
+    return (run.estimator != own, run.estimator, run.weighting != BASELINE, run.weighting, run.seed)
 
 
 def baseline_first(weightings: Iterable[WeightingChoice]) -> list[WeightingChoice]:
@@ -174,13 +181,20 @@ def _points(estimate: Estimate) -> str:
     return f"{100 * estimate.value:+.1f} points (95 % CI {100 * low:+.1f} to {100 * high:+.1f}, {estimate.covers})"
 
 
-def _summarise(choice: WeightingChoice, runs: list[RunResult]) -> WeightingSummary:
+def _method(run: RunResult) -> tuple[WeightingChoice, EstimatorChoice]:
+    return run.weighting, run.estimator
+
+
+def _summarise(runs: list[RunResult], *, named: bool) -> WeightingSummary:
     def outcomes(pick: Callable[[RunResult], Evaluation]) -> list[Outcomes]:
         return [pick(run).outcomes for run in runs]
 
+    weighting, estimator = _method(runs[0])
     start, final = outcomes(lambda run: run.start), outcomes(lambda run: run.final)
     return WeightingSummary(
-        weighting=choice,
+        weighting=weighting,
+        estimator=estimator,
+        label=method_label(weighting, estimator if named else None),
         runs=runs,
         start=success_rate(start),
         final=success_rate(final),
@@ -191,15 +205,17 @@ def _summarise(choice: WeightingChoice, runs: list[RunResult]) -> WeightingSumma
 
 
 def _differences(weightings: list[WeightingSummary]) -> list[Difference]:
-    baseline = next((one for one in weightings if one.weighting == BASELINE), None)
-    if baseline is None:
+    """Compare each method with the baseline under its estimator, and that one with the baseline under the first."""
+    baselines = {one.estimator: one for one in reversed(weightings) if one.weighting == BASELINE}
+    if not baselines:
         return []
-    base = {run.seed: run.final.outcomes for run in baseline.runs}
+    first = next(one for one in weightings if one.weighting == BASELINE)
     found = []
     for one in weightings:
-        estimate, seeds = paired({run.seed: run.final.outcomes for run in one.runs}, base)
+        baseline = first if one.weighting == BASELINE else baselines.get(one.estimator, first)
+        estimate, seeds = paired(*({run.seed: run.final.outcomes for run in group.runs} for group in (one, baseline)))
         if one is not baseline and estimate is not None:
-            found.append(Difference(one.weighting, BASELINE, seeds, estimate))
+            found.append(Difference(one.label, baseline.label, seeds, estimate))
     return found
 
 

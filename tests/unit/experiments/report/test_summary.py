@@ -11,7 +11,6 @@ from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.report.summary import Difference, Summary, points, summarise, with_interval
 from verl_actfocus.experiments.results import read_runs
 from verl_actfocus.experiments.statistics import Estimate
-from verl_actfocus.experiments.weightings import ACTFOCUS, BASELINE
 
 RecordRun = Callable[..., Path]
 TASKS = 40
@@ -56,8 +55,37 @@ def test_too_close_is_called_too_close(tmp_path: Path, record_run: RecordRun) ->
     assert "includes zero" in difference.sentence and "inconclusive between ActFocus and Uniform" in difference.sentence
 
 
+def test_a_product_is_read_row_by_row_each_weighting_against_the_baseline_under_its_estimator(
+    tmp_path: Path, record_run: RecordRun
+) -> None:
+    for estimator, finals in {"gigpo": (12, 20), "": (10, 30)}.items():
+        for weighting, final in zip(("actfocus", "uniform"), finals, strict=True):
+            record_run(tmp_path, weighting, 0, {0: outcomes(5), 2: outcomes(final)}, estimator=estimator)
+    summary = summarise(read_runs(tmp_path))
+    assert [one.label for one in summary.weightings] == [
+        "Uniform, GRPO",
+        "ActFocus, GRPO",
+        "Uniform, GiGPO",
+        "ActFocus, GiGPO",
+    ]
+    assert [(d.method, d.baseline, round(40 * d.estimate.value)) for d in summary.differences] == [
+        ("ActFocus, GRPO", "Uniform, GRPO", -20),
+        ("Uniform, GiGPO", "Uniform, GRPO", -10),
+        ("ActFocus, GiGPO", "Uniform, GiGPO", -8),
+    ]
+
+
+def test_an_estimator_of_its_own_is_named_also_where_all_runs_have_it(tmp_path: Path, record_run: RecordRun) -> None:
+    for weighting in ("uniform", "actfocus"):
+        record_run(tmp_path, weighting, 0, {0: outcomes(5), 2: outcomes(9)}, estimator="gigpo")
+    summary = summarise(read_runs(tmp_path))
+    assert [one.label for one in summary.weightings] == ["Uniform, GiGPO", "ActFocus, GiGPO"]
+    (difference,) = summary.differences
+    assert (difference.method, difference.baseline) == ("ActFocus, GiGPO", "Uniform, GiGPO")
+
+
 def test_a_difference_without_an_interval_says_so() -> None:
-    difference = Difference(ACTFOCUS, BASELINE, [0], Estimate(0.0, None, "no interval: equal on every task"))
+    difference = Difference("ActFocus", "Uniform", [0], Estimate(0.0, None, "no interval: equal on every task"))
     assert "no interval: equal on every task" in difference.sentence
     assert "Nothing can be said" in difference.sentence
 

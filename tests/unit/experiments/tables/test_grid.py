@@ -55,6 +55,18 @@ def test_a_sweep_shares_the_runs_of_the_weightings_own_settings(make_request: Ma
     assert shared < own
 
 
+def test_a_column_may_name_an_estimator_and_shares_the_runs_of_the_algorithms_own(make_request: MakeRequest) -> None:
+    columns = "  actfocus: {label: ActFocus, estimator: grpo}\n  gigpo: {label: GiGPO, estimator: gigpo omega=0.5}"
+    shared, own = (
+        set(folders(make_request())),
+        set(folders(make_request(TABLE.replace("  actfocus: {label: ActFocus}", columns)))),
+    )
+    assert own - shared == {
+        f"cpu/{env}-grpo/actfocus-gigpo-omega=0.5-seed{seed}" for env in ("frozenlake", "sokoban") for seed in (1, 2)
+    }
+    assert shared < own
+
+
 def test_two_outcomes_of_the_same_episodes_share_their_runs(make_request: MakeRequest) -> None:
     both = TABLE + "  - env: sokoban\n    outcome: something\n    label: something\n"
     assert folders(make_request(both)) == folders(make_request())

@@ -132,6 +132,16 @@ def test_an_unknown_table_is_refused_with_the_names() -> None:
             r"weightings\.uniform\.weighting: 'uni form' is not a weighting",
         ),
         ("  actfocus: {label: ActFocus}", "  actfocus: {weighting: actfocus}", "label"),
+        (
+            "  actfocus: {label: ActFocus}",
+            "  actfocus: {label: ActFocus, estimator: turn gae}",
+            r"weightings\.actfocus\.estimator: 'turn gae' is not an estimator",
+        ),
+        (
+            "  actfocus: {label: ActFocus}",
+            "  actfocus: {label: ActFocus, estimator: turn_gae}",
+            r"weightings\.actfocus\.estimator: turn_gae is for ppo, and row frozenlake for grpo",
+        ),
     ],
 )
 def test_a_mistake_in_a_table_is_named_with_the_file(

@@ -1,0 +1,99 @@
+"""Estimators by name: registry, settings, and what a command line may write."""
+
+from __future__ import annotations
+
+import doctest
+
+import pytest
+import torch
+
+from verl_actfocus.estimators import ESTIMATORS, GAE, GRPO, Estimator, GiGPO, base, estimator_from, groups, turns
+from verl_actfocus.estimators.base import register_estimator
+from verl_actfocus.estimators.turns import by_turn, on_tokens, returns_to_go, turns_of
+from verl_actfocus.experiments.estimators import OWN, PACKAGED
+from verl_actfocus.weighting.inputs import VERL_INPUTS, unknown_inputs
+
+from .batches import Played, batch_of
+
+
+def test_the_command_line_knows_every_estimator_and_its_algorithm():
+    algorithms = {choice.name: algorithm for algorithm, choice in OWN.items()}
+    assert {name: algorithms[cls.base] for name, cls in ESTIMATORS.items()} == PACKAGED
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_every_estimator_is_one_name_away_with_inputs_that_a_step_delivers(name):
+    made = estimator_from(f"actfocus_{name}")
+    assert made == ESTIMATORS[name]() and made.verl_name == f"actfocus_{name}"
+    assert unknown_inputs(made.needs, of_verl=VERL_INPUTS) == []
+
+
+@pytest.mark.parametrize("name", ["grpo", "gae", "gigpo", "actfocus_", "actfocus_mine", "", None])
+def test_an_unknown_name_is_refused_with_those_there_are(name):
+    with pytest.raises(ValueError, match=r"does not go with \+actfocus: use one of .*'actfocus_gigpo'"):
+        estimator_from(name)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"omega": "much"}, r"algorithm\.actfocus\.estimator\.omega='much' must be a finite number"),
+        ({"omga": 1.0}, r"algorithm\.actfocus\.estimator has no setting \['omga'\]; GiGPO has \['gamma', 'omega'\]"),
+        (3, "must be a section"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_place_and_remedy(section, message):
+    with pytest.raises(ValueError, match=message):
+        estimator_from("actfocus_gigpo", section)
+
+
+def test_two_classes_of_one_name_and_another_base_are_refused():
+    class Other(GRPO):
+        name = "gigpo"
+
+    with pytest.raises(ValueError, match="are both called 'gigpo'"):
+        register_estimator(Other)
+
+    class Foreign(GRPO):
+        name, base = "foreign", "rloo"
+
+    with pytest.raises(ValueError, match=r"Foreign\.base='rloo'.*'grpo' or 'gae'"):
+        register_estimator(Foreign)
+    assert "foreign" not in ESTIMATORS
+
+
+def test_verls_own_advantages_stand_but_for_level_groups():
+    level = [Played("a", [10.8], advantage=-0.48) for _ in range(16)] + [Played("c", [1.0], advantage=1.0)]
+    differ = [Played("b", [1.0], advantage=0.7), Played("b", [0.0], advantage=-0.7)]
+    assert GRPO().estimate(batch_of(differ)) is None
+    assert GAE().estimate(batch_of(level)) is None
+    found = GRPO().estimate(batch_of(level + differ))
+    assert [row[0].item() for row in found.advantages] == pytest.approx([0.0] * 17 + [0.7, -0.7])
+
+
+def test_an_input_that_is_not_there_is_missed_by_name():
+    with pytest.raises(ValueError, match=r"no input 'values', only \['anchor_states', 'turn_rewards'\]"):
+        batch_of([Played("a", [1.0])]).input("values")
+
+
+def test_tokens_become_turns_and_turns_tokens():
+    of_token = turns_of(torch.tensor([0, 1, 1, 0, 1, 0]))
+    assert of_token.tolist() == [-1, 0, 0, -1, 1, -1]
+    assert by_turn(of_token, torch.tensor([9.0, 1.0, 2.0, 9.0, 4.0, 9.0])).tolist() == [3.0, 4.0]
+    assert on_tokens(of_token, torch.tensor([3.0, 4.0])).tolist() == [0.0, 3.0, 3.0, 0.0, 4.0, 0.0]
+    nothing = turns_of(torch.tensor([0, 0]))
+    assert by_turn(nothing, torch.ones(2)).tolist() == [] and on_tokens(nothing, torch.ones(0)).tolist() == [0, 0]
+    # A state is a number of 63 bits, which no float holds.
+    large = 2**63 - 1
+    assert by_turn(torch.tensor([0, 0]), torch.tensor([0, large])).tolist() == [large]
+    assert returns_to_go([], 0.9) == []
+
+
+@pytest.mark.parametrize("module", [base, groups, turns])
+def test_the_examples_of_the_docstrings_are_right(module):
+    outcome = doctest.testmod(module, extraglobs={"torch": torch})
+    assert outcome.attempted > 0 and outcome.failed == 0
+
+
+def test_a_setting_that_a_class_declares_is_checked_by_the_base():
+    assert issubclass(GiGPO, Estimator) and GiGPO(omega=2).omega == 2
