@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from verl_actfocus.config.engines import FLASH_ATTENTION, attention, has_critic, sequence_parallel
 from verl_actfocus.config.environment import EnvironmentSettings
 from verl_actfocus.config.selection import check_group_size
 from verl_actfocus.config.settings import CONFIG_PATH, ActFocusSettings
@@ -95,7 +96,23 @@ def check_compatible(config: DictConfig, settings: ActFocusSettings) -> None:
         settings.tags.left_to_write()  # refuses a prefill that no valid response can continue
     if algorithm.adv_estimator == "actfocus_gae" and config.critic.enable is False:
         raise ValueError("algorithm.adv_estimator=actfocus_gae needs a critic; remove critic.enable=False")
+    _check_sequence_parallel(config)
     _check_bypass_mode(config, settings)
+
+
+def _check_sequence_parallel(config: DictConfig) -> None:
+    """Reject sequences that are split over GPUs with an attention that would see only its own part of them."""
+    engines = {f"actor_rollout_ref.{part}.fsdp_config": "actor_rollout_ref.model" for part in ("actor", "ref")}
+    if has_critic(config):
+        engines["critic.fsdp"] = "critic.model"
+    for engine, model in engines.items():
+        ranks, chosen = sequence_parallel(config, engine), attention(config, model)
+        if ranks > 1 and chosen != FLASH_ATTENTION:
+            raise ValueError(
+                f"{engine}.ulysses_sequence_parallel_size={ranks} does not go with "
+                f"{model}.override_config.attn_implementation={chosen}: veRL puts split sequences together for flash "
+                f"attention alone, and any other would see its own part; use {FLASH_ATTENTION}, or a size of 1"
+            )
 
 
 def _check_bypass_mode(config: DictConfig, settings: ActFocusSettings) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from importlib.util import find_spec
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from verl_actfocus.config.engines import FLASH_ATTENTION
 from verl_actfocus.experiments.errors import ExperimentError
 
 PACKAGE = "verl_actfocus"
@@ -74,12 +76,51 @@ def require_gpu() -> None:
     """Make sure that a run on GPUs has some: on this machine, or in the Ray cluster that RAY_ADDRESS names.
 
     Raises:
-        ExperimentError: there are none; the message holds the remedy.
+        ExperimentError: there are none, or they are not NVIDIA's; the message holds the remedy.
     """
     import torch
 
+    if torch.version.hip is not None:
+        raise ExperimentError(
+            f"torch {torch.__version__} is built for AMD GPUs (ROCm {torch.version.hip}), which this package's training "
+            "engines are not for; use NVIDIA GPUs with pip install -e '.[gpu]', or train a miniature on the CPU"
+        )
     if not torch.cuda.is_available() and not os.environ.get("RAY_ADDRESS"):
         raise ExperimentError(
             "torch finds no GPU here; run this on a GPU node, name a Ray cluster with RAY_ADDRESS, or train a "
             "miniature on the CPU (actfocus train cpu_<env>, a recipe with --trial, actfocus reproduce --scale cpu)"
+        )
+
+
+def require_attention(name: str) -> None:
+    """Make sure that the attention of a run on this machine's GPUs is installed.
+
+    Args:
+        name: `attn_implementation` of its models.
+
+    Raises:
+        ExperimentError: it is flash attention and flash-attn is missing; the message holds both remedies.
+    """
+    # In a cluster it is the nodes that need it.
+    if name == FLASH_ATTENTION and find_spec("flash_attn") is None and not os.environ.get("RAY_ADDRESS"):
+        raise ExperimentError(
+            f"attn_implementation={name} needs flash-attn, which is not installed; build it (actfocus doctor says with "
+            "what), or train without it: actor_rollout_ref.model.override_config.attn_implementation=sdpa, ATTENTION=sdpa "
+            "before a script"
+        )
+
+
+def require_cluster(nodes: int) -> None:
+    """Make sure that a run on several nodes has a Ray cluster to join.
+
+    Args:
+        nodes: of the run (`trainer.nnodes`).
+
+    Raises:
+        ExperimentError: RAY_ADDRESS names none, so that veRL would start a Ray of this machine alone and wait.
+    """
+    if nodes > 1 and os.environ.get("RAY_ADDRESS", "local") == "local":
+        raise ExperimentError(
+            f"trainer.nnodes={nodes}: a run on several nodes joins a Ray cluster; start one (ray start --head here, ray "
+            "start --address=… on every other node) and set RAY_ADDRESS=auto"
         )

@@ -35,7 +35,7 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 
 from verl_actfocus.config.compatibility import BASE_ESTIMATORS, TRAINER_MODE, checked_settings
-from verl_actfocus.integration import fields, registration
+from verl_actfocus.integration import fields, nodes, registration
 from verl_actfocus.integration.episode_trainer import EpisodeTrainer
 from verl_actfocus.integration.groups import without_level_groups
 from verl_actfocus.integration.policy_loss import SKIPPED_METRIC, actfocus_ppo_loss
@@ -78,6 +78,8 @@ class ActFocusTrainer(EpisodeTrainer):
     def __init__(self, config: DictConfig) -> None:
         registration.verify()
         self.settings = checked_settings(config)
+        registration.require_engine(config.actor_rollout_ref.actor.strategy)
+        nodes.require_package(config.trainer.nnodes)
         if BASE_ESTIMATORS[config.algorithm.adv_estimator] == "gae" and config.critic.enable is None:
             # veRL enables the critic for the estimator name "gae" only.
             with open_dict(config):
