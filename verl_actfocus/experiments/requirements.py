@@ -82,8 +82,8 @@ def require_gpu() -> None:
 
     if torch.version.hip is not None:
         raise ExperimentError(
-            f"torch {torch.__version__} is built for AMD GPUs (ROCm {torch.version.hip}), which this package's training "
-            "engines are not for; use NVIDIA GPUs with pip install -e '.[gpu]', or train a miniature on the CPU"
+            f"torch {torch.__version__} is built for AMD GPUs (ROCm {torch.version.hip}), which this package's "
+            "training engines are not for; use NVIDIA GPUs with pip install -e '.[gpu]', or train a miniature on the CPU"
         )
     if not torch.cuda.is_available() and not os.environ.get("RAY_ADDRESS"):
         raise ExperimentError(
@@ -104,9 +104,9 @@ def require_attention(name: str) -> None:
     # In a cluster it is the nodes that need it.
     if name == FLASH_ATTENTION and find_spec("flash_attn") is None and not os.environ.get("RAY_ADDRESS"):
         raise ExperimentError(
-            f"attn_implementation={name} needs flash-attn, which is not installed; build it (actfocus doctor says with "
-            "what), or train without it: actor_rollout_ref.model.override_config.attn_implementation=sdpa, ATTENTION=sdpa "
-            "before a script"
+            f"attn_implementation={name} needs flash-attn, which is not installed; build it (actfocus doctor says "
+            "with what), or train without it: actor_rollout_ref.model.override_config.attn_implementation=sdpa, or "
+            "ATTENTION=sdpa before a script"
         )
 
 
@@ -121,6 +121,6 @@ def require_cluster(nodes: int) -> None:
     """
     if nodes > 1 and os.environ.get("RAY_ADDRESS", "local") == "local":
         raise ExperimentError(
-            f"trainer.nnodes={nodes}: a run on several nodes joins a Ray cluster; start one (ray start --head here, ray "
-            "start --address=… on every other node) and set RAY_ADDRESS=auto"
+            f"trainer.nnodes={nodes}: a run on several nodes joins a Ray cluster; start one (ray start --head here, "
+            "ray start --address=… on every other node) and set RAY_ADDRESS=auto"
         )

@@ -89,7 +89,8 @@ def _check_lengths(config: DictConfig) -> None:
         if OmegaConf.select(config, dynamic) and tokens is not None and tokens * ranks < longest:
             spread = f", on each of the {ranks} GPUs that it is spread over," if ranks > 1 else ""
             raise ValueError(
-                f"{budget}={tokens}{spread} is less than one trajectory of {longest} tokens, which cannot be split; raise it"
+                f"{budget}={tokens}{spread} is less than one trajectory of {longest} tokens, which cannot be "
+                "split; raise it"
             )
 
 

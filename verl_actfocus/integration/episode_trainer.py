@@ -9,8 +9,8 @@ step                     what is added
 `_init_dataloader`     the data last for all the steps that are asked for
 `_balance_batch`       excluded trajectories and outcomes are counted, groups selected
 `_val_metrics_update`  the same counts of an evaluation, and the run's best one
-`_save_checkpoint`     the best evaluation goes into the checkpoint (`_load_checkpoint`: comes out of it); the checkpoint
-                         that an interrupted run was resumed from, and folders whose models veRL has deleted, are deleted
+`_save_checkpoint`     the best evaluation goes into the checkpoint (`_load_checkpoint`: comes out of it); what a run
+                         was resumed from is deleted, and folders whose models veRL has deleted are too
 =======================  ===============================================================================================
 """
 

@@ -102,7 +102,7 @@ def require_engine(strategy: str) -> None:
         engine = object
     if not issubclass(engine, WeightingInputs):
         raise ValueError(
-            f"this is a device of {get_vendor()!r}, which torch calls {get_device_name()!r}: this package extends veRL's "
-            f"training engines for {' and '.join(GPU_VENDORS)} GPUs alone, and token weights need that; train there, or "
-            "try things on a CPU with VERL_PLATFORM=cpu"
+            f"this is a device of {get_vendor()!r}, which torch calls {get_device_name()!r}: token weights need this "
+            f"package's training engines, which are for GPUs of {' and '.join(GPU_VENDORS)}; train there, or try "
+            "things on a CPU with VERL_PLATFORM=cpu"
         )
