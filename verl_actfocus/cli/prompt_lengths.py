@@ -194,12 +194,12 @@ def _recipe_room(name: str) -> int | None:
 
 
 def _show_room(name: str, left: Sequence[int], room: int, longest: int) -> None:
-    """Show what is left for a response, and how many episodes would have too little if all were as long as allowed."""
+    """Show what is left for a response, and in how many episodes the longest would not fit."""
     _show(name, f"left for a response, of {room}", left)
     full = sum(tokens < longest for tokens in left)
     print(
-        f"{name:<12} {full} of {len(left)} episodes would end for want of room (context_full) if every response had all "
-        f"of its {longest} tokens"
+        f"{name:<12} {full} of {len(left)} episodes would end for want of room (context_full) if every response had "
+        f"all of its {longest} tokens"
     )
 
 

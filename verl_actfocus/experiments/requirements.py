@@ -83,7 +83,7 @@ def require_gpu() -> None:
     if torch.version.hip is not None:
         raise ExperimentError(
             f"torch {torch.__version__} is built for AMD GPUs (ROCm {torch.version.hip}), which this package's "
-            "training engines are not for; use NVIDIA GPUs with pip install -e '.[gpu]', or train a miniature on the CPU"
+            "training engines are not for; use NVIDIA GPUs (pip install -e '.[gpu]'), or train a miniature on the CPU"
         )
     if not torch.cuda.is_available() and not os.environ.get("RAY_ADDRESS"):
         raise ExperimentError(

@@ -1,0 +1,52 @@
+"""A machine that cannot do what is asked for says so in a sentence, before anything is started."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from verl_actfocus.experiments import requirements
+from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.requirements import require_attention, require_cluster, require_gpu
+
+
+@pytest.fixture(autouse=True)
+def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+def test_a_run_on_gpus_needs_one_here_or_in_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ExperimentError, match="torch finds no GPU here"):
+        require_gpu()
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    require_gpu()
+
+
+def test_a_torch_for_amd_is_refused_though_it_says_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    require_gpu()
+    monkeypatch.setattr(torch.version, "hip", "6.4.1")
+    with pytest.raises(ExperimentError, match=r"AMD GPUs \(ROCm 6\.4\.1\).*use NVIDIA GPUs"):
+        require_gpu()
+
+
+def test_flash_attention_needs_its_package_and_sdpa_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requirements, "find_spec", lambda name: None)
+    require_attention("sdpa")
+    with pytest.raises(ExperimentError, match=r"needs flash-attn.*actfocus doctor.*attn_implementation=sdpa"):
+        require_attention("flash_attention_2")
+    # It is installed on the nodes, not where the command is given.
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    require_attention("flash_attention_2")
+
+
+@pytest.mark.parametrize("address", [None, "local"])
+def test_several_nodes_need_a_cluster(address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    if address is not None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    require_cluster(1)
+    with pytest.raises(ExperimentError, match=r"trainer\.nnodes=2: .*ray start --head here.*RAY_ADDRESS=auto"):
+        require_cluster(2)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    require_cluster(2)
