@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from importlib.util import find_spec
 
@@ -13,6 +16,8 @@ from verl_actfocus.config.engines import FLASH_ATTENTION
 from verl_actfocus.experiments.errors import ExperimentError
 
 PACKAGE = "verl_actfocus"
+#: Asks every node of a cluster whether it has this package.
+_NODES = "verl_actfocus.integration.nodes"
 
 
 def required_python() -> SpecifierSet:
@@ -110,17 +115,29 @@ def require_attention(name: str) -> None:
         )
 
 
-def require_cluster(nodes: int) -> None:
-    """Make sure that a run on several nodes has a Ray cluster to join.
+def require_cluster(nodes: int, variables: Mapping[str, str]) -> None:
+    """Make sure that a run on several nodes has a Ray cluster to join, with this package on all of its nodes.
 
     Args:
         nodes: of the run (`trainer.nnodes`).
+        variables: environment variables of the run.
 
     Raises:
-        ExperimentError: RAY_ADDRESS names none, so that veRL would start a Ray of this machine alone and wait.
+        ExperimentError: RAY_ADDRESS names no cluster, so that veRL would start a Ray of this machine alone and wait, or
+            a node lacks something; the message says which and what.
     """
-    if nodes > 1 and os.environ.get("RAY_ADDRESS", "local") == "local":
+    if nodes == 1:
+        return
+    if os.environ.get("RAY_ADDRESS", "local") == "local":
         raise ExperimentError(
             f"trainer.nnodes={nodes}: a run on several nodes joins a Ray cluster; start one (ray start --head here, "
             "ray start --address=… on every other node) and set RAY_ADDRESS=auto"
         )
+    # In a process of its own, which leaves neither a Ray nor veRL in this one.
+    asked = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", _NODES, str(nodes)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False, env={**os.environ, **variables},
+    )  # fmt: skip
+    if asked.returncode:
+        said = [line for line in asked.stderr.splitlines() if line.strip()]
+        raise ExperimentError(said[-1] if said else f"python -m {_NODES} ended with exit code {asked.returncode}")

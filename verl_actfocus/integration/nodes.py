@@ -1,11 +1,13 @@
 """Every node of a run is looked at before a worker is started there: it must have this package, in the same versions.
 
 veRL starts its workers wherever Ray has GPUs. On a node without this package they would be stock ones, or fail one by
-one in the middle of the start, minutes later and without a name.
+one in the middle of the start, minutes later and without a name. The trainer asks; `actfocus` asks before that, by
+`python -m verl_actfocus.integration.nodes`, since Ray may put the trainer itself on such a node.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +18,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 #: Distributions whose versions must agree on all nodes.
 COMPARED = ("verl_actfocus", "verl", "torch", "transformers")
+#: veRL's; its workers get it from the configuration, the answering ones from this process.
+PLATFORM_VARIABLE = "VERL_PLATFORM"
 #: Seconds that a node has for its answer: veRL is imported there, maybe from a slow file system.
 PATIENCE = 300
 
@@ -28,15 +32,20 @@ def require_package(nodes: int) -> None:
 
     Raises:
         ValueError: a node cannot import this package, or has other versions than this one; every such node is named
-            with what it lacks.
+            with what it lacks. Or there are too few nodes.
     """
     if nodes == 1:
         return
-    here = look(COMPARED)
-    wrong = [sentence for name, there in ask().items() if (sentence := complaint(name, there, here))]
+    here, found = look(COMPARED), ask()
+    wrong = [sentence for name, there in found.items() if (sentence := complaint(name, there, here))]
     if wrong:
         raise ValueError(
             f"{'; '.join(wrong)}. Install the same environment on every node and start `ray start` in it there"
+        )
+    if len(found) < nodes:
+        raise ValueError(
+            f"trainer.nnodes={nodes}, but the Ray cluster has {len(found)} node(s) with accelerators ({', '.join(found)}); "
+            "start the others (ray start --address=…), `ray status` lists them"
         )
 
 
@@ -79,6 +88,8 @@ def look(names: tuple[str, ...]) -> dict[str, Any]:
         except PackageNotFoundError:
             found[name] = None
     try:
+        # First: without it veRL's own message would be about a platform or a trainer that it does not know.
+        importlib.import_module("verl_actfocus")
         importlib.import_module("verl")
         importlib.import_module("verl_actfocus.integration.registration").verify()
     except Exception as error:  # any: it is what the sentence says
@@ -105,3 +116,28 @@ def complaint(name: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> s
         return None
     said = ", ".join(f"{key} {there[key] or 'missing'}, the trainer {here[key] or 'missing'}" for key in other)
     return f"node {name} has {said}"
+
+
+def main(nodes: int) -> str | None:
+    """Join the cluster of RAY_ADDRESS and ask its nodes.
+
+    Args:
+        nodes: of the run.
+
+    Returns:
+        What is wrong; None if nothing is.
+    """
+    platform = {name: os.environ[name] for name in (PLATFORM_VARIABLE,) if name in os.environ}
+    try:
+        ray.init(log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": platform})
+        require_package(nodes)
+    except (ConnectionError, ValueError) as error:
+        return str(error)
+    finally:
+        ray.shutdown()
+    return None
+
+
+if __name__ == "__main__":
+    # With a message, the exit code is 1 and the message goes to the standard error.
+    sys.exit(main(int(sys.argv[1])))

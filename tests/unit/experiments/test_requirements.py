@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 import torch
 
@@ -45,8 +47,31 @@ def test_flash_attention_needs_its_package_and_sdpa_nothing(monkeypatch: pytest.
 def test_several_nodes_need_a_cluster(address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     if address is not None:
         monkeypatch.setenv("RAY_ADDRESS", address)
-    require_cluster(1)
+    require_cluster(1, {})
     with pytest.raises(ExperimentError, match=r"trainer\.nnodes=2: .*ray start --head here.*RAY_ADDRESS=auto"):
-        require_cluster(2)
+        require_cluster(2, {})
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "error"),
+    [
+        (0, "", None),
+        (1, "a warning\nnode a has verl 0.9.0, the trainer 0.9.1\n", "^node a has verl"),
+        (-9, "", "ended with exit code -9"),
+    ],
+)
+def test_a_cluster_is_asked_in_a_process_of_its_own(
+    code: int, said: str, error: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        assert command[-2:] == ["verl_actfocus.integration.nodes", "3"]
+        assert options["env"]["VERL_PLATFORM"] == "cpu"
+        return subprocess.CompletedProcess(command, code, "", said)
+
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    require_cluster(2)
+    monkeypatch.setattr(requirements.subprocess, "run", run)
+    if error is None:
+        require_cluster(3, {"VERL_PLATFORM": "cpu"})
+    else:
+        with pytest.raises(ExperimentError, match=error):
+            require_cluster(3, {"VERL_PLATFORM": "cpu"})

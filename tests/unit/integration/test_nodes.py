@@ -43,6 +43,12 @@ def test_every_node_that_lacks_something_is_named_at_once(monkeypatch: pytest.Mo
         require_package(2)
 
 
+def test_too_few_nodes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "ask", lambda: {"a": look(COMPARED)})
+    with pytest.raises(ValueError, match=r"trainer\.nnodes=2, but the Ray cluster has 1 node\(s\) .*\(a\)"):
+        require_package(2)
+
+
 def test_one_node_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nodes, "ask", lambda: pytest.fail("asked"))
     require_package(1)
