@@ -1,4 +1,4 @@
-"""A recipe on two nodes: two Rays on this machine, each with a logical GPU, a working folder and an environment of its own.
+"""A recipe on two nodes: two Rays on this machine, each with a logical GPU and a folder of its own.
 
     pytest -m slow tests/e2e/test_two_nodes.py
 

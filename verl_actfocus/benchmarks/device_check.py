@@ -134,16 +134,7 @@ def check_device(folder: Path, device: str, sizes: Sizes, say: Callable[[str], N
 
 
 def _train(found: DeviceCheck, folder: Path, algorithm: str, sizes: Sizes) -> None:
-    plan = step.Plan(
-        folder=folder / algorithm,
-        variants=VARIANTS,
-        algorithms=(algorithm,),
-        sizes=(step.TINY,),
-        rounds=1,
-        steps=sizes.steps,
-        drop=1,
-        device=found.device,
-    )
+    plan = plan_of(folder / algorithm, found.device, algorithm, sizes.steps)
     step.measure(plan)
     found.steps[algorithm] = step.collect(plan)
     (run,) = (one for *_, variant, one in plan.runs() if variant.weighted)
@@ -161,6 +152,20 @@ def _train(found: DeviceCheck, folder: Path, algorithm: str, sizes: Sizes) -> No
             f"rollout and trainer give a token probabilities that differ by {apart:.2g}, more than "
             f"{AGREEMENT[found.device]:g}: they do not compute the same model"
         )
+
+
+def plan_of(folder: Path, device: str, algorithm: str, steps: int) -> step.Plan:
+    """Return the runs of an algorithm: stock veRL and ActFocus, the first step of each dropped."""
+    return step.Plan(
+        folder=folder,
+        variants=VARIANTS,
+        algorithms=(algorithm,),
+        sizes=(step.TINY,),
+        rounds=1,
+        steps=steps,
+        drop=1,
+        device=device,
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -44,8 +44,8 @@ def require_package(nodes: int) -> None:
         )
     if len(found) < nodes:
         raise ValueError(
-            f"trainer.nnodes={nodes}, but the Ray cluster has {len(found)} node(s) with accelerators ({', '.join(found)}); "
-            "start the others (ray start --address=…), `ray status` lists them"
+            f"trainer.nnodes={nodes}, but the Ray cluster has {len(found)} node(s) with accelerators "
+            f"({', '.join(found)}); start the others (ray start --address=…), `ray status` lists them"
         )
 
 

@@ -15,6 +15,7 @@ from .test_recipes import SMALL
 #: What may differ from the recipe for four GPUs: model, how it is computed, number of GPUs, name.
 DIFFERENT = {
     "actor_rollout_ref.model.path",
+    "actor_rollout_ref.model.use_fused_kernels",
     "actor_rollout_ref.model.override_config.attn_implementation",
     "actor_rollout_ref.actor.ppo_max_token_len_per_gpu",
     "actor_rollout_ref.actor.entropy_from_logits_chunk_size",
