@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from omegaconf import DictConfig
-from tabulate import tabulate
 
 from verl_actfocus.config.engines import has_critic
 from verl_actfocus.config.groups import packaged_groups
@@ -17,7 +16,7 @@ from verl_actfocus.experiments.weightings import ACTFOCUS
 from verl_actfocus.integration.fused import CHUNK_SIZE
 
 VOCABULARY = 151_936
-HEADER = ("recipe", "model", "GPUs", "generation", "training: state", "gathered", "activations", "logits", "sum")
+HEADER = ("recipes", "Qwen2.5", "GPUs", "generation", "state", "gathered", "activations", "logits", "training")
 #: Groups after the recipe's.
 LORA = "+actfocus/adapter=lora"
 
@@ -97,21 +96,21 @@ def recipes() -> list[tuple[str, str, Memory, DictConfig]]:
     for recipe in packaged_groups("recipe"):
         for extra in ((), (LORA,)) if recipe.endswith("_small") else ((),):
             config = compose(*ACTFOCUS.overrides(), f"+actfocus/recipe={recipe}", *extra)
-            name = f"`{recipe}`{', LoRA' if extra else ''}"
+            name = f"`{recipe}`{' (LoRA)' if extra else ''}"
             found.append((recipe, name, memory_of(config, card_of(recipe)), config))
     return found
 
 
 def table() -> str:
-    """Return the table, in GB (10⁹ bytes)."""
-    rows = []
+    """Return the table, in GB (10⁹ bytes); recipes that take the same share a line."""
+    names: dict[tuple[str, ...], list[str]] = {}
     for _, name, memory, config in recipes():
         model = config.actor_rollout_ref.model.path.removeprefix("Qwen/Qwen2.5-").removesuffix("-Instruct")
-        parts = (memory.state, memory.gathered, memory.activations, memory.logits, memory.training)
-        figures = [f"{part / 1e9:.1f}" for part in (memory.generation, *parts)]
-        rows.append([name, model, str(config.trainer.n_gpus_per_node), *figures])
-    align = ("left", "left", *["right"] * (len(HEADER) - 2))
-    return tabulate(rows, HEADER, tablefmt="github", disable_numparse=True, colalign=align)
+        parts = (memory.generation, memory.state, memory.gathered, memory.activations, memory.logits, memory.training)
+        row = (model, str(config.trainer.n_gpus_per_node), *(f"{part / 1e9:.1f}" for part in parts))
+        names.setdefault(row, []).append(name)
+    lines = [f"| {' | '.join([', '.join(of), *row])} |" for row, of in names.items()]
+    return "\n".join([f"| {' | '.join(HEADER)} |", f"|---|---|{'---:|' * (len(HEADER) - 2)}", *lines])
 
 
 def main() -> None:
