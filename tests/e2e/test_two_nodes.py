@@ -37,7 +37,8 @@ def free_port() -> int:
 def node(folder: Path, *options: str, **variables: str) -> Iterator[None]:
     """A Ray node of this machine in a folder of its own; ended with everything that it started, and nothing else."""
     folder.mkdir(parents=True)
-    command = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--num-gpus=1", "--num-cpus=8", *options]
+    here = ["--block", "--num-gpus=1", "--num-cpus=8", "--node-ip-address=127.0.0.1"]
+    command = [str(Path(sys.executable).parent / "ray"), "start", *here, *options]
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", **variables}
     with (folder / "log.txt").open("w") as log:
         process = subprocess.Popen(
