@@ -10,7 +10,9 @@ rounded to bfloat16 (as a model in bfloat16 returns them), and of a model whose 
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 
 import torch
 from tabulate import tabulate
@@ -36,27 +38,58 @@ def energies(model: PreTrainedModel, played: list[Trajectory], rounded: bool) ->
     return torch.cat(found).unsqueeze(0)
 
 
-def main() -> None:
-    """Compute, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=str(models.folder("frozenlake") / "model"), help="folder of the model")
-    args = parser.parse_args()
-    demo = files("verl_actfocus") / "viewer/demo"
-    played = [one for name in ("ActFocus", "Uniform") for one in read_trajectories(demo / f"{name}.jsonl.gz")]
+@dataclass(frozen=True)
+class Moved:
+    """What rounding changes on the action tokens of a batch."""
+
+    #: Their number.
+    tokens: int
+    #: Largest change of an energy.
+    energy: float
+    #: Mean and largest change of a weight.
+    mean_weight: float
+    weight: float
+
+
+def measure(folder: str, played: list[Trajectory]) -> dict[str, Moved]:
+    """Compare weights in float32 with those of rounded logits, and of a rounded pass.
+
+    Args:
+        folder: the model's.
+        played: trajectories, together one batch.
+    """
     spans = torch.tensor([[Span[name.upper()] for one in played for name in one.spans]])
     action = spans == Span.ACTION
     exact_model, half_model = (
-        AutoModelForCausalLM.from_pretrained(args.model, dtype=dtype, attn_implementation="sdpa").eval()
+        AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa").eval()
         for dtype in (torch.float32, torch.bfloat16)
     )
     exact = energies(exact_model, played, rounded=False)
     expected = token_weights(spans, exact)
-    rows = []
+    found = {}
     for name, model in (("logits", exact_model), ("the whole pass", half_model)):
         energy = energies(model, played, rounded=True)
         moved = (token_weights(spans, energy) - expected)[action].abs()
-        change = (energy - exact)[action].abs().max()
-        rows.append([name, int(action.sum()), f"{change:.4f}", f"{moved.mean():.5f}", f"{moved.max():.4f}"])
+        change = float((energy - exact)[action].abs().max())
+        found[name] = Moved(int(action.sum()), change, float(moved.mean()), float(moved.max()))
+    return found
+
+
+def packaged() -> list[Trajectory]:
+    """Return the trajectories that ship with the viewer."""
+    demo = Path(str(files("verl_actfocus"))) / "viewer/demo"
+    return [one for name in ("ActFocus", "Uniform") for one in read_trajectories(demo / f"{name}.jsonl.gz")]
+
+
+def main() -> None:
+    """Compute, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=str(models.folder("frozenlake") / "model"), help="folder of the model")
+    found = measure(parser.parse_args().model, packaged())
+    rows = [
+        [name, one.tokens, f"{one.energy:.4f}", f"{one.mean_weight:.5f}", f"{one.weight:.4f}"]
+        for name, one in found.items()
+    ]
     print(tabulate(rows, HEADER, tablefmt="github", disable_numparse=True))
 
 
