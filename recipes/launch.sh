@@ -9,7 +9,9 @@ if [ "${DEVICE:-}" = cpu ] && [ -n "${MODEL:-}" ]; then
     echo "DEVICE=cpu is a trial with a tiny model: unset MODEL" >&2 && exit 2
 fi
 overrides=(${MODEL:+"actor_rollout_ref.model.path='$MODEL'"}
-    ${GPUS:+"trainer.n_gpus_per_node=$GPUS"} ${NODES:+"trainer.nnodes=$NODES"})
+    ${GPUS:+"trainer.n_gpus_per_node=$GPUS"} ${NODES:+"trainer.nnodes=$NODES"}
+    ${ATTENTION:+"actor_rollout_ref.model.override_config.attn_implementation=$ATTENTION"}
+    ${LORA:+"+actfocus/adapter=lora" "actor_rollout_ref.model.lora_rank=$LORA"})
 case "${DEVICE:-gpu}" in
     gpu) ;;
     cpu) options+=(--trial) ;;

@@ -50,6 +50,7 @@ CALLED = {
     "verl.utils.tensordict_utils:index_select_tensor_dict": ["batch", "indices"],
     "verl.utils.tokenizer.continuous_token_wiring:create_continuous_token_builder": ["tokenizer", "hf_model_type"],
     "verl.utils.torch_dtypes:PrecisionType.to_dtype": ["precision"],
+    "verl.utils.model:load_valuehead_model": ["local_path", "torch_dtype", "model_config", "trust_remote_code"],
     "verl.utils.profiler:simple_timer": ["name", "timing_raw"],
     "verl.utils.rollout_trace:rollout_trace_op": ["func"],
     "verl.trainer.ppo.v1.replay_buffer:ReplayBuffer": ["poll_interval"],
@@ -88,6 +89,7 @@ METHODS = {
     "verl.workers.engine.fsdp.transformer_impl:FSDPEngineWithLMHead": {
         "prepare_model_inputs": ["self", "micro_batch"],
         "_build_module": ["self"],
+        "_build_lora_module": ["self", "module"],
         "prepare_model_outputs": ["self", "output", "output_args", "micro_batch", "logits_processor_func"],
         "forward_backward_batch": ["self", "data", "loss_function", "forward_only"],
         "train_batch": ["self", "data", "loss_function"],
@@ -114,7 +116,10 @@ METHODS = {
         "build_initial_tokens": ["self", "messages"],
         "merge_context_tokens": ["self", "previous_messages", "updated_messages", "runtime_token_ids"],
     },
-    "verl.workers.engine:EngineRegistry": {"register": ["model_type", "backend", "device", "vendor"]},
+    "verl.workers.engine:EngineRegistry": {
+        "register": ["model_type", "backend", "device", "vendor"],
+        "get_engine_cls": ["model_type", "backend"],
+    },
     "verl.workers.rollout.replica:RolloutReplicaRegistry": {"register": ["name", "loader"]},
     "verl.plugin.platform.platform_manager:PlatformRegistry": {"register": ["platform"]},
 }

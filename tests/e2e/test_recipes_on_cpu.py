@@ -48,9 +48,11 @@ class Trial:
         return self.metrics[1:]
 
 
-#: Every environment, both algorithms, a part of the groups kept or all of them, with and without a KL term.
-ALWAYS = ("sokoban/run_ppo.sh", "frozenlake/run_grpo.sh", "sudoku/run_grpo.sh", "webshop/run_grpo.sh")
-SCRIPTS = [f"{env}/run_{algorithm}.sh" for env in KEPT for algorithm in ("ppo", "grpo")]
+#: Every environment, both algorithms, a part of the groups kept or all, with and without a KL term, a small one.
+ALWAYS = ("sokoban/run_ppo.sh", "frozenlake/run_grpo.sh", "sudoku/run_grpo_small.sh", "webshop/run_grpo.sh")
+SCRIPTS = [f"{env}/run_{kind}.sh" for env in KEPT for kind in ("ppo", "grpo", "grpo_small")]
+#: What the shell of whoever runs the tests has set for recipes of their own.
+VARIABLES = {"MODEL", "WEIGHTING", "ALPHA", "BETA", "SIGNAL", "GPUS", "NODES", "SEED", "ATTENTION", "LORA"}
 
 
 @pytest.fixture(
@@ -59,15 +61,19 @@ SCRIPTS = [f"{env}/run_{algorithm}.sh" for env in KEPT for algorithm in ("ppo", 
 )
 def trial(request, tmp_path_factory) -> Trial:
     script = RECIPES / request.param
-    env, algorithm = script.parent.name, script.stem.removeprefix("run_")
+    env, algorithm = script.parent.name, script.stem.split("_")[1]
     folder = tmp_path_factory.mktemp(f"{env}-{algorithm}")
+    return Trial(env, algorithm, *run_script(folder, script))
+
+
+def run_script(folder: Path, script: Path, **variables: str) -> tuple[list[dict], Path]:
+    """Run a script as a trial on the CPU; returns the metrics and the run's folder."""
     arguments = [f"--steps={STEPS}", f"trainer.save_freq={STEPS}"]
-    # What the shell of whoever runs the tests has set for recipes of their own.
-    unset = {"MODEL", "WEIGHTING", "ALPHA", "BETA", "SIGNAL", "GPUS", "NODES", "SEED"} & os.environ.keys()
-    command = ["env", *(f"--unset={name}" for name in sorted(unset)), str(script), *arguments]
+    unset = sorted(VARIABLES & os.environ.keys() - variables.keys())
+    command = ["env", *(f"--unset={name}" for name in unset), str(script), *arguments]
     out = folder / "out/actfocus-seed0"
-    variables = {"DEVICE": "cpu", "OUT": str(out.parent), "PYTHON": sys.executable}
-    return Trial(env, algorithm, run_training(folder, command, out / "metrics-1.jsonl", **variables), out)
+    variables |= {"DEVICE": "cpu", "OUT": str(out.parent), "PYTHON": sys.executable}
+    return run_training(folder, command, out / "metrics-1.jsonl", **variables), out
 
 
 def test_two_steps_are_made_with_an_evaluation_before_and_after(trial):
@@ -129,3 +135,20 @@ def test_webshop_with_grpo_alone_has_a_kl_term(trial):
             assert math.isfinite(step["actor/kl_loss"])
         else:
             assert not {"actor/kl_coef", "actor/kl_loss"} & step.keys()
+
+
+@pytest.mark.slow
+def test_lora_trains_adapters_alone_and_the_rollout_plays_with_them(tmp_path):
+    """Adapters begin at 0, so that the first step is the model itself; in the second the server has them, merged."""
+    metrics, folder = run_script(tmp_path, RECIPES / "frozenlake/run_grpo_small.sh", LORA="4")
+    assert [step["step"] for step in metrics] == [0, 1, 2]
+    for step in metrics[1:]:
+        check_training_step(step)
+        assert step["actor/lr"] == 1e-5
+    actor = folder / f"checkpoints/global_step_{STEPS}/actor"
+    trained = torch.load(actor / "model_world_size_1_rank_0.pt")
+    before = load_file(models.folder("frozenlake") / "model" / "model.safetensors")
+    adapters = {name: value for name, value in trained.items() if "lora_B" in name}
+    assert adapters and max(float(value.abs().max()) for value in adapters.values()) > 0
+    frozen = [value for name, value in trained.items() if name.endswith("layers.0.mlp.up_proj.base_layer.weight")]
+    assert [value.equal(before["model.layers.0.mlp.up_proj.weight"]) for value in frozen] == [True]

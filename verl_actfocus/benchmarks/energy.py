@@ -6,7 +6,6 @@ nearer to 1.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from verl_actfocus.benchmarks.allocations import peak_bytes
+from verl_actfocus.benchmarks.devices import peak_of, seconds_of
 from verl_actfocus.integration.fused import projected
 from verl_actfocus.integration.stock import fused_log_probs, log_probs_of
 from verl_actfocus.weighting.inputs import ENGINE_INPUTS
@@ -41,6 +40,7 @@ class EnergyPass:
     vocabulary: int
     hidden: int
     dtype: str
+    device: str
     #: veRL's fused log-probabilities alone.
     fused: PassCost
     #: Fused log-probabilities and energies.
@@ -69,9 +69,16 @@ class EnergyPass:
 
 
 def measure_energy_pass(
-    tokens: int, vocabulary: int, hidden: int, *, rounds: int = 3, dtype: torch.dtype = torch.float32, seed: int = 0
+    tokens: int,
+    vocabulary: int,
+    hidden: int,
+    *,
+    rounds: int = 3,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    seed: int = 0,
 ) -> EnergyPass:
-    """Measure on the CPU, with random hidden states and output matrix.
+    """Measure with random hidden states and output matrix.
 
     The unfused ways hold `tokens * vocabulary` logits, 4 bytes each in float32, and 1024 rows more.
 
@@ -81,12 +88,13 @@ def measure_energy_pass(
         hidden: its width.
         rounds: each times all ways, one after the other.
         dtype: of hidden states, output matrix and logits.
+        device: `cpu` or `cuda`.
         seed: of the random numbers.
     """
     generator = torch.Generator().manual_seed(seed)
-    states = torch.randn(tokens, hidden, generator=generator).to(dtype)
-    matrix = torch.randn(vocabulary, hidden, generator=generator).mul_(hidden**-0.5).to(dtype)
-    labels = torch.randint(vocabulary, (tokens,), generator=generator)
+    states = torch.randn(tokens, hidden, generator=generator).to(device, dtype)
+    matrix = torch.randn(vocabulary, hidden, generator=generator).mul_(hidden**-0.5).to(device, dtype)
+    labels = torch.randint(vocabulary, (tokens,), generator=generator).to(device)
 
     def fused_energy() -> Tensor:
         return projected(states, matrix, labels, [INPUT], 1.0, with_entropy=False).inputs[INPUT]
@@ -103,15 +111,13 @@ def measure_energy_pass(
         "unfused": lambda: log_probs_of(states @ matrix.t(), labels),
         "unfused_energy": unfused_energy,
     }
-    peaks = {name: peak_bytes(way) for name, way in ways.items()}
+    peaks = {name: peak_of(way, device) for name, way in ways.items()}
     difference = float((fused_energy() - unfused_energy()).abs().max())
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
-            started = time.perf_counter()
-            way()
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(seconds_of(way, device))
     costs = {name: PassCost(tuple(seconds[name]), peaks[name]) for name in ways}
     return EnergyPass(
-        tokens, vocabulary, hidden, str(dtype).removeprefix("torch."), **costs, largest_difference=difference
+        tokens, vocabulary, hidden, str(dtype).removeprefix("torch."), device, **costs, largest_difference=difference
     )

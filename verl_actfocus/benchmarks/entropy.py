@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -11,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from verl_actfocus.benchmarks.allocations import kept_bytes, peak_bytes
+from verl_actfocus.benchmarks.allocations import kept_bytes
+from verl_actfocus.benchmarks.devices import peak_of, seconds_of
 from verl_actfocus.integration.entropy import recomputed_entropy
 from verl_actfocus.integration.stock import ENTROPIES
 
@@ -37,6 +37,7 @@ class EntropyMemory:
     tokens: int
     vocabulary: int
     dtype: str
+    device: str
     chunk_size: int
     costs: dict[str, EntropyCost]
 
@@ -56,9 +57,10 @@ def measure_entropy_memory(
     dtype: torch.dtype = torch.bfloat16,
     chunk_size: int = 2048,
     rounds: int = 3,
+    device: str = "cpu",
     seed: int = 0,
 ) -> EntropyMemory:
-    """Measure on the CPU, with random logits.
+    """Measure with random logits.
 
     Args:
         tokens: of a micro-batch.
@@ -66,22 +68,23 @@ def measure_entropy_memory(
         dtype: of the logits.
         chunk_size: `entropy_from_logits_chunk_size`.
         rounds: each times all ways, one after the other.
+        device: `cpu` or `cuda`.
         seed: of the random numbers.
     """
-    logits = torch.randn(tokens, vocabulary, generator=torch.Generator().manual_seed(seed)).to(dtype).requires_grad_()
+    drawn = torch.randn(tokens, vocabulary, generator=torch.Generator().manual_seed(seed))
+    logits = drawn.to(device, dtype).requires_grad_()
+    del drawn
     ways: dict[str, Callable[[Tensor, int], Tensor]] = {**ENTROPIES, OWN: recomputed_entropy}
     kept, peaks = {}, {}
     for name, way in ways.items():
         kept[name] = kept_bytes(way, logits, chunk_size)
-        peaks[name] = peak_bytes(partial(_backward, way, logits, chunk_size))
+        peaks[name] = peak_of(partial(_backward, way, logits, chunk_size), device)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
-            started = time.perf_counter()
-            _backward(way, logits, chunk_size)
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(seconds_of(partial(_backward, way, logits, chunk_size), device))
     costs = {name: EntropyCost(kept[name], peaks[name], tuple(seconds[name])) for name in ways}
-    return EntropyMemory(tokens, vocabulary, str(dtype).removeprefix("torch."), chunk_size, costs)
+    return EntropyMemory(tokens, vocabulary, str(dtype).removeprefix("torch."), device, chunk_size, costs)
 
 
 def _backward(way: Callable[[Tensor, int], Tensor], logits: Tensor, chunk_size: int) -> Tensor:

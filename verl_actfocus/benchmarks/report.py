@@ -33,10 +33,10 @@ def conditions_line(measured: dict[str, Any]) -> str:
     commit = (measured["commit"] or "unknown")[:7] + (
         "+changes" if str(measured["commit"]).endswith("+changes") else ""
     )
-    return (
-        f"{measured['date'][:10]}, {hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gb']} GB; load at "
-        f"the start {measured['load']}; commit `{commit}`; {named}."
-    )
+    device = f"{measured['device']}; " if "device" in measured else ""
+    machine_line = f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gb']} GB"
+    load = f"load at the start {measured['load']}"
+    return f"{measured['date'][:10]}, {device}{machine_line}; {load}; commit `{commit}`; {named}."
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

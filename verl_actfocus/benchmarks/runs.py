@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from verl_actfocus.experiments.folder import write_json
 from verl_actfocus.experiments.logs import DeathNotices, error_lines
 from verl_actfocus.experiments.metrics import Metrics, MetricsTail, merge_attempts
 from verl_actfocus.experiments.progress import Display, RunProgress
-from verl_actfocus.experiments.run import PLATFORM_VARIABLE, metrics_override
+from verl_actfocus.experiments.run import metrics_override
 from verl_actfocus.experiments.watchdog import Watchdog, census
 
 
@@ -40,16 +40,14 @@ class BenchmarkRun:
         folder: everything that the run writes.
         overrides: Hydra overrides, complete.
         steps: training steps that they ask for.
-        variables: environment variables beside veRL's platform.
+        variables: environment variables that they need, veRL's platform among them.
     """
 
-    def __init__(
-        self, folder: Path, overrides: Sequence[str], steps: int, variables: dict[str, str] | None = None
-    ) -> None:
+    def __init__(self, folder: Path, overrides: Sequence[str], steps: int, variables: Mapping[str, str]) -> None:
         self.folder = folder
         self.overrides = list(overrides)
         self.steps = steps
-        self._variables = {PLATFORM_VARIABLE: "cpu", **(variables or {})}
+        self._variables = variables
 
     @property
     def done(self) -> dict[str, Any] | None:
@@ -112,7 +110,7 @@ class BenchmarkRun:
             process = subprocess.Popen(
                 [*self.command(), metrics_override(metrics)],
                 stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
-                env=environment_of(self.folder, self._variables, on_cpu=True, place=place), cwd=os.getcwd(),
+                env=environment_of(self.folder, self._variables, own_ray=True, place=place), cwd=os.getcwd(),
             )  # fmt: skip
         look, told = partial(census, self.folder, set()), DeathNotices(self.folder / "log.txt", 0).new
         watchdog, standstill = Watchdog(look, time.monotonic(), told), None

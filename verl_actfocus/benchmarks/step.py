@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from verl_actfocus import models
 from verl_actfocus.benchmarks import report
+from verl_actfocus.benchmarks.devices import variables_of
 from verl_actfocus.benchmarks.runs import BenchmarkRun
 from verl_actfocus.benchmarks.statistics import Ratio, Spread, ratio_of_medians
 from verl_actfocus.benchmarks.variants import VARIANTS, Variant, run_overrides
@@ -63,6 +64,8 @@ class Plan:
     steps: int
     drop: int
     profile: str = "cpu_frozenlake"
+    #: Where runs compute, a key of `devices.GROUPS`.
+    device: str = "cpu"
     #: The user's own Hydra overrides.
     extra: tuple[str, ...] = ()
 
@@ -100,11 +103,12 @@ class Plan:
             variant,
             algorithm,
             profile=self.profile,
+            device=self.device,
             steps=self.steps,
             folder=folder,
             extra=(*SIZES[size], *model, *self.extra),
         )
-        return BenchmarkRun(folder, overrides, self.steps)
+        return BenchmarkRun(folder, overrides, self.steps, variables_of(self.device))
 
     @property
     def larger_model(self) -> Path:
@@ -164,6 +168,7 @@ def collect(plan: Plan) -> dict[str, Any]:
         "conditions": None if first is None else first["conditions"],
         "loads_at_the_start_of_runs": loads,
         "profile": plan.profile,
+        "device": plan.device,
         "rounds": plan.rounds,
         "steps": plan.steps,
         "dropped": plan.drop,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from verl_actfocus.benchmarks import metering, report
+from verl_actfocus.benchmarks.devices import variables_of
 from verl_actfocus.benchmarks.runs import BenchmarkRun
 from verl_actfocus.benchmarks.variants import VARIANTS, run_overrides
 from verl_actfocus.experiments.composition import compose
@@ -144,10 +145,12 @@ def count(folder: Path, profile: str) -> dict[str, tuple[list[Flow], tuple[float
     plan = {}
     for name in COUNTED:
         place, records = folder / name, folder / f"{name}-records"
-        overrides = run_overrides(VARIANTS[name], "grpo", profile=profile, steps=STEPS, folder=place, extra=SMALL)
+        overrides = run_overrides(
+            VARIANTS[name], "grpo", profile=profile, device="cpu", steps=STEPS, folder=place, extra=SMALL
+        )
         config = compose(*overrides)  # refuses what is wrong before anything starts
         rows = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
-        variables = {MODULES_VARIABLE: modules, metering.FOLDER_VARIABLE: str(records)}
+        variables = {**variables_of("cpu"), MODULES_VARIABLE: modules, metering.FOLDER_VARIABLE: str(records)}
         plan[name] = (BenchmarkRun(place, overrides, STEPS, variables), records, rows)
     found = {}
     with locked(folder):

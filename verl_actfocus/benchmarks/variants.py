@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from verl_actfocus.benchmarks.devices import run_overrides_of
 from verl_actfocus.experiments.run import ESTIMATORS, SEED_KEYS, in_hydra
 from verl_actfocus.experiments.weightings import ACTFOCUS, SECTION
 
@@ -74,7 +75,7 @@ VARIANTS = {
 
 
 def run_overrides(
-    variant: Variant, algorithm: str, *, profile: str, steps: int, folder: Path, extra: tuple[str, ...]
+    variant: Variant, algorithm: str, *, profile: str, device: str, steps: int, folder: Path, extra: tuple[str, ...]
 ) -> list[str]:
     """Return the Hydra overrides of one run of a variant.
 
@@ -82,6 +83,7 @@ def run_overrides(
         variant: what is trained.
         algorithm: `grpo` or `ppo`.
         profile: group of `+actfocus/run`.
+        device: a key of `devices.GROUPS`.
         steps: training steps.
         folder: everything that the run writes goes here.
         extra: further overrides, the same for all variants: model, sizes, the user's own.
@@ -103,7 +105,7 @@ def run_overrides(
     return [
         *groups,
         f"+actfocus/run={profile}",
-        "+actfocus/device=cpu",
+        *run_overrides_of(device),
         *(text for text in chosen if text not in groups),
         *(f"{key}={value}" for key, value in assigned.items()),
         *extra,

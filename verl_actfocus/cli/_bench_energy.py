@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from verl_actfocus.cli._bench_device import add_device_argument, conditions_on
 from verl_actfocus.cli._values import positive, writable
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hidden", type=positive, default=896, metavar="H", help="width (default 896, of Qwen2.5-0.5B)"
     )
+    add_device_argument(parser)
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="default %(default)s")
     parser.add_argument("--rounds", type=positive, default=5, metavar="R", help="measurements of each (default 5)")
     parser.add_argument(
         "--out", type=writable, default=Path("outputs/bench-energy"), help="folder (default %(default)s)"
@@ -32,10 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure and write the table."""
     from verl_actfocus.benchmarks import report
+    from verl_actfocus.benchmarks.devices import DTYPES
     from verl_actfocus.benchmarks.energy import measure_energy_pass
 
-    measured = report.conditions()
-    result = measure_energy_pass(args.tokens, args.vocabulary, args.hidden, rounds=args.rounds)
+    measured = conditions_on(args.device)
+    settings = {"rounds": args.rounds, "device": args.device, "dtype": DTYPES[args.dtype]}
+    result = measure_energy_pass(args.tokens, args.vocabulary, args.hidden, **settings)
     text = f"{_markdown(result)}\n\n{report.conditions_line(measured)}"
     report.write(args.out, "energy", {"conditions": measured, **result.as_json()}, text)
     return 0
@@ -56,7 +61,8 @@ def _markdown(result: EnergyPass) -> str:
         spread = Spread.of(cost.seconds)
         rows.append([name, f"{spread.median:.2f} ({spread.least:.2f})", f"{cost.peak_bytes / 1e6:,.0f}"])
     return (
-        f"{result.tokens} tokens × {result.vocabulary} of the vocabulary, width {result.hidden}, {result.dtype}.\n\n"
+        f"{result.tokens} tokens × {result.vocabulary} of the vocabulary, width {result.hidden}, {result.dtype}, on "
+        f"{result.device}.\n\n"
         f"{markdown_table(['', 'seconds, median (least)', 'peak memory, MB'], rows)}\n\n"
         f"Fused with energies over fused alone: {result.time_ratio:.2f} of the time; over unfused with energies: "
         f"{result.memory_ratio:.3f} of the memory. Largest difference of an energy: {result.largest_difference:.1e}."

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from verl_actfocus.cli._bench_device import add_device_argument, conditions_on
 from verl_actfocus.cli._values import positive, writable
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokens", type=positive, default=1024, metavar="N", help="of a micro-batch (default 1024)")
     parser.add_argument("--vocabulary", type=positive, default=151_936, metavar="V", help="default 151936, Qwen2.5's")
     parser.add_argument("--chunk", type=positive, default=512, metavar="N", help="tokens of a chunk (default 512)")
+    add_device_argument(parser)
     parser.add_argument("--rounds", type=positive, default=3, metavar="R", help="measurements of each (default 3)")
     parser.add_argument(
         "--out", type=writable, default=Path("outputs/bench-entropy"), help="folder (default %(default)s)"
@@ -32,8 +34,9 @@ def run(args: argparse.Namespace) -> int:
     from verl_actfocus.benchmarks import report
     from verl_actfocus.benchmarks.entropy import measure_entropy_memory
 
-    measured = report.conditions()
-    result = measure_entropy_memory(args.tokens, args.vocabulary, chunk_size=args.chunk, rounds=args.rounds)
+    measured = conditions_on(args.device)
+    settings = {"chunk_size": args.chunk, "rounds": args.rounds, "device": args.device}
+    result = measure_entropy_memory(args.tokens, args.vocabulary, **settings)
     text = f"{_markdown(result)}\n\n{report.conditions_line(measured)}"
     report.write(args.out, "entropy", {"conditions": measured, **result.as_json()}, text)
     return 0
@@ -51,7 +54,7 @@ def _markdown(result: EntropyMemory) -> str:
         rows.append([way, f"{kept:.2f}", f"{peak:.2f}", f"{spread.median:.2f} ({spread.least:.2f})"])
     header = ["entropy", "kept between passes, bytes a logit", "peak, bytes a logit", "seconds, median (least)"]
     return (
-        f"{result.tokens} tokens × {result.vocabulary} of the vocabulary, {result.dtype}, chunks of "
-        f"{result.chunk_size}; beside the logits themselves, their gradient included in the "
+        f"{result.tokens} tokens × {result.vocabulary} of the vocabulary, {result.dtype}, on {result.device}, chunks "
+        f"of {result.chunk_size}; beside the logits themselves, their gradient included in the "
         f"peak.\n\n{markdown_table(header, rows)}"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from verl_actfocus.cli._bench_device import add_device_argument
 from verl_actfocus.cli._signals import exit_on_signals
 from verl_actfocus.cli._values import positive, writable
 
@@ -14,7 +15,7 @@ _VARIANTS = ("stock-kl", "actfocus-kl", "actfocus-kl-shared", "stock", "actfocus
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the benchmark."""
     parser.description = (
-        "Train with stock veRL and with this package in alternation, whole runs of veRL's trainer on the CPU, "
+        "Train with stock veRL and with this package in alternation, whole runs of veRL's trainer, "
         "without learning, so that all do the same work. Reports every phase of a step and peak memory, medians, "
         "spread, and ratios. Finished runs are kept: the same command goes on where one was interrupted. Words after "
         "-- are Hydra overrides for all runs."
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--drop", type=positive, default=2, metavar="N", help="first steps of a run that do not count (default 2)"
     )
     parser.add_argument("--profile", default="cpu_frozenlake", help="miniature of the CPU (default %(default)s)")
+    add_device_argument(parser)
     parser.add_argument("--dry-run", action="store_true", help="check everything, list the runs, start none")
     parser.set_defaults(overrides=())
 
@@ -57,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
         steps=args.steps,
         drop=args.drop,
         profile=args.profile,
+        device=args.device,
         extra=tuple(args.overrides),
     )
     if args.dry_run:
@@ -65,6 +68,9 @@ def run(args: argparse.Namespace) -> int:
             state = "to do" if one.done is None else "done"
             print(f"{size} {algorithm} round {number} {variant.name}: {state}\n  {' '.join(one.overrides)}")
         return 0
+    from verl_actfocus.benchmarks.devices import require_device
+
+    require_device(args.device)
     exit_on_signals()
     measure(plan)
     return 0

@@ -13,8 +13,8 @@ from verl_actfocus.config.groups import profile_folder
 from verl_actfocus.experiments.composition import subject
 from verl_actfocus.experiments.launcher import Planned, launch, listing
 from verl_actfocus.experiments.machine import free_memory
-from verl_actfocus.experiments.requirements import require_gpu
-from verl_actfocus.experiments.run import ESTIMATORS, Conditions
+from verl_actfocus.experiments.requirements import require_attention, require_cluster, require_gpu
+from verl_actfocus.experiments.run import ESTIMATORS, PLATFORM_VARIABLE, Conditions
 
 #: What a profile that leaves the algorithm open is trained with.
 _ALGORITHM = "grpo"
@@ -109,8 +109,13 @@ def show(planned: Sequence[Planned]) -> int:
 
 def _require_machine(planned: Sequence[Planned]) -> None:
     """Make sure that runs for GPUs have some; say so if runs on this machine's CPU may lack memory."""
-    if any(not one.run.conditions.on_cpu for one in planned):
+    for nodes, on_cpu in dict.fromkeys((one.composed.nodes, one.run.conditions.on_cpu) for one in planned):
+        require_cluster(nodes, {PLATFORM_VARIABLE: "cpu"} if on_cpu else {})
+    on_gpu = [one.composed for one in planned if not one.run.conditions.on_cpu]
+    if on_gpu:
         require_gpu()
+        for name in dict.fromkeys(composed.attention for composed in on_gpu):
+            require_attention(name)
         return
     free = free_memory()
     if free < ENOUGH_MEMORY:

@@ -7,6 +7,7 @@ from importlib import import_module
 
 #: Benchmark → its module in this package, and what the list says about it.
 BENCHMARKS = {
+    "gpu": ("_bench_gpu", "one GPU: what the tests check on a CPU, and what it costs there"),
     "step": (
         "_bench_step",
         "a training step of stock veRL and of this package in alternation, phase by phase, with memory",

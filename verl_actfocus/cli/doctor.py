@@ -10,11 +10,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.resources import files
 
 from packaging.requirements import Requirement
 
+from verl_actfocus.cli._doctor_cuda import check_driver, check_flash_attention
+from verl_actfocus.cli._finding import Finding
 from verl_actfocus.experiments import machine
 from verl_actfocus.experiments.logs import clean_line
 from verl_actfocus.experiments.requirements import installed_version, remedy, required_python, requirements
@@ -33,18 +34,6 @@ from verl.plugin.platform import get_platform
 verify()
 print("platform:", get_platform().device_name)
 """
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Result of a check."""
-
-    #: What was checked.
-    name: str
-    #: What was found.
-    state: str
-    #: What to do; None if everything is well.
-    remedy: str | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,21 +87,26 @@ def check_gpus() -> Iterator[Finding]:
     """What the recipes need, where torch or the driver finds a GPU."""
     import torch
 
+    if torch.version.hip is not None:
+        advice = (
+            "the engines of token weights are for NVIDIA GPUs; a CPU build of torch plays and trains miniatures here"
+        )
+        yield Finding("GPUs", f"torch {torch.__version__} is built for AMD's", advice)
+        return
     if not torch.cuda.is_available():
         if shutil.which("nvidia-smi"):
             advice = "pip install -e '.[gpu]' brings the CUDA build of torch that veRL pins; check the driver otherwise"
             yield Finding("GPUs", f"torch {torch.__version__} finds none although nvidia-smi is installed", advice)
+            yield from check_driver()
         else:
             yield Finding("GPUs", "none: runs on the CPU only")
         return
     names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     yield Finding("GPUs", f"{len(names)}: {', '.join(dict.fromkeys(names))}")
+    yield from check_driver()
     for requirement in requirements("gpu"):
         yield check_requirement(requirement)
-    for requirement in requirements("flash-attn"):
-        finding = check_requirement(requirement)
-        how = finding.remedy and finding.remedy.replace("pip install", "pip install --no-build-isolation")
-        yield Finding(finding.name, finding.state, how)
+    yield from check_flash_attention()
     chosen = os.environ.get(PLATFORM_VARIABLE)
     yield Finding(PLATFORM_VARIABLE, chosen or "not set", f"unset {PLATFORM_VARIABLE}" if chosen == "cpu" else None)
 

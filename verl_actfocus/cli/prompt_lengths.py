@@ -22,6 +22,7 @@ from verl_actfocus.cli._environment_arguments import (
 )
 from verl_actfocus.cli._policies import random_policy
 from verl_actfocus.cli._values import positive
+from verl_actfocus.config.groups import packaged_groups
 from verl_actfocus.envs import EpisodeLimits, TextEnv
 from verl_actfocus.episodes import STANDARD_TAGS, Episode, TagSettings
 from verl_actfocus.episodes.action_policy import ActionPolicy
@@ -38,20 +39,30 @@ class Lengths:
         first: First prompt of each episode.
         later: Every later message, all episodes together, with what stands around it.
         together: Sum of the later messages of each episode.
+        turns: Responses of each episode.
     """
 
     first: list[int] = field(default_factory=list)
     later: list[int] = field(default_factory=list)
     together: list[int] = field(default_factory=list)
+    turns: list[int] = field(default_factory=list)
+
+    def left(self, room: int) -> list[int]:
+        """Tokens that each episode leaves for every one of its responses.
+
+        Args:
+            room: `data.max_response_length`.
+        """
+        return [(room - pages) // turns for pages, turns in zip(self.together, self.turns, strict=True) if turns]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
     parser.description = (
         "Play episodes and count the tokens of what a model would be shown, prefill and chat template included: the "
-        "first prompt, every later message, and all later messages of an episode together. Episode i has seed i. "
-        "data.max_prompt_length must hold the first prompt; data.max_response_length holds the later messages and the "
-        "responses."
+        "first prompt, every later message, all later messages of an episode together, and what they leave for each of "
+        "its responses. Episode i has seed i. data.max_prompt_length must hold the first prompt; "
+        "data.max_response_length holds the later messages and the responses."
     )
     parser.add_argument("--tokenizer", required=True, metavar="NAME", help="folder or hub name of the model")
     parser.add_argument(
@@ -59,6 +70,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--episodes", type=positive, default=50, help="episodes per environment (default 50)")
     parser.add_argument("--policy", default="random", choices=["random", "expert"], help="who plays (default random)")
+    parser.add_argument(
+        "--response-length",
+        type=positive,
+        metavar="N",
+        help="data.max_response_length, for what is left to the responses (default: that of the environment's recipes)",
+    )
     add_option_argument(parser)
     add_limit_arguments(parser)
     add_tag_arguments(parser)
@@ -66,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Plays, counts and prints three rows per environment.
+    """Plays, counts and prints a few rows per environment.
 
     Args:
         args: The parsed arguments.
@@ -91,6 +108,9 @@ def run(args: argparse.Namespace) -> int:
         _show(name, "the first prompt", found.first)
         _show(name, "a later message", found.later)
         _show(name, "an episode's later messages", found.together)
+        room = args.response_length or _recipe_room(name)
+        if room is not None:
+            _show_room(name, found.left(room), room, limits[name].response_tokens)
     return 0
 
 
@@ -139,6 +159,7 @@ def measure(
             raise ValueError(f"{name}, seed {seed}: {episode.error}")
         lengths.later += added
         lengths.together.append(sum(added))
+        lengths.turns.append(episode.turn)
     return lengths
 
 
@@ -162,6 +183,24 @@ def _prompts(name: str, tags: TagSettings, template: Mapping[str, Any]) -> tuple
         model_type = "qwen2"
     end = closing_token(tokenizer, turn_ends(tokenizer, None))
     return prompt_builder(tokenizer, model_type, tags, end, template), end
+
+
+def _recipe_room(name: str) -> int | None:
+    """`data.max_response_length` of the environment's recipes; None if it has none."""
+    from verl_actfocus.experiments.composition import compose_profile
+
+    recipes = [recipe for recipe in packaged_groups("recipe") if recipe.startswith(f"{name}_")]
+    return compose_profile(recipes[0]).data.max_response_length if recipes else None
+
+
+def _show_room(name: str, left: Sequence[int], room: int, longest: int) -> None:
+    """Show what is left for a response, and in how many episodes the longest would not fit."""
+    _show(name, f"left for a response, of {room}", left)
+    full = sum(tokens < longest for tokens in left)
+    print(
+        f"{name:<12} {full} of {len(left)} episodes would end for want of room (context_full) if every response had "
+        f"all of its {longest} tokens"
+    )
 
 
 def _show(name: str, what: str, tokens: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from verl_actfocus.config.engines import FLASH_ATTENTION, attention, has_critic, sequence_parallel
 from verl_actfocus.config.environment import EnvironmentSettings
 from verl_actfocus.config.selection import check_group_size
 from verl_actfocus.config.settings import CONFIG_PATH, ActFocusSettings
@@ -88,6 +89,7 @@ def check_compatible(config: DictConfig, settings: ActFocusSettings) -> None:
         raise ValueError(
             f"algorithm.adv_estimator={settings.estimator.verl_name} needs a critic; remove critic.enable=False"
         )
+    _check_sequence_parallel(config)
     _check_bypass_mode(config, settings)
     if settings.share_prompts:
         _check_shared_prompts(config)
@@ -107,6 +109,21 @@ def _check_inputs(config: DictConfig, settings: ActFocusSettings) -> None:
             f"algorithm.use_kl_in_reward=True: the estimator {settings.estimator.verl_name!r} reads the rewards of the "
             "turns, which hold no KL penalty; use a KL term in the loss (actor_rollout_ref.actor.use_kl_loss=True)"
         )
+
+
+def _check_sequence_parallel(config: DictConfig) -> None:
+    """Reject sequences that are split over GPUs with an attention that would see only its own part of them."""
+    engines = {f"actor_rollout_ref.{part}.fsdp_config": "actor_rollout_ref.model" for part in ("actor", "ref")}
+    if has_critic(config):
+        engines["critic.fsdp"] = "critic.model"
+    for engine, model in engines.items():
+        ranks, chosen = sequence_parallel(config, engine), attention(config, model)
+        if ranks > 1 and chosen != FLASH_ATTENTION:
+            raise ValueError(
+                f"{engine}.ulysses_sequence_parallel_size={ranks} does not go with "
+                f"{model}.override_config.attn_implementation={chosen}: veRL puts split sequences together for flash "
+                f"attention alone, and any other would see its own part; use {FLASH_ATTENTION}, or a size of 1"
+            )
 
 
 def _check_bypass_mode(config: DictConfig, settings: ActFocusSettings) -> None:
@@ -132,11 +149,10 @@ def _check_bypass_mode(config: DictConfig, settings: ActFocusSettings) -> None:
 
 def _check_shared_prompts(config: DictConfig) -> None:
     """Reject training backends whose ranks hold parts of a trajectory; models are checked when they are loaded."""
-    for role in ("actor", "ref"):
-        settings = config.actor_rollout_ref[role]
-        size = max(settings.ulysses_sequence_parallel_size, settings.fsdp_config.ulysses_sequence_parallel_size)
-        if size > 1:
+    for engine in ("actor_rollout_ref.actor.fsdp_config", "actor_rollout_ref.ref.fsdp_config"):
+        ranks = sequence_parallel(config, engine)
+        if ranks > 1:
             raise ValueError(
-                f"{CONFIG_PATH}.share_prompts=true does not go with actor_rollout_ref.{role}."
-                f"ulysses_sequence_parallel_size={size}: a rank has to hold whole trajectories; leave one of them out"
+                f"{CONFIG_PATH}.share_prompts=true does not go with {engine}.ulysses_sequence_parallel_size={ranks}: "
+                "a rank has to hold whole trajectories; leave one of them out"
             )

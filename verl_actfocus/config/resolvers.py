@@ -1,4 +1,4 @@
-"""Values that the YAML files of this package look up: the tiny models that ship with it, and what they were made for.
+"""Values that the YAML files of this package look up: the tiny models, what they were made for, whether a run is alone.
 
 Free of veRL, so that a configuration can be composed and checked without importing it.
 """
@@ -14,8 +14,8 @@ from verl_actfocus import envs, models
 
 
 def register() -> None:
-    """Register `${actfocus.model:…}`, `…options:…`, `…option:…` and `…limit:…`; may be repeated."""
-    for resolver in (model, options, option, limit):
+    """Register `${actfocus.model:…}`, `…options:…`, `…option:…`, `…limit:…` and `…alone:…`; may be repeated."""
+    for resolver in (model, options, option, limit, alone):
         OmegaConf.register_new_resolver(f"actfocus.{resolver.__name__}", resolver, replace=True)
 
 
@@ -65,3 +65,15 @@ def limit(environment: str, budget: str) -> int | None:
     """
     described = envs.miniature(environment) if environment in envs.having("miniature") else envs.spec(environment)
     return asdict(described.limits)[budget]
+
+
+def alone(nodes: int, value: Any) -> Any:
+    """Return a value of a run that has one node; None for a run on several, whose Ray others have started.
+
+    Example:
+        >>> alone(1, 16), alone(2, 16)
+        (16, None)
+    """
+    if nodes != 1:
+        return None
+    return OmegaConf.create(value) if isinstance(value, dict) else value

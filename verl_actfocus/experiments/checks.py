@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from verl_actfocus.config.engines import has_critic
 from verl_actfocus.config.environment import EnvironmentSettings
 from verl_actfocus.config.models import names_folder
 from verl_actfocus.experiments.errors import ExperimentError
@@ -80,7 +81,7 @@ def check_values(config: DictConfig, settings: Mapping[str, Any], usual: Mapping
         _require(config, key, "a whole number of at least 1", lambda value: type(value) is int and value >= 1)
     for key in _NOT_NEGATIVE:
         _require(config, key, "a number of at least 0", lambda value: type(value) in (int, float) and value >= 0)
-    sections = ["actor_rollout_ref.model", *(["critic.model"] if _has_critic(config, own.estimator.base) else [])]
+    sections = ["actor_rollout_ref.model", *(["critic.model"] if has_critic(config) else [])]
     for key in (f"{section}.{name}" for section in sections for name in _MODELS):
         path = OmegaConf.select(config, key)
         if isinstance(path, str) and names_folder(path) and not Path(path).expanduser().is_dir():
@@ -110,8 +111,3 @@ def _require(config: DictConfig, key: str, what: str, holds: Callable[[Any], boo
     value = OmegaConf.select(config, key)
     if value is not None and not holds(value):
         raise ExperimentError(f"{key}={value!r} must be {what}")
-
-
-def _has_critic(config: DictConfig, estimator: str) -> bool:
-    enabled = config.critic.enable
-    return estimator == "gae" if enabled is None else bool(enabled)

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from verl_actfocus.config import resolvers
+from verl_actfocus.config.engines import FLASH_ATTENTION
 from verl_actfocus.config.groups import profile_folder
 from verl_actfocus.experiments.checks import check_values
 from verl_actfocus.experiments.errors import ExperimentError
@@ -46,6 +47,16 @@ class ComposedRun:
     def steps(self) -> int:
         """Training steps."""
         return self.settings["trainer.total_training_steps"]
+
+    @property
+    def nodes(self) -> int:
+        """Machines that it runs on."""
+        return self.settings["trainer.nnodes"]
+
+    @property
+    def attention(self) -> str:
+        """Attention of the policy; the critic's follows it unless that is said."""
+        return self.settings.get("actor_rollout_ref.model.override_config.attn_implementation") or FLASH_ATTENTION
 
     def identity(self) -> dict[str, Any]:
         """Return what the run is, as plain values for `run.json`; the folder is not part of it."""

@@ -36,7 +36,7 @@ _RAY_ENVIRONMENT = {
     "RAY_COLOR_PREFIX": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-#: On GPUs, RAY_ADDRESS may name the cluster of several nodes.
+#: On GPUs, and for several nodes, RAY_ADDRESS may name a cluster.
 _OWN_RAY = {"RAY_ADDRESS": "local"}
 _QUIET = {"HYDRA_FULL_ERROR": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
 
@@ -87,13 +87,13 @@ def execute(
     return record
 
 
-def environment_of(folder: Path, variables: Mapping[str, str], *, on_cpu: bool, place: Path | None) -> dict[str, str]:
+def environment_of(folder: Path, variables: Mapping[str, str], *, own_ray: bool, place: Path | None) -> dict[str, str]:
     """Return the environment of a training command: this process's own, Ray's settings, and the mark of the run.
 
     Args:
         folder: the run's folder, by which its processes are found.
         variables: what the run itself needs.
-        on_cpu: whether it starts a Ray of its own.
+        own_ray: whether it starts a Ray of its own whatever cluster there is.
         place: where its temporary files go (`verl_actfocus.experiments.temporary`); None for the system's place.
     """
     return {
@@ -101,7 +101,7 @@ def environment_of(folder: Path, variables: Mapping[str, str], *, on_cpu: bool, 
         **{name: value for name, value in os.environ.items() if name != PLATFORM_VARIABLE},
         **variables,
         **_RAY_ENVIRONMENT,
-        **(_OWN_RAY if on_cpu else {}),
+        **(_OWN_RAY if own_ray else {}),
         **_QUIET,
         **({} if place is None else {"TMPDIR": str(place)}),
         processes.MARK: str(folder),
@@ -141,8 +141,9 @@ class _Watch:
 def _attempt(composed: ComposedRun, folder: RunFolder, watch: _Watch) -> None:
     run = composed.run
     # On GPUs the session of Ray may be that of others, and compiled kernels in the temporary folder serve the next run.
-    place = temporary.claim(folder.path) if run.conditions.on_cpu else None
-    environment = environment_of(run.folder, run.environment, on_cpu=run.conditions.on_cpu, place=place)
+    own_ray = run.conditions.on_cpu and composed.nodes == 1
+    place = temporary.claim(folder.path) if own_ray else None
+    environment = environment_of(run.folder, run.environment, own_ray=own_ray, place=place)
     started, began = time.monotonic(), _now()
     attempt = folder.begin_attempt(began)
     tail = MetricsTail(folder.metrics(attempt))

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from importlib.util import find_spec
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from verl_actfocus.config.engines import FLASH_ATTENTION
 from verl_actfocus.experiments.errors import ExperimentError
 
 PACKAGE = "verl_actfocus"
+#: Asks every node of a cluster whether it has this package.
+_NODES = "verl_actfocus.integration.nodes"
 
 
 def required_python() -> SpecifierSet:
@@ -74,12 +81,63 @@ def require_gpu() -> None:
     """Make sure that a run on GPUs has some: on this machine, or in the Ray cluster that RAY_ADDRESS names.
 
     Raises:
-        ExperimentError: there are none; the message holds the remedy.
+        ExperimentError: there are none, or they are not NVIDIA's; the message holds the remedy.
     """
     import torch
 
+    if torch.version.hip is not None:
+        raise ExperimentError(
+            f"torch {torch.__version__} is built for AMD GPUs (ROCm {torch.version.hip}), which this package's "
+            "training engines are not for; use NVIDIA GPUs (pip install -e '.[gpu]'), or train a miniature on the CPU"
+        )
     if not torch.cuda.is_available() and not os.environ.get("RAY_ADDRESS"):
         raise ExperimentError(
             "torch finds no GPU here; run this on a GPU node, name a Ray cluster with RAY_ADDRESS, or train a "
             "miniature on the CPU (actfocus train cpu_<env>, a recipe with --trial, actfocus reproduce --scale cpu)"
         )
+
+
+def require_attention(name: str) -> None:
+    """Make sure that the attention of a run on this machine's GPUs is installed.
+
+    Args:
+        name: `attn_implementation` of its models.
+
+    Raises:
+        ExperimentError: it is flash attention and flash-attn is missing; the message holds both remedies.
+    """
+    # In a cluster it is the nodes that need it.
+    if name == FLASH_ATTENTION and find_spec("flash_attn") is None and not os.environ.get("RAY_ADDRESS"):
+        raise ExperimentError(
+            f"attn_implementation={name} needs flash-attn, which is not installed; build it (actfocus doctor says "
+            "with what), or train without it: actor_rollout_ref.model.override_config.attn_implementation=sdpa, or "
+            "ATTENTION=sdpa before a script"
+        )
+
+
+def require_cluster(nodes: int, variables: Mapping[str, str]) -> None:
+    """Make sure that a run on several nodes has a Ray cluster to join, with this package on all of its nodes.
+
+    Args:
+        nodes: of the run (`trainer.nnodes`).
+        variables: environment variables of the run.
+
+    Raises:
+        ExperimentError: RAY_ADDRESS names no cluster, so that veRL would start a Ray of this machine alone and wait, or
+            a node lacks something; the message says which and what.
+    """
+    if nodes == 1:
+        return
+    if os.environ.get("RAY_ADDRESS", "local") == "local":
+        raise ExperimentError(
+            f"trainer.nnodes={nodes}: a run on several nodes joins a Ray cluster; start one (ray start --head here, "
+            "ray start --address=… on every other node) and set RAY_ADDRESS=auto"
+        )
+    # In a process of its own, which leaves neither a Ray nor veRL in this one.
+    asked = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", _NODES, str(nodes)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False, env={**os.environ, **variables},
+    )  # fmt: skip
+    if asked.returncode:
+        said = [line for line in asked.stderr.splitlines() if line.strip()]
+        raise ExperimentError(said[-1] if said else f"python -m {_NODES} ended with exit code {asked.returncode}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig, OmegaConf
 
+from verl_actfocus.config.engines import has_critic, sequence_parallel
 from verl_actfocus.config.selection import groups_kept
 
 
@@ -81,9 +82,29 @@ def _check_lengths(config: DictConfig) -> None:
             f"data.max_prompt_length + data.max_response_length = {longest} tokens exceed "
             f"actor_rollout_ref.rollout.max_model_len={limit}"
         )
-    actor = config.actor_rollout_ref.actor
-    if actor.use_dynamic_bsz and actor.ppo_max_token_len_per_gpu < longest:
-        raise ValueError(
-            f"actor_rollout_ref.actor.ppo_max_token_len_per_gpu={actor.ppo_max_token_len_per_gpu} is less than one "
-            f"trajectory of {longest} tokens, which cannot be split"
-        )
+    for dynamic, budget, engine in _budgets(config):
+        tokens, ranks = OmegaConf.select(config, budget), sequence_parallel(config, engine)
+        if OmegaConf.select(config, dynamic) and tokens is not None and tokens * ranks < longest:
+            spread = f", on each of the {ranks} GPUs that it is spread over," if ranks > 1 else ""
+            raise ValueError(
+                f"{budget}={tokens}{spread} is less than one trajectory of {longest} tokens, which cannot be "
+                "split; raise it"
+            )
+
+
+def _budgets(config: DictConfig) -> list[tuple[str, str, str]]:
+    """Of every pass: what makes its micro-batches by tokens, how many tokens, and its engine."""
+    policy, actor = "actor_rollout_ref", "actor_rollout_ref.actor.fsdp_config"
+    passes = [
+        (f"{policy}.actor.use_dynamic_bsz", f"{policy}.actor.ppo_max_token_len_per_gpu", actor),
+        (f"{policy}.rollout.log_prob_use_dynamic_bsz", f"{policy}.rollout.log_prob_max_token_len_per_gpu", actor),
+        (
+            f"{policy}.ref.log_prob_use_dynamic_bsz",
+            f"{policy}.ref.log_prob_max_token_len_per_gpu",
+            f"{policy}.ref.fsdp_config",
+        ),
+    ]
+    if has_critic(config):
+        # veRL's V1 trainer takes this one for the critic's training too.
+        passes.append(("critic.use_dynamic_bsz", "critic.ppo_infer_max_token_len_per_gpu", "critic.fsdp"))
+    return passes

@@ -156,8 +156,9 @@ class EpisodeLoop(AgentLoopBase):
         return Player(episode, self._prompts, self._tagger, lengths)
 
     async def _generate(self, player: Player, params: dict[str, Any], row: dict[str, Any]) -> TokenOutput:
-        if self.rollout_config.name == BACKEND_NAME:
-            # The same run samples the same tokens whatever the order of requests.
+        # vLLM samples with one seed for all requests, which decides nothing once they arrive in another order; in
+        # full determinism veRL would give every request of a server the same seed, and a group the same responses.
+        if self.rollout_config.name == BACKEND_NAME or self.rollout_config.full_determinism:
             params["seed"] = response_seed(
                 self.rollout_config.seed,
                 row.get("global_steps"),

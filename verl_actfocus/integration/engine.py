@@ -25,6 +25,7 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngine, FSDPEngineWith
 from verl.workers.engine.utils import prepare_micro_batches
 
 from verl_actfocus.integration import fields, fused
+from verl_actfocus.integration.building import ChosenAttention, SeededWeights
 from verl_actfocus.integration.entropy import recomputed_entropy
 from verl_actfocus.integration.gradient_report import gradient_report
 from verl_actfocus.integration.micro_batch import flag, unpad
@@ -188,5 +189,9 @@ class WeightedUpdate(FSDPEngine):
         return super().optimizer_step()
 
 
-class ActFocusLanguageEngine(WeightingInputs, RecomputedEntropy, SharedPrompts, WeightedUpdate):
+class ActFocusLanguageEngine(WeightingInputs, RecomputedEntropy, SharedPrompts, WeightedUpdate, SeededWeights):
     """veRL's FSDP language-model engine with these extensions; the same results where none is asked for."""
+
+
+class ActFocusValueEngine(ChosenAttention, SeededWeights):
+    """veRL's FSDP engine of the critic, with a seeded head, and without flash attention where that is asked for."""

@@ -9,8 +9,8 @@ step                     what is added
 `_init_dataloader`     the data last for all the steps that are asked for
 `_balance_batch`       excluded trajectories and outcomes are counted, groups selected
 `_val_metrics_update`  the same counts of an evaluation, and the run's best one
-`_save_checkpoint`     the best evaluation goes into the checkpoint (`_load_checkpoint`: comes out of it); folders of
-                         checkpoints whose models veRL has deleted are deleted too
+`_save_checkpoint`     the best evaluation goes into the checkpoint (`_load_checkpoint`: comes out of it); what a run
+                         was resumed from is deleted, and folders whose models veRL has deleted are too
 =======================  ===============================================================================================
 """
 
@@ -146,14 +146,34 @@ class EpisodeTrainer(PortableSyncTrainer):
         # Before veRL's tracker file names the checkpoint as complete.
         self._success.save(self._checkpoint_folder())
         super()._save_checkpoint()
+        self._delete_models_of_earlier_attempts()
         self._delete_emptied_checkpoints()
+
+    def _delete_models_of_earlier_attempts(self) -> None:
+        """Keep as many models as asked for: veRL counts those that this process has written, not what it resumed from.
+
+        Only where the run resumes by itself from its own folder; a folder that was named stays as it is.
+        """
+        trainer = self.config.trainer
+        tracker = self._checkpoint_folder().parent / "latest_checkpointed_iteration.txt"
+        if trainer.resume_mode != "auto" or not tracker.is_file() or tracker.read_text() != str(self.global_steps):
+            return
+        steps = {folder: folder.name.removeprefix("global_step_") for folder in tracker.parent.glob("global_step_*")}
+        older = sorted(
+            (folder for folder, step in steps.items() if step.isdecimal() and int(step) <= self.global_steps),
+            key=lambda folder: int(steps[folder]),
+        )
+        for model, kept in (("actor", trainer.max_actor_ckpt_to_keep), ("critic", trainer.max_critic_ckpt_to_keep)):
+            there = [folder / model for folder in older if (folder / model).is_dir()]
+            for path in there[: -kept if kept else 0]:
+                shutil.rmtree(path, ignore_errors=True)  # a folder too many is no reason to end a training
 
     def _delete_emptied_checkpoints(self) -> None:
         """Delete what veRL leaves of older checkpoints (`trainer.max_actor_ckpt_to_keep`): nothing resumes from it."""
         newest = self._checkpoint_folder()
         for folder in newest.parent.glob("global_step_*"):
             if folder != newest and {item.name for item in folder.iterdir()} <= _BESIDE_MODELS:
-                shutil.rmtree(folder, ignore_errors=True)  # a folder too many is no reason to end a training
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _load_checkpoint(self) -> None:
         super()._load_checkpoint()

@@ -7,8 +7,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+from verl.trainer.ppo.core_algos import compute_policy_loss_vanilla
 from verl.utils.experimental.torch_functional import FusedLinearForPPO
 from verl.utils.torch_functional import entropy_from_logits, entropy_from_logits_with_chunking, logprobs_from_logits
+from verl.workers.config import ActorConfig
+
+#: Clip ranges of the paper (He et al. 2026, App. C), veRL's dual clip.
+CLIP_RATIOS = {"clip_ratio_low": 0.2, "clip_ratio_high": 0.28, "clip_ratio_c": 3.0}
 
 
 @torch.no_grad()
@@ -23,6 +28,21 @@ def log_probs_of(logits: Tensor, labels: Tensor) -> Tensor:
     """Log-probabilities `(N,)` of complete `(N, V)` logits."""
     log_probs: Tensor = logprobs_from_logits(logits, labels)
     return log_probs
+
+
+def policy_loss_of(log_prob: Tensor, old_log_prob: Tensor, advantages: Tensor, response_mask: Tensor) -> Tensor:
+    """veRL's clipped policy loss, the mean over the tokens of `(B, T)` tensors, with the clip ranges of the paper."""
+    config = ActorConfig(strategy="fsdp", rollout_n=1, use_dynamic_bsz=True, **CLIP_RATIOS)
+    loss: Tensor
+    loss, _ = compute_policy_loss_vanilla(
+        log_prob=log_prob,
+        old_log_prob=old_log_prob,
+        advantages=advantages,
+        response_mask=response_mask,
+        loss_agg_mode="token-mean",
+        config=config,
+    )
+    return loss
 
 
 #: What `actor` settings choose → entropy `(N,)` of `(N, V)` logits and a chunk size.

@@ -36,7 +36,7 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 
 from verl_actfocus.config.compatibility import TRAINER_MODE, checked_settings
-from verl_actfocus.integration import fields, registration
+from verl_actfocus.integration import fields, nodes, registration
 from verl_actfocus.integration.episode_trainer import EpisodeTrainer
 from verl_actfocus.integration.passes import complete_reference_settings, run_by_groups
 from verl_actfocus.integration.policy_loss import SKIPPED_METRIC, actfocus_ppo_loss
@@ -74,6 +74,8 @@ class ActFocusTrainer(EpisodeTrainer):
     def __init__(self, config: DictConfig) -> None:
         registration.verify()
         self.settings = checked_settings(config)
+        registration.require_engine(config.actor_rollout_ref.actor.strategy)
+        nodes.require_package(config.trainer.nnodes)
         if self.settings.estimator.base == "gae" and config.critic.enable is None:
             # veRL enables the critic for the estimator name "gae" only.
             with open_dict(config):
@@ -82,15 +84,13 @@ class ActFocusTrainer(EpisodeTrainer):
         super().__init__(config, keep_groups=self.settings.keep_groups)
         of_reference = [name for name, one in self.settings.readers.items() if engine_inputs(one, Model.REFERENCE)]
         if of_reference and not self.use_reference_policy:
-            print(
-                f"[actfocus] {' and '.join(of_reference)}: computed from the frozen reference model, whose forward "
-                "pass is switched on (no KL term is added)"
-            )
+            what = " and ".join(of_reference)
+            print(f"[actfocus] {what}: the frozen reference model's pass is switched on (no KL term is added)")
             self.use_reference_policy = True
             complete_reference_settings(config)
         self._bypass = bool((config.algorithm.get("rollout_correction") or {}).get("bypass_mode", False))
-        environment = config.data.get("environment")
-        self._trajectories = TrajectoryLog(self.settings.trajectories, environment and environment.name)
+        played = config.data.get("environment")
+        self._trajectories = TrajectoryLog(self.settings.trajectories, played and played.name)
 
     # ---- setup ------------------------------------------------------------------------------------------------
 

@@ -81,6 +81,6 @@ def test_a_record_of_other_settings_is_refused(tmp_path):
 
 
 def test_the_real_command_is_verls(tmp_path):
-    command = BenchmarkRun(tmp_path, ["a=1"], 2).command()
+    command = BenchmarkRun(tmp_path, ["a=1"], 2, {}).command()
     assert command[1:] == ["-W", "ignore", "-m", "verl.trainer.main_ppo", "a=1"]
     assert command[0] == sys.executable

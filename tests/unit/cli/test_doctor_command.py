@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
-from verl_actfocus.cli import doctor
+from verl_actfocus.cli import _doctor_cuda, doctor
 from verl_actfocus.cli.doctor import (
     Finding,
     check_gpus,
@@ -69,14 +70,91 @@ def test_where_there_are_gpus_what_recipes_need_is_checked(monkeypatch: pytest.M
     monkeypatch.setattr(
         "verl_actfocus.experiments.requirements.version", lambda name: {"vllm": "0.24.0"}.get(name, "1")
     )
+    monkeypatch.setattr(_doctor_cuda, "installed_version", lambda requirement: None)
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
     found = {finding.name: finding for finding in check_gpus()}
     assert list(found) == ["GPUs", "torch", "vllm", "transformers", "flash-attn", "VERL_PLATFORM"]
     assert found["GPUs"].state == "2: Example GPU" and found["GPUs"].remedy is None
     assert found["vllm"].remedy is None
     assert "pip install 'torch==2.11.0" in str(found["torch"].remedy)
-    assert str(found["flash-attn"].remedy).startswith("pip install --no-build-isolation 'flash-attn==")
+    assert "pip install --no-build-isolation 'flash-attn==" in str(found["flash-attn"].remedy)
     assert found["VERL_PLATFORM"].remedy == "unset VERL_PLATFORM"
+
+
+def with_cuda(monkeypatch: pytest.MonkeyPatch, built: str | None, **printed: str) -> None:
+    """A torch built with a CUDA version, and programs that print something."""
+    monkeypatch.setattr("torch.version.cuda", built)
+    monkeypatch.setattr(_doctor_cuda, "_output", lambda *command: printed.get(command[0].rpartition("/")[2], ""))
+
+
+SMI = "| NVIDIA-SMI 570.86.15   Driver Version: 570.86.15   CUDA Version: 12.8 |"
+NVCC = "Cuda compilation tools, release {}, V{}.93"
+
+
+@pytest.mark.parametrize(("built", "well"), [("12.6", True), ("12.9", True), ("13.0", False)])
+def test_a_driver_runs_what_was_built_with_its_own_major_version_of_cuda(
+    built: str, well: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_cuda(monkeypatch, built, **{"nvidia-smi": SMI})
+    (finding,) = _doctor_cuda.check_driver()
+    assert finding.state.startswith("570.86.15, runs CUDA up to 12.8; torch") and built in finding.state
+    assert (finding.remedy is None) == well
+    assert well or "whl/cu128" in str(finding.remedy)
+
+
+def test_without_a_driver_or_a_cuda_build_there_is_nothing_to_compare(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_cuda(monkeypatch, "13.0")
+    assert not list(_doctor_cuda.check_driver())
+    with_cuda(monkeypatch, None, **{"nvidia-smi": SMI})
+    assert not list(_doctor_cuda.check_driver())
+
+
+@pytest.mark.parametrize(
+    ("built", "nvcc", "state", "advice"),
+    [
+        ("13.0", "", "building it takes the CUDA toolkit 13.0", "install that toolkit"),
+        ("13.0", NVCC.format("12.8", "12.8"), "nvcc 12.8 cannot build for a torch of CUDA 13.0", "a toolkit 13.0"),
+        ("13.0", NVCC.format("13.1", "13.1"), "nvcc 13.1 can build it", "pip install --no-build-isolation"),
+        (None, "", "torch is a build without CUDA", "pip install -e '.[gpu]' first"),
+    ],
+)
+def test_whether_flash_attn_can_be_built_is_said_and_how_to_do_without(
+    built: str | None, nvcc: str, state: str, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_cuda(monkeypatch, built, nvcc=nvcc)
+    monkeypatch.setattr(_doctor_cuda, "installed_version", lambda requirement: None)
+    (finding,) = _doctor_cuda.check_flash_attention()
+    assert finding.name == "flash-attn" and state in finding.state and advice in str(finding.remedy)
+    assert built is None or "ATTENTION=sdpa" in str(finding.remedy)
+
+
+def test_a_flash_attn_that_was_built_against_another_torch_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def importing(name: str) -> None:
+        raise ImportError("flash_attn_2_cuda.so: undefined symbol: _ZN3c10")
+
+    monkeypatch.setattr(_doctor_cuda, "installed_version", lambda requirement: "2.8.3")
+    monkeypatch.setattr(_doctor_cuda, "import_module", importing)
+    (finding,) = _doctor_cuda.check_flash_attention()
+    assert "undefined symbol" in finding.state and "--force-reinstall" in str(finding.remedy)
+
+
+def test_the_compiler_of_cuda_home_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, release in (("home/bin", "13.0"), ("path", "12.4")):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "nvcc").write_text(f"#!/bin/sh\necho {NVCC.format(release, release)}\n")
+        (tmp_path / name / "nvcc").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "path"), prepend=":")
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    monkeypatch.delenv("CUDA_PATH", raising=False)
+    assert _doctor_cuda._nvcc_release() == "12.4"
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "home"))
+    assert _doctor_cuda._nvcc_release() == "13.0"
+
+
+def test_amds_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.version.hip", "6.4")
+    (finding,) = check_gpus()
+    assert "AMD" in finding.state and "NVIDIA" in str(finding.remedy)
 
 
 @pytest.mark.parametrize(("driver", "well"), [(None, True), ("/usr/bin/nvidia-smi", False)])

@@ -64,15 +64,37 @@ def test_first_prompts_later_messages_and_their_sum_are_counted_episode_by_episo
     assert found.together == [sum(episode) for episode in later]
 
 
+def test_what_the_pages_leave_is_shared_by_the_responses():
+    found = measure("growing", Growing(), LIMITS, Characters(), END, 3, "random")
+    # Seed s takes 4 - s responses to grow to four.
+    assert found.turns == [4, 3, 2]
+    assert found.left(1000) == [
+        (1000 - sum(found.together[:1])) // 4,
+        *((1000 - found.together[s]) // (4 - s) for s in (1, 2)),
+    ]
+    assert max(found.left(10)) < 0
+
+
+def test_the_room_of_an_environment_is_that_of_its_recipes_or_what_was_asked_for(capsys):
+    folder = models.folder("sudoku") / "tokenizer"
+    words = ["prompt-lengths", "--tokenizer", str(folder), "--env", "sudoku", "--episodes", "2"]
+    assert main([*words, "--response-length", "100"]) == 0
+    printed = capsys.readouterr().out
+    assert "left for a response, of 100" in printed and "2 of 2 episodes would end" in printed
+
+
 def test_a_row_is_what_the_models_tokenizer_makes_of_the_messages(capsys):
     folder = models.folder("sokoban") / "tokenizer"
     assert main(["prompt-lengths", "--tokenizer", str(folder), "--env", "sokoban", "--episodes", "3"]) == 0
-    rows = [line.rsplit(maxsplit=3) for line in capsys.readouterr().out.splitlines()[1:]]
+    *lines, room = capsys.readouterr().out.splitlines()[1:]
+    rows = [line.rsplit(maxsplit=3) for line in lines]
     assert [row[0].split(maxsplit=1) for row in rows] == [
         ["sokoban", "the first prompt"],
         ["sokoban", "a later message"],
         ["sokoban", "an episode's later messages"],
+        ["sokoban", "left for a response, of 3200"],
     ]
+    assert "of 3 episodes would end for want of room (context_full) if every response had all of its 400 tokens" in room
     tokenizer, episode = (
         AutoTokenizer.from_pretrained(folder),
         Episode(envs.make("sokoban"), envs.spec("sokoban").limits),

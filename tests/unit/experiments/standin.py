@@ -53,6 +53,7 @@ def make(place: Path, **values: Any) -> StandIn:
 def composed(run: Run, **settings: Any) -> ComposedRun:
     """A run with a handful of settings in the place of veRL's."""
     few = {
+        "trainer.nnodes": 1,
         "trainer.test_freq": 10,
         "trainer.total_training_steps": run.conditions.steps,
         "data.environment.name": "frozenlake",

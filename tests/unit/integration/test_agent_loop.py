@@ -120,15 +120,18 @@ def play(
     algorithm=None,
     validate=False,
     step=7,
+    rollout=None,
     **server_options,
 ):
     server = server_class(tokenizer, texts, **server_options)
     rollout = {
+        "full_determinism": False,
         "prompt_length": prompt_length,
         "response_length": response_length,
         "max_model_len": None,
         "name": "hf_cpu",
         "seed": 3,
+        **(rollout or {}),
     }
     config = OmegaConf.create(
         {
@@ -327,3 +330,11 @@ def test_sampling_seeds_are_the_same_again_and_differ_between_turns(tokenizer):
     first = [params["seed"] for params in play(tokenizer, [RIGHT] * 3)[1].params]
     assert first == [params["seed"] for params in play(tokenizer, [RIGHT] * 3)[1].params]
     assert len(set(first)) == 3
+
+
+def test_other_servers_get_seeds_in_full_determinism_alone(tokenizer):
+    """veRL would give all requests of a server one seed then, and the trajectories of a group the same responses."""
+    ours = [params["seed"] for params in play(tokenizer, [RIGHT] * 3)[1].params]
+    for determined, seeds in ((True, ours), (False, [None] * 3)):
+        _, server = play(tokenizer, [RIGHT] * 3, rollout={"name": "vllm", "full_determinism": determined})
+        assert [params.get("seed") for params in server.params] == seeds

@@ -45,7 +45,7 @@ def test_of_older_checkpoints_only_those_with_a_model_stay(monkeypatch: pytest.M
 
     monkeypatch.setattr(PortableSyncTrainer, "_save_checkpoint", save)
     made = EpisodeTrainer.__new__(EpisodeTrainer)
-    made.config = OmegaConf.create({"trainer": {"default_local_dir": str(tmp_path)}})
+    made.config = OmegaConf.create({"trainer": {"default_local_dir": str(tmp_path), "resume_mode": "auto"}})
     made._success = SuccessTracker()
     for own in ("global_step_1/critic", "global_step_2/actor", "global_step_3/notes", "merged"):
         (tmp_path / own).mkdir(parents=True)
@@ -56,3 +56,53 @@ def test_of_older_checkpoints_only_those_with_a_model_stay(monkeypatch: pytest.M
     # Critic and what others have put there are not veRL's leftovers.
     left = sorted(folder.name for folder in tmp_path.iterdir())
     assert left == ["global_step_1", "global_step_3", "global_step_6", "merged"]
+
+
+def resumed(monkeypatch: pytest.MonkeyPatch, folder: Path, mode: str, kept: int | None) -> EpisodeTrainer:
+    """A trainer of step 6 in a folder with whole checkpoints of steps 2, 4 and 9 that other processes have written."""
+
+    def save(self: PortableSyncTrainer) -> None:
+        for model in ("actor", "critic"):
+            (folder / f"global_step_{self.global_steps}" / model).mkdir(parents=True)
+        (folder / "latest_checkpointed_iteration.txt").write_text(str(self.global_steps))
+
+    monkeypatch.setattr(PortableSyncTrainer, "_save_checkpoint", save)
+    made = EpisodeTrainer.__new__(EpisodeTrainer)
+    trainer = {"default_local_dir": str(folder), "resume_mode": mode}
+    trainer |= {"max_actor_ckpt_to_keep": kept, "max_critic_ckpt_to_keep": kept}
+    made.config = OmegaConf.create({"trainer": trainer})
+    made._success = SuccessTracker()
+    made.global_steps = 6
+    for step in (2, 4, 9):
+        for model in ("actor", "critic"):
+            (folder / f"global_step_{step}" / model).mkdir(parents=True)
+    made._save_checkpoint()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("mode", "kept", "left"),
+    [
+        ("auto", 1, [6, 9]),
+        ("auto", 2, [4, 6, 9]),
+        ("auto", None, [2, 4, 6, 9]),
+        # A folder that was named, and runs that others have left there, are not the run's own.
+        ("resume_path", 1, [2, 4, 6, 9]),
+        ("disable", 1, [2, 4, 6, 9]),
+    ],
+)
+def test_a_resumed_run_leaves_no_more_checkpoints_than_one_that_was_not_interrupted(
+    mode: str, kept: int | None, left: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Later steps are of another run: nothing that this one has written yet."""
+    resumed(monkeypatch, tmp_path, mode, kept)
+    assert sorted(int(path.parent.name[12:]) for path in tmp_path.glob("global_step_*/critic")) == left
+
+
+def test_nothing_is_deleted_before_the_new_checkpoint_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With `async_save` veRL names a checkpoint complete later, from another process."""
+    made = resumed(monkeypatch, tmp_path, "auto", None)
+    made.config.trainer.max_actor_ckpt_to_keep = 1
+    (tmp_path / "latest_checkpointed_iteration.txt").write_text("4")
+    made._delete_models_of_earlier_attempts()
+    assert (tmp_path / "global_step_2/actor").is_dir()

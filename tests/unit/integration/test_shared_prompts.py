@@ -231,5 +231,7 @@ def test_ranks_that_hold_parts_of_a_trajectory_are_refused(role, place):
     config.actor_rollout_ref.rollout.n = 8
     check_compatible(config, ActFocusSettings.from_config(config))
     OmegaConf.update(config, f"actor_rollout_ref.{role}.{place}ulysses_sequence_parallel_size", 2)
-    with pytest.raises(ValueError, match=rf"share_prompts=true does not go with actor_rollout_ref\.{role}\.ulysses"):
+    with pytest.raises(
+        ValueError, match=rf"share_prompts=true does not go with actor_rollout_ref\.{role}\.fsdp_config\.uly"
+    ):
         check_compatible(config, ActFocusSettings.from_config(config))

@@ -13,7 +13,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3] / "recipes"
 SCRIPTS = sorted(ROOT.glob("*/run_*.sh"))
-PARAMETERS = ("MODEL", "WEIGHTING", "ALPHA", "BETA", "SIGNAL", "GPUS", "NODES", "SEED", "OUT", "DEVICE")
+PARAMETERS = (
+    "MODEL", "WEIGHTING", "ALPHA", "BETA", "SIGNAL", "GPUS", "NODES", "SEED", "OUT", "DEVICE", "ATTENTION", "LORA"
+)  # fmt: skip
 each_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: f"{path.parent.name}/{path.name}")
 
 
@@ -36,10 +38,10 @@ def script(name):
     return ROOT / name
 
 
-def test_there_are_two_scripts_for_each_of_the_four_environments():
+def test_there_are_three_scripts_for_each_of_the_four_environments():
     found = {str(path.relative_to(ROOT)) for path in SCRIPTS}
     environments = ("sokoban", "frozenlake", "sudoku", "webshop")
-    assert found == {f"{env}/run_{algorithm}.sh" for env in environments for algorithm in ("ppo", "grpo")}
+    assert found == {f"{env}/run_{kind}.sh" for env in environments for kind in ("ppo", "grpo", "grpo_small")}
 
 
 @each_script
@@ -73,10 +75,17 @@ def test_every_parameter_reaches_the_configuration(compose_recipe, tmp_path):
         "NODES": "2",
         "SEED": "5",
         "OUT": str(tmp_path / "with space"),
+        "ATTENTION": "sdpa",
+        "LORA": "16",
     }
     _, _, command = dry_run(script("sudoku/run_ppo.sh"), "trainer.save_freq=7", **parameters)
-    kept = [word for word in command[5:] if not word.startswith(("hydra.", "+actfocus"))]
+    kept = [word for word in command[5:] if not word.startswith(("hydra.", "+actfocus=", "+actfocus/recipe="))]
     config = compose_recipe("sudoku_ppo", "default", *kept)
+    attention = [
+        section.model.override_config.attn_implementation for section in (config.actor_rollout_ref, config.critic)
+    ]
+    assert (attention, config.actor_rollout_ref.model.lora_rank) == (["sdpa", "sdpa"], 16)
+    assert config.actor_rollout_ref.rollout.layered_summon
     weighting = config.algorithm.actfocus.weighting
     assert config.actor_rollout_ref.model.path == config.critic.model.path == "Qwen/Qwen2.5-0.5B-Instruct"
     assert (weighting.alpha, weighting.beta, weighting.signal) == (0.3, 1, "nll")
@@ -119,6 +128,15 @@ def test_a_wrong_parameter_is_named_and_nothing_starts(parameters, message):
         ("algorithm.actfocus.keep_groups=2", "keep_groups=2 must lie in"),
         ("data.max_response_length=4000", "4400 tokens exceed"),
         ("actor_rollout_ref.actor.ppo_max_token_len_per_gpu=1000", "less than one trajectory of 3600 tokens"),
+        ("critic.ppo_infer_max_token_len_per_gpu=3599", "critic.ppo_infer_max_token_len_per_gpu=3599 is less than one"),
+        (
+            "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=99",
+            "rollout.log_prob_max_token_len_per_gpu=99 is less",
+        ),
+        (
+            "actor_rollout_ref.ref.log_prob_max_token_len_per_gpu=99",
+            "ref.log_prob_max_token_len_per_gpu=99 is less than",
+        ),
     ],
 )
 def test_a_wrong_override_is_named_and_nothing_starts(override, message):

@@ -16,6 +16,8 @@ from verl_actfocus.integration.selection import groups_to_keep
 
 ENVIRONMENTS = ("sokoban", "frozenlake", "sudoku", "webshop")
 RECIPES = [f"{env}_{algorithm}" for env in ENVIRONMENTS for algorithm in ("ppo", "grpo")]
+#: The same for one GPU of 24 GB, beside the paper's.
+SMALL = [f"{env}_grpo_small" for env in ENVIRONMENTS]
 WEIGHTINGS = ("default", "uniform")
 QWEN = "Qwen/Qwen2.5-{}-Instruct"
 
@@ -50,7 +52,7 @@ def kept_trajectories(config):
 
 
 def test_there_is_a_recipe_for_every_environment_of_the_paper_and_both_algorithms():
-    assert packaged_groups("recipe") == sorted(RECIPES)
+    assert packaged_groups("recipe") == sorted([*RECIPES, *SMALL])
 
 
 @everything
@@ -109,7 +111,7 @@ def test_evaluation_and_hardware_are_the_papers(compose_recipe, recipe):
     rollout, trainer = config.actor_rollout_ref.rollout, config.trainer
     assert (rollout.val_kwargs.temperature, rollout.val_kwargs.do_sample) == (0.5, True)
     assert (trainer.val_before_train, trainer.test_freq) == (True, 10)
-    assert (rollout.name, rollout.tensor_model_parallel_size, rollout.enforce_eager) == ("vllm", 1, True)
+    assert (rollout.name, rollout.tensor_model_parallel_size, rollout.enforce_eager) == ("vllm", 1, False)
     assert config.actor_rollout_ref.actor.strategy == config.critic.strategy == "fsdp"
     assert (trainer.device, trainer.nnodes, trainer.n_gpus_per_node) == ("cuda", 1, 4)
     assert config.actor_rollout_ref.model.path == QWEN.format(TABLE[environment_of(recipe)][-1])

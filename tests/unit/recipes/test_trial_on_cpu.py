@@ -34,7 +34,10 @@ CHANGED = {
     "trainer": {"total_training_steps", "save_freq", "resume_mode", "device", "nnodes", "n_gpus_per_node"},
 }
 #: Sections that say how a computation is carried out, not which.
-HOW = (".override_config", ".fsdp_config", ".fsdp", ".mixed_precision", ".agent", ".backend", "ray_kwargs", "reward")
+HOW = (
+    ".override_config", ".lora", ".fsdp_config", ".fsdp", ".mixed_precision", ".agent", ".backend", "ray_kwargs",
+    "reward",
+)  # fmt: skip
 HOW_KEYS = {"use_remove_padding", "enable_gradient_checkpointing", "use_torch_compile"}
 #: Turns and actions of a recipe's episode (He et al. 2026, App. C), actions per turn and task of the tiny model.
 EPISODES = {

@@ -18,16 +18,17 @@ from torch.distributed.fsdp import (
     ShardedStateDictConfig,
     StateDictType,
 )
-from transformers import AutoModelForTokenClassification, PreTrainedModel
+from transformers import PreTrainedModel
 from verl.utils import tensordict_utils as tu
 from verl.utils.fsdp_utils import get_fsdp_wrap_policy
 from verl.utils.torch_dtypes import PrecisionType
 from verl.workers.engine import EngineRegistry
-from verl.workers.engine.fsdp.transformer_impl import FSDPEngine, FSDPEngineWithLMHead, FSDPEngineWithValueHead
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngine, FSDPEngineWithLMHead
 from verl.workers.engine.fsdp.utils import get_sharding_strategy
 
 from verl_actfocus.integration import fields
-from verl_actfocus.integration.engine import WeightedUpdate, WeightingInputs
+from verl_actfocus.integration.building import SeededWeights
+from verl_actfocus.integration.engine import ActFocusValueEngine, WeightedUpdate, WeightingInputs
 from verl_actfocus.integration.micro_batch import flag, unpad
 from verl_actfocus.integration.shared_prompts import SharedPrompts
 
@@ -177,26 +178,12 @@ class VectorisedOutputs(FSDPEngineWithLMHead):
 
 
 @EngineRegistry.register(model_type="language_model", backend=_BACKENDS, device="cpu")
-class CPULanguageEngine(OnCPU, WeightingInputs, VectorisedOutputs, SharedPrompts, SimilarLengths, WeightedUpdate):
+class CPULanguageEngine(
+    OnCPU, WeightingInputs, VectorisedOutputs, SharedPrompts, SimilarLengths, WeightedUpdate, SeededWeights
+):
     """Actor and reference model on a CPU."""
 
 
 @EngineRegistry.register(model_type="value_model", backend=_BACKENDS, device="cpu")
-class CPUValueEngine(OnCPU, SimilarLengths, FSDPEngineWithValueHead):
+class CPUValueEngine(OnCPU, SimilarLengths, ActFocusValueEngine):
     """Critic on a CPU."""
-
-    def _build_module(self) -> PreTrainedModel:
-        """Load the value model; veRL hard-codes flash attention here (`verl/utils/model.py`)."""
-        config = self.model_config.hf_config
-        config.num_labels = 1
-        config.classifier_dropout = 0.0
-        module = AutoModelForTokenClassification.from_pretrained(
-            str(self.model_config.local_path),
-            dtype=PrecisionType.to_dtype(self.engine_config.model_dtype),
-            config=config,
-            attn_implementation="sdpa",
-            trust_remote_code=self.model_config.trust_remote_code,
-        )
-        if self.model_config.enable_gradient_checkpointing:
-            module.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        return module

@@ -16,6 +16,7 @@ from typing import Any
 
 import ray
 import torch
+from verl.utils.device import get_device_name
 from verl.workers.config import HFModelConfig, RolloutConfig
 from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica, TokenOutput
@@ -59,7 +60,9 @@ class HFServer:
         self._config = config
         hf_config = model_config.hf_config
         hf_config._attn_implementation = "sdpa"
-        self._model = AutoModelForCausalLM.from_config(hf_config, dtype=_torch_dtype(config.dtype)).eval()
+        model = AutoModelForCausalLM.from_config(hf_config, dtype=_torch_dtype(config.dtype))
+        # Of a GPU platform the first device: for `actfocus bench gpu` where there is no vLLM, and for nothing larger.
+        self._model = model.to(get_device_name()).eval()
         tokenizer = model_config.tokenizer
         slots, length = config.max_num_seqs, config.max_model_len or config.prompt_length + config.response_length
         batch = ContinuousBatch(

@@ -23,7 +23,7 @@ class CPUTrainingWorker(TrainingWorker):
         ranks = int(os.environ.get("RAY_LOCAL_WORLD_SIZE", "1"))
         # Those it may use, not those it has: a run that was pinned to a core must not fight itself for it.
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks))
-        # veRL leaves the critic's new value head to torch's random state: the same seed, the same head.
+        # Dropout, where a model has some; new weights have a seed of their own (`integration/building.py`).
         torch.manual_seed(config.engine_config.seed)
         super().__init__(config)
 

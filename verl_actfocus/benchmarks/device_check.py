@@ -1,0 +1,243 @@
+"""Everything of this package that computes on a device, checked and measured there in one go: `actfocus bench gpu`.
+
+What holds on a CPU by tests, contract by contract, in bfloat16 and float32; a forward pass with energies, fused and
+not, and the update's entropy at the size of a real vocabulary; a few steps of GRPO and PPO with a packaged tiny model,
+with stock veRL and with ActFocus. A part that fails is reported, and the others are run.
+"""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from verl_actfocus.benchmarks import report, step
+from verl_actfocus.benchmarks.contracts import Contract, check_contracts
+from verl_actfocus.benchmarks.devices import DTYPES, server
+from verl_actfocus.benchmarks.energy import EnergyPass, measure_energy_pass
+from verl_actfocus.benchmarks.entropy import EntropyMemory, measure_entropy_memory
+from verl_actfocus.benchmarks.statistics import Spread
+from verl_actfocus.experiments.errors import ExperimentError
+
+VARIANTS = ("stock-kl", "actfocus-kl")
+ALGORITHMS = ("grpo", "ppo")
+#: Largest difference of a token's probability between rollout and trainer that counts as agreement: both compute in
+#: bfloat16 on a GPU, in float32 on a CPU.
+AGREEMENT = {"cuda": 0.1, "cpu": 1e-4}
+#: veRL's metrics that a run must have, finite, in every step.
+_FINITE = ("actor/loss", "actor/grad_norm", "training/rollout_probs_diff_max", "actfocus/signal_std")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How large what is measured is."""
+
+    #: Rows of logits of a pass.
+    tokens: int
+    vocabulary: int
+    #: Width of the hidden states.
+    hidden: int
+    #: Rows for the contracts, whose definitions are computed in float64.
+    contract_tokens: int
+    #: Training steps of a run; the first one does not count.
+    steps: int
+
+
+#: Device → sizes: those of a micro-batch of Qwen2.5-0.5B, or what a CPU does in seconds.
+SIZES = {
+    "cuda": Sizes(tokens=8192, vocabulary=151_936, hidden=896, contract_tokens=256, steps=3),
+    "cpu": Sizes(tokens=256, vocabulary=4096, hidden=64, contract_tokens=128, steps=2),
+}
+
+
+@dataclass
+class DeviceCheck:
+    """What was found."""
+
+    device: str
+    contracts: list[Contract] = field(default_factory=list)
+    passes: list[EnergyPass] = field(default_factory=list)
+    entropy: EntropyMemory | None = None
+    #: Algorithm → what `step.collect` found.
+    steps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: Algorithm → what the run of ActFocus said about itself, name → value in the last step.
+    runs: dict[str, dict[str, float]] = field(default_factory=dict)
+    #: Part → why it failed.
+    failures: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def well(self) -> bool:
+        """Whether every part came to its end and every contract holds."""
+        return not self.failures and all(contract.holds for contract in self.contracts)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "well": self.well,
+            "server": server(self.device),
+            "contracts": [asdict(one) | {"holds": one.holds} for one in self.contracts],
+            "passes": [one.as_json() for one in self.passes],
+            "entropy": None if self.entropy is None else self.entropy.as_json(),
+            "steps": self.steps,
+            "runs": self.runs,
+            "failures": self.failures,
+        }
+
+
+def check_device(folder: Path, device: str, sizes: Sizes, say: Callable[[str], None]) -> DeviceCheck:
+    """Check and measure everything; runs that are finished are not repeated.
+
+    Args:
+        folder: runs go into folders of it.
+        device: `cpu` or `cuda`.
+        sizes: of what is measured.
+        say: told what begins.
+    """
+    found = DeviceCheck(device)
+    rounds = 3
+
+    def contracts(dtype: torch.dtype) -> None:
+        found.contracts += check_contracts(
+            device, dtype, tokens=sizes.contract_tokens, vocabulary=sizes.vocabulary, hidden=sizes.hidden
+        )
+
+    def energy(dtype: torch.dtype) -> None:
+        found.passes.append(
+            measure_energy_pass(sizes.tokens, sizes.vocabulary, sizes.hidden, rounds=rounds, dtype=dtype, device=device)
+        )
+
+    def entropy() -> None:
+        found.entropy = measure_entropy_memory(
+            sizes.tokens, sizes.vocabulary, chunk_size=512, rounds=rounds, device=device
+        )
+
+    parts: dict[str, Callable[[], None]] = {
+        **{f"contracts in {name}": lambda dtype=dtype: contracts(dtype) for name, dtype in DTYPES.items()},
+        **{f"energy pass in {name}": lambda dtype=dtype: energy(dtype) for name, dtype in DTYPES.items()},
+        "entropy of the update": entropy,
+        **{f"steps of {name.upper()}": lambda name=name: _train(found, folder, name, sizes) for name in ALGORITHMS},
+    }
+    for name, part in parts.items():
+        say(name)
+        try:
+            part()
+        except Exception as error:  # any: the others are worth knowing on a machine that was waited for
+            found.failures[name] = _reason(error)
+        if device == "cuda":
+            torch.cuda.empty_cache()
+    return found
+
+
+def _train(found: DeviceCheck, folder: Path, algorithm: str, sizes: Sizes) -> None:
+    plan = plan_of(folder / algorithm, found.device, algorithm, sizes.steps)
+    step.measure(plan)
+    found.steps[algorithm] = step.collect(plan)
+    (run,) = (one for *_, variant, one in plan.runs() if variant.weighted)
+    metrics = run.metrics()
+    for number, values in metrics.items():
+        wrong = [name for name in _FINITE if not math.isfinite(values.get(name, math.nan))]
+        if wrong:
+            raise ExperimentError(f"step {number} of {algorithm}: {', '.join(wrong)} missing or not finite")
+    last = metrics[max(metrics)]
+    names = (*_FINITE, "actfocus/action_tokens", "perf/max_memory_allocated_gb")
+    found.runs[algorithm] = {name: last[name] for name in names if name in last}
+    apart = max(values["training/rollout_probs_diff_max"] for values in metrics.values())
+    if apart > AGREEMENT[found.device]:
+        raise ExperimentError(
+            f"rollout and trainer give a token probabilities that differ by {apart:.2g}, more than "
+            f"{AGREEMENT[found.device]:g}: they do not compute the same model"
+        )
+
+
+def plan_of(folder: Path, device: str, algorithm: str, steps: int) -> step.Plan:
+    """Return the runs of an algorithm: stock veRL and ActFocus, the first step of each dropped."""
+    return step.Plan(
+        folder=folder,
+        variants=VARIANTS,
+        algorithms=(algorithm,),
+        sizes=(step.TINY,),
+        rounds=1,
+        steps=steps,
+        drop=1,
+        device=device,
+    )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ExperimentError):
+        return str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"
+
+
+def markdown(found: DeviceCheck) -> str:
+    """Write the tables, and first of all whether everything is well."""
+    failed = [contract for contract in found.contracts if not contract.holds]
+    verdict = (
+        "Everything holds." if found.well else f"{len(failed)} promises broken, {len(found.failures)} parts failed."
+    )
+    parts = [verdict, *(f"**{part}**: {reason}" for part, reason in found.failures.items())]
+    if found.contracts:
+        rows = [
+            [one.promise, one.dtype, f"{one.error:.1e}", f"{one.tolerance:.0e}", "yes" if one.holds else "**NO**"]
+            for one in found.contracts
+        ]
+        parts += ["### Contracts", report.markdown_table(["", "dtype", "largest error", "allowed", "holds"], rows)]
+    if found.passes:
+        parts += ["### From hidden states to log-probabilities", *map(_pass_table, found.passes)]
+    if found.entropy is not None:
+        parts += ["### The update's entropy and its gradient", _entropy_table(found.entropy)]
+    for algorithm, values in found.steps.items():
+        parts += [f"### A step of {algorithm.upper()}", f"Rollout: `{server(found.device)}`.", _step_table(values)]
+        run = ", ".join(f"`{name}` {value:.4g}" for name, value in found.runs.get(algorithm, {}).items())
+        parts += [f"Last step of ActFocus: {run}."] if run else []
+    return "\n\n".join(parts)
+
+
+def _pass_table(one: EnergyPass) -> str:
+    costs = {
+        "fused log-probabilities": one.fused,
+        "and energies": one.fused_energy,
+        "log-probabilities of complete logits": one.unfused,
+        "and energies of them": one.unfused_energy,
+    }
+    rows = [
+        [name, f"{1e3 * Spread.of(cost.seconds).median:.1f}", f"{cost.peak_bytes / 1e6:,.0f}"]
+        for name, cost in costs.items()
+    ]
+    size = f"{one.tokens} × {one.vocabulary}, width {one.hidden}, {one.dtype}"
+    return report.markdown_table([size, "ms, median", "peak, MB"], rows)
+
+
+def _entropy_table(one: EntropyMemory) -> str:
+    rows = [
+        [
+            way,
+            f"{1e3 * Spread.of(cost.seconds).median:.1f}",
+            f"{cost.peak_bytes / 1e6:,.0f}",
+            f"{one.per_logit(way):.2f}",
+        ]
+        for way, cost in one.costs.items()
+    ]
+    size = f"{one.tokens} × {one.vocabulary}, {one.dtype}, chunks of {one.chunk_size}"
+    return report.markdown_table([size, "ms, median", "peak, MB", "bytes a logit"], rows)
+
+
+def _step_table(values: dict[str, Any]) -> str:
+    (table,) = values["tables"]
+    variants = table["variants"]
+    phases = [name for name in step.PHASES if any(name in one["spread"] for one in variants.values())]
+    rows = [
+        [step.VARIANTS[name].title, *(_seconds(one["spread"].get(phase)) for phase in phases)]
+        for name, one in variants.items()
+    ]
+    return report.markdown_table(["seconds, median", *(step.PHASES[phase] for phase in phases)], rows)
+
+
+def _seconds(spread: dict[str, Any] | None) -> str:
+    return "–" if spread is None else f"{spread['median']:.2f}"

@@ -1,0 +1,84 @@
+"""Where a benchmark computes: what a run's configuration needs for it, and how time and memory are measured there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import torch
+
+from verl_actfocus.benchmarks.allocations import peak_bytes
+from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.run import PLATFORM_VARIABLE
+
+#: Device → its configuration group, after that of the miniature.
+GROUPS = {"cpu": "+actfocus/device=cpu", "cuda": "+actfocus/device=cuda_check"}
+#: Name → dtype of what is measured.
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+#: For vLLM, which looks for the tokenizer beside the model.
+_VLLM = (
+    "actor_rollout_ref.rollout.name=vllm",
+    "+actor_rollout_ref.rollout.engine_kwargs.vllm.tokenizer=${actor_rollout_ref.model.tokenizer_path}",
+)
+
+
+def require_device(device: str) -> None:
+    """Make sure that torch has the device.
+
+    Raises:
+        ExperimentError: it has not; the message holds the remedy.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ExperimentError(
+            f"torch {torch.__version__} finds no CUDA device here (actfocus doctor says why); --device cpu measures "
+            "without one"
+        )
+
+
+def server(device: str) -> str:
+    """Return the rollout server of the runs: vLLM on a GPU if it is installed, else this package's own."""
+    return "vllm" if device == "cuda" and find_spec("vllm") is not None else "hf_cpu"
+
+
+def run_overrides_of(device: str) -> list[str]:
+    """Return the Hydra overrides that put a miniature on a device; the group comes first."""
+    return [GROUPS[device], *(_VLLM if server(device) == "vllm" else ())]
+
+
+def variables_of(device: str) -> dict[str, str]:
+    """Return the environment variables of a run on a device."""
+    return {PLATFORM_VARIABLE: "cpu"} if device == "cpu" else {}
+
+
+def described(device: str) -> str:
+    """Return the device's name."""
+    if device == "cpu":
+        return "CPU"
+    properties = torch.cuda.get_device_properties(0)
+    return f"{properties.name}, {properties.total_memory / 1e9:.1f} GB, CUDA {torch.version.cuda}"
+
+
+def peak_of(function: Callable[[], object], device: str) -> int:
+    """Run a function and return the most bytes that it had allocated on the device at a time, its result included."""
+    if device == "cpu":
+        return peak_bytes(function)
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    result = function()
+    torch.cuda.synchronize()
+    del result
+    return torch.cuda.max_memory_allocated() - before
+
+
+def seconds_of(function: Callable[[], object], device: str) -> float:
+    """Run a function and return the seconds until the device has done all of it."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    result = function()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    del result
+    return time.perf_counter() - started
