@@ -17,9 +17,8 @@ from .conftest import NO_EVALUATION, largest_difference, train, trajectories
 
 pytestmark = [pytest.mark.e2e, pytest.mark.vllm]
 
-#: The tiny model succeeds at 42.6 % of these tasks before training (docs/evaluation.md); a server that plays with weights
-#: of its own, or whose tokens are read wrongly, at none. vLLM's samples are not seeded: one standard deviation of 128
-#: episodes is 4.4 points.
+#: The tiny model succeeds at 42.6 % of these tasks before training (docs/evaluation.md); a server with other weights or
+#: whose tokens are read wrongly, at none. vLLM's samples are not seeded: 4.4 points are a standard deviation here.
 SUCCESS = (0.25, 0.65)
 END = AutoTokenizer.from_pretrained(models.folder("frozenlake") / "tokenizer").eos_token_id
 
