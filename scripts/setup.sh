@@ -5,7 +5,7 @@
 # PYTHON=python3.12      interpreter to use
 # VENV=/path             where to put the environment (default: .venv)
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/python.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 VENV="${VENV:-$ROOT/.venv}"
@@ -14,16 +14,10 @@ EXTRAS=dev
 if command -v cc >/dev/null && command -v make >/dev/null; then EXTRAS=dev,textworld; fi
 STAMP="$VENV/.installed-$(cat "$ROOT/setup.py" "$ROOT/requirements/cpu.txt" - <<<"$EXTRAS" | cksum | cut -d' ' -f1)"
 
-PY="$(find_python "$VENV/bin/python")"
-if [ -e "$VENV/bin/python" ] && [ "$(python_release "$VENV/bin/python")" != "$(python_release "$PY")" ]; then
-    echo "setup: $VENV was made with another Python than $PY ($(python_release "$PY"));" \
-        "remove that folder or choose another: VENV=/path" >&2
-    exit 1
-fi
+check_environment "$VENV"
 if [ ! -e "$STAMP" ]; then
     echo "setup: installing into $VENV with $PY (2 GB with a CPU build of torch, several more with a CUDA build; a few minutes)"
-    [ -e "$VENV/bin/python" ] || "$PY" -m venv "$VENV"
-    "$VENV/bin/python" -m pip install --quiet --upgrade "pip<27" "setuptools>=77" wheel
+    make_environment "$VENV"
     # torch first and on its own: with it in place nothing below pulls another build.
     "$VENV/bin/python" -m pip install --quiet "$(grep '^torch==' "$ROOT/requirements/cpu.txt")"
     "$VENV/bin/python" -m pip install --quiet --constraint "$ROOT/requirements/cpu.txt" --editable "${ROOT}[$EXTRAS]"

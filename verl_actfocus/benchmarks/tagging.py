@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import AutoTokenizer
 
-from verl_actfocus import models
 from verl_actfocus.benchmarks.report import markdown_table
 from verl_actfocus.benchmarks.statistics import Ratio, Spread, ratio_of_medians
 from verl_actfocus.tagging import SpanTagger
@@ -35,18 +34,18 @@ class Row:
         return 1e9 / self.nanoseconds.median
 
 
-def measure(lengths: Sequence[int], rounds: int, tokenizer: str | None = None) -> tuple[list[Row], float]:
+def measure(lengths: Sequence[int], rounds: int, tokenizer: str) -> tuple[list[Row], float]:
     """Tag responses of every length in turn, round after round.
 
     Args:
         lengths: tokens of a response, ascending; the first is what the others are compared with.
         rounds: how often each is measured.
-        tokenizer: name or folder of a tokenizer; None for the one of the FrozenLake miniature.
+        tokenizer: folder or hub name of a tokenizer.
 
     Returns:
         A row for each length, and the exponent `k` of the fit "time grows as length to the power of k".
     """
-    loaded = AutoTokenizer.from_pretrained(tokenizer or models.folder("frozenlake") / "tokenizer")
+    loaded = AutoTokenizer.from_pretrained(tokenizer)
     tagger = SpanTagger(loaded)
     turn = loaded.encode(_TURN, add_special_tokens=False)
     responses = [(turn * (-(-length // len(turn))))[:length] for length in lengths]

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--rounds", type=positive, default=10, metavar="R", help="measurements of each (default 10)")
     parser.add_argument(
-        "--tokenizer", metavar="NAME", help="name or folder (default: that of the FrozenLake miniature)"
+        "--tokenizer", default="frozenlake", metavar="NAME", help="named as for 'actfocus eval' (default %(default)s)"
     )
     parser.add_argument(
         "--out", type=writable, default=Path("outputs/bench-tagging"), help="folder (default %(default)s)"
@@ -32,9 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure and write the table."""
     from verl_actfocus.benchmarks import report, tagging
+    from verl_actfocus.evaluation.checkpoints import find_tokenizer
 
     measured = report.conditions()
-    rows, power = tagging.measure(sorted(set(args.lengths)), args.rounds, args.tokenizer)
+    rows, power = tagging.measure(sorted(set(args.lengths)), args.rounds, find_tokenizer(args.tokenizer).tokenizer)
     values = {"conditions": measured, "exponent": power, "rows": [dataclasses.asdict(row) for row in rows]}
     text = f"{tagging.markdown(rows, power)}\n\n{report.conditions_line(measured)}"
     report.write(args.out, "tagging", values, text)

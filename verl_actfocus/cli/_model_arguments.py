@@ -17,7 +17,7 @@ def add_local_model_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--tokenizer",
         metavar="PATH",
-        help="folder or hub name of tokenizer and configuration (default: the model's)",
+        help="tokenizer and configuration, named like a model, or a folder of them (default: the model's)",
     )
     group.add_argument("--device", help="cpu or cuda (default: a GPU if there is one)")
     group.add_argument(
@@ -31,14 +31,14 @@ def local_model(args: argparse.Namespace) -> LocalModel:
     Raises:
         ValueError: there is no model, or one that continuous batching does not serve.
     """
-    from verl_actfocus.evaluation.checkpoints import find_model
+    from verl_actfocus.evaluation.checkpoints import find_model, find_tokenizer
     from verl_actfocus.evaluation.local import LocalModel
 
     source = find_model(args.model)
     identity = source.fingerprint()
     source = merged(source)
     if args.tokenizer is not None:
-        source = dataclasses.replace(source, tokenizer=args.tokenizer)
+        source = dataclasses.replace(source, tokenizer=find_tokenizer(args.tokenizer).tokenizer)
     return LocalModel(source, identity=identity, device=args.device, dtype=args.dtype)
 
 

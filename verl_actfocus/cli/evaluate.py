@@ -50,8 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         required=True,
         metavar="PATH",
-        help="folder of a Hugging Face model or a name on its hub; a veRL checkpoint (global_step_N), or a run's "
-        "folder for its newest one; with --endpoint the server's name of the model",
+        help="folder of a Hugging Face model or a name on its hub; a model of the package, such as frozenlake; a veRL "
+        "checkpoint (global_step_N), or a run's folder for its newest one; with --endpoint the server's name of the "
+        "model",
     )
     model.add_argument("--endpoint", metavar="URL", help="OpenAI-compatible server that answers, such as vLLM's")
     model.add_argument(

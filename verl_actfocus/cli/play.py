@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy",
         default="human",
-        help="human (default), expert, random, or model:DIR for a model in a folder, as for 'actfocus eval --model'",
+        help="human (default), expert, random, or model:NAME for a model, named as for 'actfocus eval --model'",
     )
     parser.add_argument("--temperature", type=temperature, default=0.5, help="of a model's sampling (default 0.5)")
     parser.add_argument("--miniature", action="store_true", help="options and budgets that its tiny model was made for")
@@ -124,7 +124,7 @@ def make_policy(
     """Make what a `--policy` names.
 
     Args:
-        policy: "human", "expert", "random" or "model:DIR".
+        policy: "human", "expert", "random" or "model:NAME".
         env: Name of the environment, for the expert.
         seed: Seeds chance and sampling.
         temperature: Of a model's sampling.
@@ -144,7 +144,7 @@ def make_policy(
         return ActionPolicy(envs.expert(env), seed)
     if policy == "random":
         return ActionPolicy(random_policy(seed), seed)
-    raise ValueError(f"--policy {policy!r}: must be human, expert, random or model:DIR")
+    raise ValueError(f"--policy {policy!r}: must be human, expert, random or model:NAME")
 
 
 def _environment(args: argparse.Namespace) -> tuple[TextEnv, EpisodeLimits]:

@@ -64,7 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "its responses. Episode i has seed i. data.max_prompt_length must hold the first prompt; "
         "data.max_response_length holds the later messages and the responses."
     )
-    parser.add_argument("--tokenizer", required=True, metavar="NAME", help="folder or hub name of the model")
+    parser.add_argument(
+        "--tokenizer", required=True, metavar="NAME", help="the model, named as for 'actfocus eval --model'"
+    )
     parser.add_argument(
         "--env", action="append", help=f"environment; may be repeated (default: {', '.join(DEFAULT_ENVIRONMENTS)})"
     )
@@ -173,12 +175,14 @@ def _prompts(name: str, tags: TagSettings, template: Mapping[str, Any]) -> tuple
     from transformers import AutoConfig
 
     from verl_actfocus.episodes.templates import prompt_builder
+    from verl_actfocus.evaluation.checkpoints import find_tokenizer
     from verl_actfocus.evaluation.tokenizers import load_tokenizer
     from verl_actfocus.generation.turn_ends import closing_token, turn_ends
 
-    tokenizer = load_tokenizer(name)
+    source = find_tokenizer(name)
+    tokenizer = load_tokenizer(source.tokenizer)
     try:
-        model_type = AutoConfig.from_pretrained(name).model_type
+        model_type = AutoConfig.from_pretrained(source.model).model_type
     except (OSError, ValueError):
         model_type = "qwen2"
     end = closing_token(tokenizer, turn_ends(tokenizer, None))

@@ -5,7 +5,9 @@ Free of veRL, so that a run is checked without importing it.
 
 from __future__ import annotations
 
-from omegaconf import DictConfig
+from importlib.metadata import PackageNotFoundError, version
+
+from omegaconf import DictConfig, OmegaConf
 
 from verl_actfocus.config.engines import FLASH_ATTENTION, attention, has_critic, sequence_parallel
 from verl_actfocus.config.environment import EnvironmentSettings
@@ -40,6 +42,30 @@ def checked_settings(config: DictConfig) -> ActFocusSettings:
     if config.data.get("environment") is not None:
         EnvironmentSettings.from_config(config.data).check()
     return settings
+
+
+def check_vllm(config: DictConfig) -> None:
+    """Check that vLLM's CPU build is there where a run on a CPU asks for vLLM.
+
+    Runs on GPUs are composed and looked at on machines that have neither; what those lack, `actfocus doctor` says.
+
+    Raises:
+        ValueError: it is not; the message holds the remedy.
+    """
+    # Entries of other people's own may lack the sections.
+    if OmegaConf.select(config, "trainer.device") != "cpu":
+        return
+    if OmegaConf.select(config, "actor_rollout_ref.rollout.name") != "vllm":
+        return
+    try:
+        found = version("vllm")
+    except PackageNotFoundError:
+        found = "none"
+    if "cpu" not in found:
+        raise ValueError(
+            f"actor_rollout_ref.rollout.name=vllm on a CPU needs vLLM's CPU build, and this environment has {found}; "
+            "'bash scripts/vllm_cpu/setup.sh' makes one that has it, +actfocus/device=cpu needs none"
+        )
 
 
 def check_compatible(config: DictConfig, settings: ActFocusSettings) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from verl_actfocus import models
 from verl_actfocus.config.models import names_folder
 from verl_actfocus.experiments.disk import full
 from verl_actfocus.experiments.folder import write_json
@@ -31,6 +32,8 @@ _MERGED = "actor_merged"
 _NOTE = "merged_from.json"
 #: Files of a model's folder that are not its tokenizer's.
 _NOT_THE_TOKENIZERS = ("config.json", "generation_config.json")
+#: Files of which a tokenizer's folder has at least one.
+_TOKENIZERS = ("tokenizer_config.json", "tokenizer.json")
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ def find_model(name: str) -> ModelSource:
     Args:
         name: a Hugging Face model's folder, one that `actfocus warmstart` wrote, a veRL checkpoint
             (`global_step_N` or its `actor`), the folder of a run or of its checkpoints (the newest step counts),
-            or a name on the Hugging Face hub.
+            a model that ships with the package (`frozenlake`), or a name on the Hugging Face hub. A folder that is
+            there comes first.
 
     Raises:
         ValueError: the folder holds no model, or one that cannot be evaluated; the message says what to name instead.
@@ -73,9 +77,14 @@ def find_model(name: str) -> ModelSource:
     if not folder.exists():
         if folder.name.startswith("global_step_") and folder.parent.is_dir():
             return _checkpoint(folder)  # says which steps there are
-        if names_folder(name):
-            raise ValueError(f"{name}: there is no such folder")
-        return ModelSource(name, name)
+        if name not in models.available():
+            if names_folder(name):
+                raise ValueError(
+                    f"{name}: there is no such folder (models that ship with the package are named "
+                    f"{', '.join(models.available())}, without a path)"
+                )
+            return ModelSource(name, name)
+        folder = models.folder(name)
     for run in (folder / "checkpoints", folder):
         if (run / _NEWEST).exists():
             return _checkpoint(run / f"global_step_{(run / _NEWEST).read_text().strip()}")
@@ -91,6 +100,28 @@ def find_model(name: str) -> ModelSource:
         "it is no checkpoint of veRL's; name the folder of a Hugging Face model, one that 'actfocus warmstart' wrote, "
         "or a checkpoint (global_step_N)"
     )
+
+
+def find_tokenizer(name: str) -> ModelSource:
+    """Find the tokenizer that a user names, and the configuration of its model where there is one.
+
+    Args:
+        name: whatever `find_model` takes, or the folder of a tokenizer alone.
+
+    Returns:
+        Where both lie; of a checkpoint they need no merging.
+
+    Raises:
+        ValueError: the folder holds neither a tokenizer nor a model.
+
+    Example:
+        >>> Path(find_tokenizer("frozenlake").tokenizer).name
+        'tokenizer'
+    """
+    folder = Path(name).expanduser()
+    if any((folder / file).exists() for file in _TOKENIZERS):
+        return ModelSource(str(folder), str(folder))
+    return find_model(name)
 
 
 def merge(source: ModelSource) -> ModelSource:

@@ -17,6 +17,7 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 from verl_actfocus.episodes import TagSettings
 from verl_actfocus.episodes.templates import prompt_builder
 from verl_actfocus.episodes.tokens import Lengths, PromptBuilder
+from verl_actfocus.evaluation.checkpoints import ModelSource, find_tokenizer
 from verl_actfocus.evaluation.policy import Answer
 from verl_actfocus.evaluation.server import (
     DEADLINE,
@@ -45,7 +46,7 @@ class EndpointModel:
     Args:
         url: address of the server, see `Server`.
         model: name under which the server knows the model.
-        tokenizer: folder or hub name of the model's tokenizer and configuration.
+        tokenizer: where the model's tokenizer and configuration are, see `find_tokenizer`.
         deadline: seconds for one prompt, all tries together.
         pauses: seconds before each further try of a request that failed for want of the server.
 
@@ -60,7 +61,7 @@ class EndpointModel:
     def __init__(
         self, url: str, model: str, tokenizer: str, *, deadline: float = DEADLINE, pauses: Sequence[float] = PAUSES
     ) -> None:
-        self._model, self._tokenizer_name = model, tokenizer
+        self._model = model
         self._server = Server(url, deadline=deadline, pauses=pauses)
         # The loop runs while `answers` waits, and in no thread of its own: Ctrl-C ends it at once.
         self._loop = asyncio.new_event_loop()
@@ -70,9 +71,10 @@ class EndpointModel:
         self.encodes_again = False
         try:
             self._entry = self._find_model()
-            self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(tokenizer)
+            self._source = _source(tokenizer)
+            self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(self._source.tokenizer)
             self.context: int | None = self._entry.max_model_len
-            self._ends = turn_ends(self.tokenizer, _generation_config(tokenizer))
+            self._ends = turn_ends(self.tokenizer, _generation_config(self._source.model))
             self._closing = closing_token(self.tokenizer, self._ends)
             self._probe()
         except BaseException:
@@ -83,10 +85,10 @@ class EndpointModel:
     def prompts(self, tags: TagSettings, template: Mapping[str, Any]) -> PromptBuilder:
         """See `Policy`."""
         try:
-            model_type = AutoConfig.from_pretrained(self._tokenizer_name).model_type
+            model_type = AutoConfig.from_pretrained(self._source.model).model_type
         except (OSError, ValueError) as error:
             raise ValueError(
-                f"--tokenizer {self._tokenizer_name}: there is no config.json, which says how veRL builds the model's "
+                f"--tokenizer {self._source.model}: there is no config.json, which says how veRL builds the model's "
                 "prompts; name the folder or hub name of the model itself"
             ) from error
         return prompt_builder(self.tokenizer, model_type, tags, self._closing, template)
@@ -94,7 +96,7 @@ class EndpointModel:
     def identity(self) -> dict[str, Any]:
         """See `Policy`; the address may change when an evaluation is continued."""
         served = {"model": self._model, "root": self._entry.root}
-        return {**served, **tokenizer_identity(self._tokenizer_name, self.tokenizer)}
+        return {**served, **tokenizer_identity(self._source.tokenizer, self.tokenizer)}
 
     def notes(self) -> dict[str, Any]:
         """See `Policy`."""
@@ -218,8 +220,16 @@ class EndpointModel:
             ) from error
 
 
+def _source(name: str) -> ModelSource:
+    """Where tokenizer and configuration of the served model are."""
+    try:
+        return find_tokenizer(name)
+    except ValueError as error:
+        raise ValueError(f"--tokenizer {error}; name the folder or hub name of the model that is served") from error
+
+
 def _generation_config(name: str) -> GenerationConfig | None:
-    """The generation configuration beside a tokenizer, or what config.json says of it; None if there is neither."""
+    """The generation configuration of a model, or what config.json says of it; None if there is neither."""
     try:
         return GenerationConfig.from_pretrained(name)
     except OSError:

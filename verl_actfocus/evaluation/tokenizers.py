@@ -9,6 +9,8 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from verl_actfocus import models
+
 #: Tokenizer classes that say "what is in the file" and nothing about a model family.
 _AS_IN_THE_FILE = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
@@ -31,7 +33,10 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     try:
         tokenizer = family.from_pretrained(name)
     except (OSError, ValueError) as error:
-        raise ValueError(f"no tokenizer could be read from {name}: {_first_line(error)}") from error
+        raise ValueError(
+            f"no tokenizer could be read from {name}: {_first_line(error)}; name a folder with a tokenizer.json, a "
+            f"model on the hub, or one that ships with the package ({', '.join(models.available())})"
+        ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ValueError(f"{name} has no fast tokenizer, which tagging needs; add a tokenizer.json to it")
     return tokenizer

@@ -71,7 +71,7 @@ def check_values(config: DictConfig, settings: Mapping[str, Any], usual: Mapping
             value and remedy.
         ExperimentError: likewise.
     """
-    from verl_actfocus.config.compatibility import check_compatible  # torch
+    from verl_actfocus.config.compatibility import check_compatible, check_vllm  # torch
     from verl_actfocus.config.settings import ActFocusSettings
 
     own = ActFocusSettings.from_config(config)
@@ -87,6 +87,7 @@ def check_values(config: DictConfig, settings: Mapping[str, Any], usual: Mapping
         if isinstance(path, str) and names_folder(path) and not Path(path).expanduser().is_dir():
             raise ExperimentError(f"{key}={path}: there is no such folder; name one, or a model on the hub")
     check_compatible(config, own)
+    check_vllm(config)
 
 
 def _check_types(settings: Mapping[str, Any], usual: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from verl.utils import config as verl_config
 
-from verl_actfocus.config.compatibility import TRAINER_MODE, checked_settings
+from verl_actfocus.config.compatibility import TRAINER_MODE, check_vllm, checked_settings
 
 _stock = verl_config.validate_config
 
@@ -23,6 +23,7 @@ def validate_config(config: DictConfig, *args: Any, **kwargs: Any) -> None:
     Raises:
         ValueError: a setting is out of range or cannot be honoured; the message names it and the remedy.
     """
+    check_vllm(config)
     # Entries of other people's own may lack the section.
     if OmegaConf.select(config, "trainer.v1.trainer_mode") == TRAINER_MODE:
         checked_settings(config)

@@ -137,7 +137,7 @@ def test_options_budgets_and_the_miniatures_reach_the_episode(capsys: pytest.Cap
 def test_what_does_not_exist_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="'chess'"):
         play.run(arguments("chess"))
-    with pytest.raises(ValueError, match=r"'oracle'.*human, expert, random or model:DIR"):
+    with pytest.raises(ValueError, match=r"'oracle'.*human, expert, random or model:NAME"):
         play.run(arguments("sokoban", "--policy", "oracle"))
     with pytest.raises(ValueError, match="'textworld' has no miniature"):
         play.run(arguments("textworld", "--miniature"))

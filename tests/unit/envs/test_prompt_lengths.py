@@ -109,7 +109,7 @@ def test_a_row_is_what_the_models_tokenizer_makes_of_the_messages(capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--tokenizer", "no/such/folder"], "no tokenizer could be read from no/such/folder"),
+        (["--tokenizer", "no/such/folder"], "no/such/folder: there is no such folder"),
         (["--tokenizer", "x", "--turns", "3"], "name it with --env"),
         (["--tokenizer", "x", "--env", "chess"], "unknown environment 'chess'"),
     ],
