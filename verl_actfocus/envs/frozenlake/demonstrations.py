@@ -8,26 +8,31 @@ import numpy as np
 
 from verl_actfocus.envs.base import EpisodeLimits, TextEnv
 from verl_actfocus.envs.demonstrations import (
+    PACKAGED,
     STEPS,
     Cell,
     Miniature,
+    Noise,
     Response,
     offset_sentence,
     pick,
     shortened,
+    strayed,
     walk,
     way_sentence,
+    wayless_sentence,
 )
 from verl_actfocus.envs.frozenlake.env import FrozenLakeEnv
 
 
-def demonstrate(env: TextEnv, rng: np.random.Generator, max_actions: int) -> Response:
+def demonstrate(env: TextEnv, rng: np.random.Generator, max_actions: int, *, noise: Noise = PACKAGED) -> Response:
     """Write one response to the present state of a FrozenLake without slip.
 
     Args:
         env: A `FrozenLakeEnv` with `success_rate=1` and an episode under way.
         rng: Draws the wording, the choice between equally short ways, and the noise of the actions.
         max_actions: Most actions of the response.
+        noise: Where it leaves the shortest way.
 
     Returns:
         The response.
@@ -43,14 +48,15 @@ def demonstrate(env: TextEnv, rng: np.random.Generator, max_actions: int) -> Res
     here, goal = divmod(env.position, env.size), divmod(env.goal, env.size)
     holes = [divmod(hole, env.size) for hole in env.holes]
     way = shortened(_shortest_way(here, goal, holes, env.size, rng)[:max_actions], rng)
+    planned = way if noise.said is None else strayed(way, noise.said, rng)
     near = [hole for hole in holes if abs(hole[0] - here[0]) + abs(hole[1] - here[1]) == 1]
     sentences = [
         pick(rng, f"I am at {here}, the goal is at {goal}.", f"From {here} to {goal}.", f"Me {here}, goal {goal}."),
         offset_sentence(here, goal, rng),
         _holes_sentence(near, rng),
-        way_sentence(way, rng),
+        wayless_sentence(rng) if noise.said is None else way_sentence(planned, rng),
     ]
-    return Response(" ".join(sentence for sentence in sentences if sentence), walk(way, rng))
+    return Response(" ".join(sentence for sentence in sentences if sentence), walk(planned, rng, noise.done))
 
 
 def _shortest_way(here: Cell, goal: Cell, holes: list[Cell], size: int, rng: np.random.Generator) -> list[str]:
@@ -90,5 +96,6 @@ MINIATURE = Miniature(
     options={"success_rate": 1.0},
     limits=EpisodeLimits(turns=3, actions_per_turn=2, actions=6, words=40, response_tokens=64),
     demonstrate=demonstrate,
+    with_noise=demonstrate,
     iterations=1000,
 )
