@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 from tabulate import tabulate
 
+from verl_actfocus.benchmarks.devices import variables_of
 from verl_actfocus.benchmarks.report import conditions
 from verl_actfocus.benchmarks.runs import BenchmarkRun
 from verl_actfocus.benchmarks.variants import VARIANTS, run_overrides
@@ -82,9 +83,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("outputs/startup"), help="folder of the run")
     folder = parser.parse_args().out.resolve()
     overrides = run_overrides(
-        VARIANTS["actfocus-kl"], "grpo", profile="cpu_frozenlake", steps=1, folder=folder, extra=()
+        VARIANTS["actfocus-kl"], "grpo", profile="cpu_frozenlake", device="cpu", steps=1, folder=folder, extra=()
     )
-    run, found = BenchmarkRun(folder, overrides, 1), conditions()
+    run, found = BenchmarkRun(folder, overrides, 1, variables_of("cpu")), conditions()
     watcher = Watcher(folder)
     run.execute(Display("start-up"))
     watcher.stop()

@@ -120,7 +120,7 @@ class SimilarLengths(FSDPEngine):
         order = data["input_ids"].offsets().diff().argsort(stable=True)
         data = tu.index_select_tensor_dict(data, order)
         tu.assign_non_tensor(data, use_dynamic_bsz=False, micro_batch_size_per_gpu=rows)
-        outputs = super().forward_backward_batch(data, loss_function, forward_only)
+        outputs: Any = super().forward_backward_batch(data, loss_function, forward_only)
         back = order.argsort().tolist()
         for name, values in outputs["model_output"].items():
             parts = values.unbind()
