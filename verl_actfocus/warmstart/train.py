@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
 
 from verl_actfocus.envs.demonstrations import Miniature
 from verl_actfocus.episodes import STANDARD_TAGS
-from verl_actfocus.episodes.tokens import ChatML
+from verl_actfocus.episodes.tokens import ChatML, conversation
 from verl_actfocus.experiments.disk import writing
 from verl_actfocus.warmstart.demonstrations import demonstrate
 from verl_actfocus.warmstart.model import build_model
@@ -74,7 +74,7 @@ def batches(task: Miniature, encoder: ChatML, settings: TrainingSettings, *, sta
     for pool in range(start // POOL, math.ceil(settings.iterations / POOL)):
         first = pool * POOL * size
         played = [demonstrate(task, env, seed=settings.seed, index=first + i) for i in range(POOL * size)]
-        encoded = sorted((encoder.conversation(one.messages) for one in played), key=lambda pair: len(pair[0]))
+        encoded = sorted((conversation(encoder, one.messages) for one in played), key=lambda pair: len(pair[0]))
         order = torch.randperm(POOL, generator=torch.Generator().manual_seed(settings.seed + pool)).tolist()
         for place in range(POOL):
             if start <= pool * POOL + place < settings.iterations:
