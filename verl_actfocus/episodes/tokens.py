@@ -209,7 +209,7 @@ class EpisodeTokens:
                 reads as the turns that follow.
         """
         self._messages = list(messages)
-        self.ids, _ = conversation(self._prompts, messages)
+        self.ids, _ = conversation(self._prompts, messages, opening=len(messages))
         self.prompt_length = count = len(self.ids)
         if count > self._lengths.prompt:
             return (
@@ -246,16 +246,19 @@ class EpisodeTokens:
         self.log_probs.extend(log_probs)
 
 
-def conversation(prompts: PromptBuilder, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
+def conversation(
+    prompts: PromptBuilder, messages: Sequence[Message], *, opening: int = 2
+) -> tuple[list[int], list[int]]:
     """Encode a conversation whose responses are known: the worked turn of a prompt, an episode that is imitated.
 
     Args:
         prompts: Makes the prompts of the model.
         messages: System, user, assistant, user, …; assistant texts without the prefill.
+        opening: Messages of the first prompt; the response of a worked turn among them is prompt.
 
     Returns:
-        The token ids, and a mask of the same length that is 1 on the tokens of the responses (their ends of turn
-        included) and 0 elsewhere.
+        The token ids, and a mask of the same length that is 1 on the tokens of the responses behind the opening (their
+        ends of turn included) and 0 elsewhere.
     """
     ids = prompts.first(messages[:2])
     mask = [0] * len(ids)
@@ -264,7 +267,7 @@ def conversation(prompts: PromptBuilder, messages: Sequence[Message]) -> tuple[l
         content, before = message["content"], messages[: place - 1]
         piece = prompts.response(content) if is_response else prompts.following(ids, before, message)
         ids += piece
-        mask += [int(is_response)] * len(piece)
+        mask += [int(is_response and place >= opening)] * len(piece)
     return ids, mask
 
 

@@ -17,13 +17,12 @@ from verl_actfocus.envs.demonstrations import Miniature
 from verl_actfocus.episodes.tokens import ChatML, conversation
 from verl_actfocus.warmstart import train as train_module
 from verl_actfocus.warmstart.demonstrations import Demonstration, demonstrate
+from verl_actfocus.warmstart.loop import TrainingSettings, learning_rate
 from verl_actfocus.warmstart.model import build_model
 from verl_actfocus.warmstart.train import (
     IGNORED,
     Batch,
-    TrainingSettings,
     batches,
-    learning_rate,
     response_loss,
     train,
 )
