@@ -49,8 +49,10 @@ def load(folder: Path, origin: str, gguf: Path | None = None) -> Loaded:
         ) from error
     if not tokenizer.chat_template:
         raise ValueError(f"{gguf or folder} has no chat template: it is no instruction-tuned model")
-    stored_as = _stored_as(gguf) if gguf is not None else "safetensors"
-    return Loaded(model=model, tokenizer=tokenizer, origin=origin, stored_as=stored_as)
+    if gguf is None:
+        return Loaded(model=model, tokenizer=tokenizer, origin=origin, stored_as="safetensors")
+    _take_ends(tokenizer, gguf)
+    return Loaded(model=model, tokenizer=tokenizer, origin=origin, stored_as=_stored_as(gguf))
 
 
 def complete(loaded: Loaded) -> None:
@@ -58,8 +60,21 @@ def complete(loaded: Loaded) -> None:
 
     A padding token that is the end of a turn, as many files have it, would hide the ends of turns from everybody who
     leaves padding out by its token.
+
+    Raises:
+        ValueError: there is no token to pad with, or the end of sequence is not what the chat template closes a
+            response with.
     """
     tokenizer, model = loaded.tokenizer, loaded.model
+    conversation = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "response"}]
+    behind = str(tokenizer.apply_chat_template(conversation, tokenize=False)).partition("response")[2]
+    if not behind.lstrip().startswith(str(tokenizer.eos_token)):
+        raise ValueError(
+            f"{loaded.origin}: the chat template closes a response with {behind!r}, and the tokenizer's end of "
+            f"sequence is {tokenizer.eos_token!r}: a turn would not end"
+        )
+    tokenizer.clean_up_tokenization_spaces = False
+    tokenizer.model_max_length = model.config.max_position_embeddings
     if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
         if PADDING not in tokenizer.get_vocab():
             raise ValueError(f"{loaded.origin} has no token {PADDING} to pad with")
@@ -98,6 +113,17 @@ base_model: {pretrained.hub}
 
 Written by `actfocus model {name} --out DIR`.
 """
+
+
+def _take_ends(tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
+    """Give a tokenizer the first and last tokens that its GGUF file names; transformers 5.10 confuses them."""
+    from gguf import GGUFReader
+
+    fields = GGUFReader(path).fields
+    for name in ("bos", "eos"):
+        field = fields.get(f"tokenizer.ggml.{name}_token_id")
+        if field is not None:
+            setattr(tokenizer, f"{name}_token", tokenizer.convert_ids_to_tokens(int(field.contents())))
 
 
 def _stored_as(path: Path) -> str:

@@ -205,6 +205,13 @@ def test_a_padding_token_of_its_own_is_kept() -> None:
     assert tokenizer.pad_token == "<|im_start|>"
 
 
+def test_an_end_of_sequence_that_closes_no_response_is_refused() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.eos_token = "<|im_start|>"
+    with pytest.raises(ValueError, match=r"closes a response with '<\|im_end\|>\\n', and .* is '<\|im_start\|>'"):
+        complete(Loaded(model=tiny_llama(tokenizer), tokenizer=tokenizer, origin="a file", stored_as="numbers"))
+
+
 def test_files_without_a_chat_template_are_refused(tmp_path: Path, hub_files: dict[str, bytes]) -> None:
     hub = FakeHub({name: content for name, content in hub_files.items() if name != "chat_template.jinja"})
     with pytest.raises(ValueError, match="has no chat template"):
@@ -233,7 +240,8 @@ def test_a_model_in_a_wheel_becomes_the_same_folder_and_its_card_names_how_weigh
         torch.testing.assert_close(there[name], weight, rtol=0, atol=0.02)  # Q8_0 keeps 8 bits
     loaded = AutoTokenizer.from_pretrained(tmp_path / "out")
     text = "I go right.</think><answer>Down || Up</answer><|im_end|>"
-    assert loaded.encode(text) == tokenizer.encode(text) and loaded.pad_token == "<|endoftext|>"
+    assert loaded.encode(text) == tokenizer.encode(text) and loaded.decode(loaded.encode(text)) == text
+    assert (loaded.bos_token, loaded.eos_token, loaded.pad_token) == ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
     assert loaded.apply_chat_template([{"role": "user", "content": "go"}], tokenize=False) == (
         "<|im_start|>user\ngo<|im_end|>\n"
     )
