@@ -68,6 +68,8 @@ setup(
         # Apart from `gpu`: building it imports torch, which must be installed before, and needs a CUDA toolkit.
         "flash-attn": ["flash-attn==2.8.3"],
         "textworld": ["textworld>=1.6"],
+        # Reads the file of `actfocus model smollm2` where the Hugging Face hub cannot be reached.
+        "smollm2": ["gguf>=0.10"],
         "dev": [
             "pytest>=8",
             "hypothesis>=6",

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
 
 from verl_actfocus.episodes import Message
-from verl_actfocus.episodes.tokens import ChatML
+from verl_actfocus.episodes.tokens import ChatML, conversation
 from verl_actfocus.warmstart.model import build_model
 from verl_actfocus.warmstart.publish import save
 from verl_actfocus.warmstart.tokenizer import build_tokenizer
@@ -66,7 +66,7 @@ def imitate(tokenizer: PreTrainedTokenizerBase, iterations: int) -> Qwen2ForCaus
     rng, model, encoder = random.Random(0), build_model(tokenizer, seed=0), ChatML(tokenizer, prefill="")
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     for _ in range(iterations):
-        encoded = [encoder.conversation(demonstration(rng)) for _ in range(16)]
+        encoded = [conversation(encoder, demonstration(rng)) for _ in range(16)]
         ids_BT = pad_sequence([torch.tensor(ids) for ids, _ in encoded], batch_first=True)
         mask_BT = pad_sequence([torch.tensor(mask) for _, mask in encoded], batch_first=True)
         loss = response_loss(model, ids_BT, torch.where(mask_BT == 1, ids_BT, IGNORED))

@@ -12,6 +12,7 @@ from verl_actfocus import envs
 from verl_actfocus.episodes import STANDARD_TAGS, Episode, TagSettings
 from verl_actfocus.episodes.templates import TemplatePrompts, prompt_builder
 from verl_actfocus.episodes.tokens import CHATML_MODEL_TYPES, ChatML, VerlPrompts
+from verl_actfocus.episodes.tokens import conversation as encoded
 from verl_actfocus.warmstart.demonstrations import demonstrate
 from verl_actfocus.warmstart.tokenizer import build_tokenizer
 
@@ -88,7 +89,7 @@ def test_a_three_turn_episode_has_the_tokens_that_verls_builder_gives_it(
 def test_the_warm_start_trains_on_these_tokens_and_on_the_responses_alone(
     tokenizer: PreTrainedTokenizerBase, conversation: list[dict[str, str]]
 ) -> None:
-    ids, mask = ChatML(tokenizer, "<think>").conversation(conversation)
+    ids, mask = encoded(ChatML(tokenizer, "<think>"), conversation)
     assert ids == by_verl(tokenizer, "qwen2", "<think>", conversation)
     trained = [token for token, chosen in zip(ids, mask, strict=True) if chosen]
     responses = [[*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id] for text in TEXTS]
@@ -101,7 +102,7 @@ def test_after_another_end_than_the_templates_the_line_break_is_left_out_as_verl
     system, user, _, message = conversation[:4]
     cut_off = tokenizer.encode(" and then", add_special_tokens=False)
     builder = create_continuous_token_builder(tokenizer, hf_model_type="qwen2")
-    ours, theirs = ChatML(tokenizer, "<think>"), VerlPrompts(builder, tokenizer, "<think>")
+    ours, theirs = ChatML(tokenizer, "<think>"), VerlPrompts(builder, tokenizer, "<think>", tokenizer.eos_token_id)
     for end in (cut_off, [*cut_off, tokenizer.pad_token_id], [*cut_off, tokenizer.eos_token_id]):
         ids = ours.first([system, user]) + end
         assert ours.following(ids, [system, user], message) == theirs.following(ids, [system, user], message)

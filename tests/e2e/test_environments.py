@@ -17,9 +17,10 @@ import torch
 from verl_actfocus.envs import TextEnv, spec
 from verl_actfocus.envs.demonstrations import Miniature, Response
 from verl_actfocus.warmstart.demonstrations import demonstrate
+from verl_actfocus.warmstart.loop import TrainingSettings
 from verl_actfocus.warmstart.publish import save
 from verl_actfocus.warmstart.tokenizer import build_tokenizer
-from verl_actfocus.warmstart.train import TrainingSettings, train
+from verl_actfocus.warmstart.train import train
 
 from .conftest import TINY
 from .test_training import check_training_step

@@ -15,6 +15,7 @@ from verl_actfocus.cli._values import positive
 from verl_actfocus.envs import TextEnv
 from verl_actfocus.episodes import STANDARD_TAGS, TagSettings
 from verl_actfocus.episodes.deadline import EnvironmentTimeoutError, make_within
+from verl_actfocus.episodes.phrasing import PROMPT_STYLES
 
 #: Budgets of an episode that can be given on the command line.
 LIMITS = ("turns", "actions_per_turn", "actions", "words", "response_tokens")
@@ -62,6 +63,17 @@ def add_tag_arguments(parser: argparse.ArgumentParser) -> None:
         "--reasoning-tags", type=parse_tags, metavar="TAGS", help="as before (default: <think> and </think>)"
     )
     tags.add_argument("--prefill", metavar="TEXT", help="text that every response continues (default <think>)")
+
+
+def add_prompt_style_argument(parser: argparse.ArgumentParser, default: str = "brief, or the profile's") -> None:
+    """Add `--prompt-style`."""
+    parser.add_argument(
+        "--prompt-style",
+        metavar="NAME",
+        help="how a prompt asks for the response format: "
+        + "; ".join(f"{name}: {style.summary}" for name, style in PROMPT_STYLES.items())
+        + f" (default: {default})",
+    )
 
 
 def given_tags(args: argparse.Namespace, tags: TagSettings = STANDARD_TAGS) -> TagSettings:

@@ -45,6 +45,21 @@ def temperature(text: str) -> float:
     return value
 
 
+def learning_rate(text: str) -> float:
+    """Read a learning rate: a finite number above 0.
+
+    Raises:
+        ArgumentTypeError: The text is something else.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise ArgumentTypeError(f"{text!r} is not a learning rate: give a positive number such as 1e-4")
+    return value
+
+
 def writable(text: str) -> Path:
     """Read a folder that is written to; it need not exist.
 

@@ -11,6 +11,7 @@ from verl_actfocus import envs
 from verl_actfocus.cli._environment_arguments import (
     add_limit_arguments,
     add_option_argument,
+    add_prompt_style_argument,
     add_tag_arguments,
     add_template_argument,
     make_environment,
@@ -116,6 +117,7 @@ def _add_common(parser: argparse.ArgumentParser, *, model_required: bool) -> Non
     sampling.add_argument("--temperature", type=temperature, help="of the sampling (default 1, that of training)")
     sampling.add_argument("--seed", type=seed, help="seed of the sampling (default 0); the tasks do not depend on it")
     add_tag_arguments(parser)
+    add_prompt_style_argument(parser)
     add_template_argument(parser)
     running = parser.add_argument_group("running")
     running.add_argument("--batch-size", type=positive, metavar="N", help="episodes at a time (default 64)")

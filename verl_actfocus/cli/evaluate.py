@@ -15,6 +15,7 @@ from verl_actfocus import envs
 from verl_actfocus.cli._environment_arguments import (
     add_limit_arguments,
     add_option_argument,
+    add_prompt_style_argument,
     add_tag_arguments,
     add_template_argument,
     given_limits,
@@ -79,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     sampling.add_argument("--seed", type=seed, help="seed of the sampling (default 0); the tasks do not depend on it")
     add_tag_arguments(parser)
+    add_prompt_style_argument(parser)
     add_template_argument(parser)
     running = parser.add_argument_group("running")
     running.add_argument("--batch-size", type=positive, default=64, metavar="N", help="episodes at a time (default 64)")
@@ -136,14 +138,19 @@ def settings_from(args: argparse.Namespace) -> EvaluationSettings:
     else:
         raise ValueError("name an environment with --env, or the settings of a training run with --profile")
     given: dict[str, Any] = {name: vars(args)[name] for name in ("temperature", "seed") if vars(args)[name] is not None}
+    options = dict(args.option)
+    training = settings.training_options
     changed = dataclasses.replace(
         settings,
-        options={**settings.options, **dict(args.option)},
+        options={**settings.options, **options},
+        training_options=None if training is None else {**training, **options},
         limits=dataclasses.replace(settings.limits, **given_limits(args)),
         tags=given_tags(args, settings.tags),
         template={**settings.template, **dict(args.template)},
         **given,
     )
+    if args.prompt_style is not None:
+        changed = changed.with_prompt_style(args.prompt_style)
     return changed.with_episodes(args.episodes, args.samples_per_task)
 
 

@@ -11,6 +11,7 @@ from verl_actfocus import envs
 from verl_actfocus.cli._environment_arguments import (
     add_limit_arguments,
     add_option_argument,
+    add_prompt_style_argument,
     add_tag_arguments,
     add_template_argument,
     given_limits,
@@ -22,6 +23,9 @@ from verl_actfocus.cli._values import seed, temperature
 from verl_actfocus.envs import EpisodeLimits, TextEnv
 from verl_actfocus.episodes import Episode, Message
 from verl_actfocus.episodes.action_policy import ActionPolicy
+from verl_actfocus.episodes.phrasing import BRIEF
+from verl_actfocus.episodes.prompts import shown
+from verl_actfocus.episodes.worked_turns import phrasing_of
 
 if TYPE_CHECKING:
     from verl_actfocus.episodes.player import Player
@@ -48,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_option_argument(parser)
     add_limit_arguments(parser)
     add_tag_arguments(parser)
+    add_prompt_style_argument(parser, default=BRIEF)
     add_template_argument(parser)
 
 
@@ -64,8 +69,9 @@ def run(args: argparse.Namespace) -> int:
         ValueError: There is no environment or policy of that name, the environment has no miniature, or the tags can be
             confused.
     """
-    env, limits = _environment(args)
-    episode = Episode(env, limits, tags=given_tags(args))
+    env, options, limits = _environment(args)
+    phrasing = phrasing_of(args.prompt_style or BRIEF, args.env, options, limits)
+    episode = Episode(env, limits, tags=given_tags(args), phrasing=phrasing)
     policy = make_policy(args.policy, args.env, args.seed, args.temperature, dict(args.template))
     if isinstance(policy, LocalModel):
         play_tokens(policy.player(episode), policy, args.seed)
@@ -89,7 +95,7 @@ def play_text(episode: Episode, policy: TextPolicy, seed: int) -> None:
     """
     messages = episode.reset(seed)
     while not episode.done:
-        _show_messages(messages)
+        _show_messages([shown(message, episode.tags.prefill) for message in messages])
         response = policy.respond(episode)
         if response is None:
             return
@@ -108,10 +114,10 @@ def play_tokens(player: Player, model: LocalModel, seed: int) -> None:
         seed: Seed of the episode.
     """
     player.begin(seed)
-    shown = 0
+    before = 0
     while not player.done:
-        _show_messages(player.messages[shown:])
-        shown = len(player.messages) + 1  # the response is shown with what came of it
+        _show_messages(player.messages[before:])
+        before = len(player.messages) + 1  # the response is shown with what came of it
         turn = model.respond(player)
         _show_turn(player.episode, turn.text, turn.executed, turn.reward, turn.problem)
         print(f"== tokens {turn.tokens} | reasoning {turn.reasoning_tokens} | action {turn.action_tokens} ==")
@@ -147,13 +153,13 @@ def make_policy(
     raise ValueError(f"--policy {policy!r}: must be human, expert, random or model:NAME")
 
 
-def _environment(args: argparse.Namespace) -> tuple[TextEnv, EpisodeLimits]:
-    """Return environment and budgets: the registry's or its miniature's, changed as the arguments say."""
+def _environment(args: argparse.Namespace) -> tuple[TextEnv, dict[str, Any], EpisodeLimits]:
+    """Return environment, arguments and budgets: the registry's or its miniature's, changed as the arguments say."""
     limits, options = envs.spec(args.env).limits, dict(args.option)
     if args.miniature:
         miniature = envs.miniature(args.env)
         limits, options = miniature.limits, {**miniature.options, **options}
-    return make_environment(args.env, options), dataclasses.replace(limits, **given_limits(args))
+    return make_environment(args.env, options), options, dataclasses.replace(limits, **given_limits(args))
 
 
 def _show_messages(messages: Sequence[Message]) -> None:

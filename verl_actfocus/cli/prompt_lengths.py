@@ -14,6 +14,7 @@ from verl_actfocus.cli._environment_arguments import (
     DEFAULT_ENVIRONMENTS,
     add_limit_arguments,
     add_option_argument,
+    add_prompt_style_argument,
     add_tag_arguments,
     add_template_argument,
     given_limits,
@@ -26,6 +27,9 @@ from verl_actfocus.config.groups import packaged_groups
 from verl_actfocus.envs import EpisodeLimits, TextEnv
 from verl_actfocus.episodes import STANDARD_TAGS, Episode, TagSettings
 from verl_actfocus.episodes.action_policy import ActionPolicy
+from verl_actfocus.episodes.phrasing import BRIEF, STANDARD_PHRASING, Phrasing
+from verl_actfocus.episodes.tokens import conversation
+from verl_actfocus.episodes.worked_turns import phrasing_of
 
 if TYPE_CHECKING:
     from verl_actfocus.episodes.tokens import PromptBuilder
@@ -81,6 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_option_argument(parser)
     add_limit_arguments(parser)
     add_tag_arguments(parser)
+    add_prompt_style_argument(parser, default=BRIEF)
     add_template_argument(parser)
 
 
@@ -103,10 +108,12 @@ def run(args: argparse.Namespace) -> int:
     limits = {name: dataclasses.replace(envs.spec(name).limits, **given_limits(args)) for name in names}
     tags = given_tags(args)
     builder, end = _prompts(args.tokenizer, tags, dict(args.template))
+    style = args.prompt_style or BRIEF
+    phrasings = {name: phrasing_of(style, name, dict(args.option), limits[name]) for name in names}
     print(f"{'environment':<12} {'tokens of':<32} {'least':>6} {'median':>7} {'most':>6}")
     for name in names:
         env = make_environment(name, dict(args.option))
-        found = measure(name, env, limits[name], builder, end, args.episodes, args.policy, tags)
+        found = measure(name, env, limits[name], builder, end, args.episodes, args.policy, tags, phrasings[name])
         _show(name, "the first prompt", found.first)
         _show(name, "a later message", found.later)
         _show(name, "an episode's later messages", found.together)
@@ -125,6 +132,7 @@ def measure(
     episodes: int,
     policy: str,
     tags: TagSettings = STANDARD_TAGS,
+    phrasing: Phrasing = STANDARD_PHRASING,
 ) -> Lengths:
     """Play episodes with seeds 0, 1, and so on.
 
@@ -137,6 +145,7 @@ def measure(
         episodes: How many.
         policy: "random" or "expert".
         tags: What a response looks like.
+        phrasing: How the prompts ask for that.
 
     Returns:
         The lengths.
@@ -147,9 +156,9 @@ def measure(
     lengths = Lengths()
     for seed in range(episodes):
         writer = ActionPolicy(envs.expert(name) if policy == "expert" else random_policy(seed), seed)
-        episode = Episode(env, limits, tags=tags)
+        episode = Episode(env, limits, tags=tags, phrasing=phrasing)
         messages = episode.reset(seed)
-        ids = builder.first(messages) if messages else []
+        ids = conversation(builder, messages)[0] if messages else []
         lengths.first.append(len(ids))
         added: list[int] = []
         while not episode.done:

@@ -14,6 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from verl_actfocus.envs import EpisodeLimits, spec
 from verl_actfocus.episodes.deadline import STEP_TIMEOUT, EnvironmentTimeoutError, make_within
+from verl_actfocus.episodes.phrasing import BRIEF, Phrasing, prompt_style
+from verl_actfocus.episodes.worked_turns import phrasing_of
 from verl_actfocus.weighting.settings import settings_from
 
 #: Where the settings live in a veRL configuration, relative to `data`.
@@ -36,6 +38,8 @@ class EnvironmentSettings:
     val_kwargs: dict[str, Any] = field(default_factory=dict)
     #: Budgets that differ from the environment's own (`EpisodeLimits`).
     limits: dict[str, Any] = field(default_factory=dict)
+    #: How a prompt asks for the response format (`verl_actfocus.episodes.phrasing.PROMPT_STYLES`).
+    prompt_style: str = BRIEF
     #: Reward of a turn without a valid response.
     format_penalty: float = -0.1
     #: Most seconds that the environment may take to reset, to execute an action, or to close.
@@ -51,6 +55,10 @@ class EnvironmentSettings:
 
     def __post_init__(self) -> None:
         spec(self.name)
+        try:
+            prompt_style(self.prompt_style)
+        except ValueError as error:
+            raise ValueError(f"data.{SECTION}.prompt_style: {error}") from error
         for name, least in (("train_size", 1), ("val_size", 1), ("train_seed", 0), ("val_seed", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"data.{SECTION}.{name}={getattr(self, name)} must be at least {least}")
@@ -85,15 +93,26 @@ class EnvironmentSettings:
         limits = {**asdict(spec(self.name).limits), **self.limits}
         return settings_from(EpisodeLimits, f"data.{SECTION}.limits", limits)
 
+    def phrasing(self) -> Phrasing:
+        """Return the style with what it shows of the environment; that of evaluation is the same as in training.
+
+        Raises:
+            ValueError: the style shows what an expert does, and there is none.
+        """
+        return phrasing_of(
+            self.prompt_style, self.name, self.kwargs, self.episode_limits(), step_timeout=self.step_timeout
+        )
+
     def check(self) -> None:
         """Make the environments of training and evaluation once, and throw them away.
 
         Raises:
             ValueError: a budget or an argument of the environment's class is unknown, of the wrong type or out of
-                range, or a package that the environment needs is missing.
+                range, a package that the environment needs is missing, or the prompt style does not suit it.
         """
         self.episode_limits()
         self._try("kwargs", self.kwargs)
+        self.phrasing()
         if self.val_kwargs:
             self._try("val_kwargs", {**self.kwargs, **self.val_kwargs})
 

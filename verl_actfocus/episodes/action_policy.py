@@ -34,6 +34,10 @@ class ActionPolicy:
         self._rng = np.random.default_rng(seed)
 
     def respond(self, episode: Episode) -> str:
+        """Write the response of one turn."""
+        return wrapped(episode, f" {ACTION_SEPARATOR} ".join(self.actions(episode)))
+
+    def actions(self, episode: Episode) -> list[str]:
         """Choose the actions of one turn."""
         env, actions = episode.env, [self._choose(episode.env)]
         for _ in range(actions_per_turn(episode.limits) - 1):
@@ -44,7 +48,7 @@ class ActionPolicy:
             if terminated or truncated:
                 break
             actions.append(self._choose(env))
-        return wrapped(episode, f" {ACTION_SEPARATOR} ".join(actions))
+        return actions
 
 
 def actions_per_turn(limits: EpisodeLimits) -> int:

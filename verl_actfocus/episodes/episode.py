@@ -28,7 +28,8 @@ from verl_actfocus.episodes.answers import EnvironmentStep, checked_reset, check
 from verl_actfocus.episodes.deadline import STEP_TIMEOUT, EnvironmentTimeoutError, call_within, within
 from verl_actfocus.episodes.grammar import ParsedResponse, can_be_written, parse_response
 from verl_actfocus.episodes.outcomes import EnvironmentFailure, StopReason, TurnResult
-from verl_actfocus.episodes.prompts import Message, system_message, user_message
+from verl_actfocus.episodes.phrasing import STANDARD_PHRASING, Phrasing
+from verl_actfocus.episodes.prompts import TASK_BEGINS, Message, opening_messages, user_message
 from verl_actfocus.episodes.tags import STANDARD_TAGS, TagSettings
 
 
@@ -40,6 +41,7 @@ class Episode:
         limits: Budgets of the episode.
         format_penalty: Reward added on an invalid turn (He et al. 2026, App. C: -0.1).
         tags: What a response looks like; the caller puts their prefill before every response.
+        phrasing: How the prompts ask for that.
         step_timeout: Most seconds that the environment may take to reset, to execute an action, or to close.
 
     Raises:
@@ -66,6 +68,7 @@ class Episode:
         *,
         format_penalty: float = -0.1,
         tags: TagSettings = STANDARD_TAGS,
+        phrasing: Phrasing = STANDARD_PHRASING,
         step_timeout: float = STEP_TIMEOUT,
     ) -> None:
         if not format_penalty <= 0:
@@ -75,6 +78,7 @@ class Episode:
         self.limits = limits
         self.format_penalty = format_penalty
         self.tags = tags
+        self.phrasing = phrasing
         self.step_timeout = step_timeout
         self._ready = False
         self._start(None)
@@ -120,8 +124,9 @@ class Episode:
             seed: Seed handed to the environment's `reset`; the same seed gives the same task.
 
         Returns:
-            The system message and the first user message; an empty list if the environment failed (`done`
-            is then true and `error` says how).
+            The system message and the first user message, between them a worked turn where the phrasing has one
+            (its response without the prefill); an empty list if the environment failed (`done` is then true and
+            `error` says how).
         """
         self._start(seed)
         self._ready = True
@@ -130,7 +135,8 @@ class Episode:
         except Exception as exception:  # any: recorded, counted, not trained on
             self._fail(exception, action=None)
             return []
-        return [{"role": "system", "content": system_message(self.env)}, self._user_message()]
+        opening = opening_messages(self.env, self.limits, self.tags, self.phrasing)
+        return [*opening, self._user_message()]
 
     def respond(self, text: str, *, cut_off: bool = False) -> TurnResult:
         """Take one response and run its actions.
@@ -272,5 +278,15 @@ class Episode:
     def _user_message(self) -> Message:
         previous_reward = self.turn_rewards[-1] if self.turn_rewards else None
         actions_left = self.limits.actions - self.actions_used
-        content = user_message(self.turn + 1, self.observation, previous_reward, actions_left, self.limits, self.tags)
+        content = user_message(
+            self.turn + 1,
+            self.observation,
+            previous_reward,
+            actions_left,
+            self.limits,
+            self.tags,
+            self.phrasing.style,
+        )
+        if self.turn == 0 and self.phrasing.style.worked_turn:
+            content = f"{TASK_BEGINS}\n{content}"
         return {"role": "user", "content": content}

@@ -14,7 +14,7 @@ from typing import Protocol
 from verl_actfocus.episodes.deadline import off_loop
 from verl_actfocus.episodes.episode import Episode
 from verl_actfocus.episodes.outcomes import StopReason, TurnResult
-from verl_actfocus.episodes.prompts import Message
+from verl_actfocus.episodes.prompts import Message, shown
 from verl_actfocus.episodes.record import EpisodeRecord, TurnRecord
 from verl_actfocus.episodes.tokens import EpisodeTokens, Lengths, PromptBuilder
 from verl_actfocus.weighting import Span
@@ -128,7 +128,8 @@ class Player:
 
     def _open(self, messages: list[Message]) -> None:
         """Make the first prompt of an environment that was reset."""
-        self.messages = messages
+        prefill = self.episode.tags.prefill
+        self.messages = [shown(message, prefill) for message in messages]
         problem = self.tokens.open(messages) if messages else None
         if problem is not None:
             self._stop(StopReason.PROMPT_TOO_LONG, problem)
@@ -142,7 +143,7 @@ class Player:
 
     def _judge(self, text: str, spans: Sequence[Span], observation: str, result: TurnResult) -> TurnRecord:
         """Keep what came of a response, and make the next prompt if there is one."""
-        self.messages.append({"role": "assistant", "content": self.episode.tags.prefill + text})
+        self.messages.append(shown({"role": "assistant", "content": text}, self.episode.tags.prefill))
         turn = TurnRecord(
             text=text,
             parsed=result.parsed,

@@ -74,14 +74,19 @@ class TemplatePrompts:
         tokenizer: The model's tokenizer.
         template: Its chat template.
         prefill: Text that every response continues.
+        end: Token that closes a response.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: ChatTemplate, prefill: str) -> None:
-        self._tokenizer, self._template, self._prefill = tokenizer, template, prefill
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: ChatTemplate, prefill: str, end: int) -> None:
+        self._tokenizer, self._template, self._prefill, self._end = tokenizer, template, prefill, end
 
     def first(self, messages: Sequence[Message]) -> list[int]:
         """See `PromptBuilder`."""
         return encode(self._tokenizer, self._template.prompt(messages, self._prefill))
+
+    def response(self, text: str) -> list[int]:
+        """See `PromptBuilder`."""
+        return [*encode(self._tokenizer, text), self._end]
 
     def following(self, ids: Sequence[int], messages: Sequence[Message], message: Message) -> list[int]:
         """See `PromptBuilder`; after another end of turn than the template's, the template's is appended."""
@@ -131,8 +136,8 @@ def prompt_builder(
     problems: list[str] = []
     # The builder of the model's family, then the template's own.
     for make in (
-        lambda: _family_prompts(tokenizer, model_type, tags.prefill, arguments, processor),
-        lambda: TemplatePrompts(tokenizer, template, tags.prefill),
+        lambda: _family_prompts(tokenizer, model_type, tags.prefill, end, arguments, processor),
+        lambda: TemplatePrompts(tokenizer, template, tags.prefill, end),
     ):
         try:
             _check_date(template)
@@ -153,6 +158,7 @@ def _family_prompts(
     tokenizer: PreTrainedTokenizerBase,
     model_type: str | None,
     prefill: str,
+    end: int,
     arguments: dict[str, Any],
     processor: Any,
 ) -> PromptBuilder:
@@ -164,7 +170,7 @@ def _family_prompts(
     family = create_continuous_token_builder(
         tokenizer, hf_model_type=model_type, chat_template_kwargs=arguments, processor=processor
     )
-    return VerlPrompts(family, tokenizer, prefill)
+    return VerlPrompts(family, tokenizer, prefill, end)
 
 
 def _check_date(template: ChatTemplate) -> None:

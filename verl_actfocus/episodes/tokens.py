@@ -34,6 +34,9 @@ class PromptBuilder(Protocol):
     def first(self, messages: Sequence[Message]) -> list[int]:
         """Return the first prompt: messages, generation prompt and prefill."""
 
+    def response(self, text: str) -> list[int]:
+        """Return the ids of a whole response (without the prefill) and its end of turn."""
+
     def following(self, ids: Sequence[int], messages: Sequence[Message], message: Message) -> list[int]:
         """Return what a further user message appends to the tokens `ids`, generation prompt and prefill included.
 
@@ -78,28 +81,8 @@ class ChatML:
         return [*line_break, *rendered, *self._prefill_ids]
 
     def response(self, text: str) -> list[int]:
-        """Return the ids of a whole response (without the prefill) and its end of turn."""
+        """See `PromptBuilder`."""
         return [*encode(self.tokenizer, text), self.turn_end_id]
-
-    def conversation(self, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
-        """Encode a recorded conversation for supervised training.
-
-        Args:
-            messages: System, user, assistant, user, … , assistant; assistant texts without the prefill.
-
-        Returns:
-            The token ids, and a mask of the same length that is 1 on the tokens of the responses (their ends of turn
-            included) and 0 elsewhere.
-        """
-        ids = self.first(messages[:2])
-        mask = [0] * len(ids)
-        for place, message in enumerate(messages[2:], 2):
-            is_response = message["role"] == "assistant"
-            content, before = message["content"], messages[: place - 1]
-            piece = self.response(content) if is_response else self.following(ids, before, message)
-            ids += piece
-            mask += [int(is_response)] * len(piece)
-        return ids, mask
 
     def _render(self, messages: Sequence[Message], *, generation_prompt: bool) -> list[int]:
         text = self.tokenizer.apply_chat_template(
@@ -113,17 +96,22 @@ class VerlPrompts:
 
     Args:
         builder: veRL's `ContinuousTokenBuilder` of the model.
-        tokenizer: Encodes the prefill.
+        tokenizer: Encodes responses and the prefill.
         prefill: Text that every response continues.
+        end: Token that closes a response.
     """
 
-    def __init__(self, builder: Any, tokenizer: PreTrainedTokenizerBase, prefill: str) -> None:
-        self._builder = builder
+    def __init__(self, builder: Any, tokenizer: PreTrainedTokenizerBase, prefill: str, end: int) -> None:
+        self._builder, self._tokenizer, self._end = builder, tokenizer, end
         self._prefill_ids = encode(tokenizer, prefill)
 
     def first(self, messages: Sequence[Message]) -> list[int]:
         """See `PromptBuilder`."""
         return [*self._builder.build_initial_tokens(list(messages)), *self._prefill_ids]
+
+    def response(self, text: str) -> list[int]:
+        """See `PromptBuilder`."""
+        return [*encode(self._tokenizer, text), self._end]
 
     def following(self, ids: Sequence[int], messages: Sequence[Message], message: Message) -> list[int]:
         """See `PromptBuilder`.
@@ -214,9 +202,14 @@ class EpisodeTokens:
         return room if self._lengths.total is None else min(room, self._lengths.total - len(self.ids))
 
     def open(self, messages: Sequence[Message]) -> str | None:
-        """Begin with the first prompt; return why it does not fit, None if it does."""
+        """Begin with the first prompt; return why it does not fit, None if it does.
+
+        Args:
+            messages: System and user message; a worked turn stands between them as one that was played, so that it
+                reads as the turns that follow.
+        """
         self._messages = list(messages)
-        self.ids = self._prompts.first(messages)
+        self.ids, _ = conversation(self._prompts, messages, opening=len(messages))
         self.prompt_length = count = len(self.ids)
         if count > self._lengths.prompt:
             return (
@@ -251,6 +244,31 @@ class EpisodeTokens:
         self.mask.extend([mask] * len(ids))
         self.spans.extend(int(span) for span in spans)
         self.log_probs.extend(log_probs)
+
+
+def conversation(
+    prompts: PromptBuilder, messages: Sequence[Message], *, opening: int = 2
+) -> tuple[list[int], list[int]]:
+    """Encode a conversation whose responses are known: the worked turn of a prompt, an episode that is imitated.
+
+    Args:
+        prompts: Makes the prompts of the model.
+        messages: System, user, assistant, user, …; assistant texts without the prefill.
+        opening: Messages of the first prompt; the response of a worked turn among them is prompt.
+
+    Returns:
+        The token ids, and a mask of the same length that is 1 on the tokens of the responses behind the opening (their
+        ends of turn included) and 0 elsewhere.
+    """
+    ids = prompts.first(messages[:2])
+    mask = [0] * len(ids)
+    for place, message in enumerate(messages[2:], 2):
+        is_response = message["role"] == "assistant"
+        content, before = message["content"], messages[: place - 1]
+        piece = prompts.response(content) if is_response else prompts.following(ids, before, message)
+        ids += piece
+        mask += [int(is_response and place >= opening)] * len(piece)
+    return ids, mask
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -28,12 +28,13 @@ class Players:
         settings: environment, budgets, tags and lengths.
 
     Raises:
-        ValueError: the model's chat template cannot be played with.
+        ValueError: the model's chat template cannot be played with, or the prompt style does not suit the environment.
     """
 
     def __init__(self, policy: Policy, settings: EvaluationSettings) -> None:
         self._settings = settings
         self._prompts = policy.prompts(settings.tags, settings.template)
+        self._phrasing = settings.phrasing()
         self.tagger = SpanTagger(policy.tokenizer, **asdict(settings.tags))
         self.lengths = settings.lengths.within(policy.context)
         self._idle: list[Episode] = []
@@ -65,6 +66,7 @@ class Players:
             settings.limits,
             format_penalty=settings.format_penalty,
             tags=settings.tags,
+            phrasing=self._phrasing,
             step_timeout=settings.step_timeout,
         )
 

@@ -15,7 +15,9 @@ from verl_actfocus.config.settings import ActFocusSettings
 from verl_actfocus.envs import EpisodeLimits
 from verl_actfocus.episodes import STANDARD_TAGS, TagSettings
 from verl_actfocus.episodes.deadline import STEP_TIMEOUT
+from verl_actfocus.episodes.phrasing import BRIEF, Phrasing
 from verl_actfocus.episodes.tokens import Lengths
+from verl_actfocus.episodes.worked_turns import phrasing_of
 from verl_actfocus.experiments.composition import compose, compose_profile
 from verl_actfocus.weighting.settings import check_types
 
@@ -60,6 +62,11 @@ class EvaluationSettings:
     seed: int = 0
     #: What a response looks like.
     tags: TagSettings = STANDARD_TAGS
+    #: How a prompt asks for that (`verl_actfocus.episodes.phrasing.PROMPT_STYLES`).
+    prompt_style: str = BRIEF
+    #: Arguments of the environment's class in training, where a worked turn of the prompt comes from; None if they are
+    #: the same.
+    training_options: Mapping[str, Any] | None = None
     #: Arguments of the chat template (`data.apply_chat_template_kwargs`).
     template: Mapping[str, Any] = field(default_factory=dict)
     #: Reward of a turn without a valid response.
@@ -78,12 +85,37 @@ class EvaluationSettings:
             raise ValueError(f"top_p is {self.top_p}: it must lie in (0, 1]")
         self.tags.left_to_write()  # refuses a prefill that no valid response can continue
         # Refuses an unknown environment, and tasks that training would draw.
-        EnvironmentSettings(name=self.environment, val_seed=self.first_task, val_size=self.tasks)
+        EnvironmentSettings(
+            name=self.environment, prompt_style=self.prompt_style, val_seed=self.first_task, val_size=self.tasks
+        )
 
     @property
     def episodes(self) -> int:
         """Episodes of the whole evaluation."""
         return self.tasks * self.samples
+
+    def phrasing(self) -> Phrasing:
+        """Return the prompt style with what it shows of the environment, the same as in training.
+
+        Raises:
+            ValueError: the style shows what an expert does, and there is none.
+        """
+        options = self.options if self.training_options is None else self.training_options
+        return phrasing_of(self.prompt_style, self.environment, options, self.limits, step_timeout=self.step_timeout)
+
+    def with_prompt_style(self, name: str) -> EvaluationSettings:
+        """Return the settings with another prompt style.
+
+        An episode keeps its tokens altogether; the first prompt may be as long as it needs.
+
+        Raises:
+            ValueError: there is no such style.
+        """
+        if name == self.prompt_style:
+            return self
+        most = self.lengths.most
+        lengths = dataclasses.replace(self.lengths, prompt=most, total=most)
+        return dataclasses.replace(self, prompt_style=name, lengths=lengths)
 
     def schedule(self) -> list[tuple[int, int]]:
         """Return (task, sample) of every episode; the episodes of a task stand together."""
@@ -168,6 +200,8 @@ def _settings(config: DictConfig) -> EvaluationSettings:
         top_k=sampling.top_k,
         tags=ActFocusSettings.tags_from_config(config),
         template=cast("dict[str, Any]", OmegaConf.to_container(config.data.apply_chat_template_kwargs, resolve=True)),
+        prompt_style=environment.prompt_style,
+        training_options=environment.kwargs if environment.val_kwargs else None,
         format_penalty=environment.format_penalty,
         step_timeout=environment.step_timeout,
     )

@@ -24,6 +24,7 @@ from verl_actfocus.config.settings import ActFocusSettings
 from verl_actfocus.envs import EpisodeLimits, TextEnv
 from verl_actfocus.episodes import Episode, StopReason
 from verl_actfocus.episodes.deadline import make_within, off_loop
+from verl_actfocus.episodes.phrasing import Phrasing
 from verl_actfocus.episodes.player import Player
 from verl_actfocus.episodes.states import state_id
 from verl_actfocus.episodes.tokens import Lengths
@@ -149,7 +150,12 @@ class EpisodeLoop(AgentLoopBase):
         """Return the player of a row's episode in an environment, with the tags and lengths of the configuration."""
         limits = EpisodeLimits(**row["limits"])
         episode = Episode(
-            env, limits, format_penalty=row["format_penalty"], tags=self._tags, step_timeout=row["step_timeout"]
+            env,
+            limits,
+            format_penalty=row["format_penalty"],
+            tags=self._tags,
+            phrasing=Phrasing.from_dict(row["phrasing"]),
+            step_timeout=row["step_timeout"],
         )
         rollout = self.rollout_config
         lengths = Lengths(prompt=rollout.prompt_length, response=rollout.response_length, total=rollout.max_model_len)

@@ -60,6 +60,7 @@ class EnvironmentDataset(Dataset):
             "name": settings.name,
             "kwargs": settings.kwargs if training else {**settings.kwargs, **settings.val_kwargs},
             "limits": asdict(settings.episode_limits()),
+            "phrasing": asdict(settings.phrasing()),
             "format_penalty": settings.format_penalty,
             "step_timeout": settings.step_timeout,
             "validate": not training,

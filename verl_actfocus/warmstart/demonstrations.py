@@ -1,4 +1,4 @@
-"""Play the episodes that a tiny model imitates."""
+"""Play the episodes that a model imitates."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from verl_actfocus.envs import TextEnv
 from verl_actfocus.envs.demonstrations import Miniature, Response
 from verl_actfocus.episodes import Episode, Message, parse_response, write_response
+from verl_actfocus.episodes.phrasing import STANDARD_PHRASING, Phrasing
 from verl_actfocus.episodes.prompts import ACTION_SEPARATOR
 
 FIRST_TRAINING_SEED = 1_000_000
@@ -17,13 +18,22 @@ FIRST_TRAINING_SEED = 1_000_000
 
 @dataclass(frozen=True)
 class Demonstration:
-    """A played episode: the whole conversation, and how it ended."""
+    """A played episode.
+
+    Attributes:
+        messages: The whole conversation, assistant texts without the prefill.
+        success: Whether the task was solved.
+        opening: Messages before the first response that was demonstrated.
+    """
 
     messages: list[Message]
     success: bool
+    opening: int = 2
 
 
-def demonstrate(task: Miniature, env: TextEnv, *, seed: int, index: int) -> Demonstration:
+def demonstrate(
+    task: Miniature, env: TextEnv, *, seed: int, index: int, phrasing: Phrasing = STANDARD_PHRASING
+) -> Demonstration:
     """Play one episode as the task demonstrates it.
 
     Args:
@@ -31,17 +41,19 @@ def demonstrate(task: Miniature, env: TextEnv, *, seed: int, index: int) -> Demo
         env: Its environment, from `task.make_env()`; reused between episodes.
         seed: Seed of the whole set of demonstrations.
         index: Number of the episode in the set; seed and index alone fix the episode.
+        phrasing: How the prompts ask for the response format.
 
     Returns:
-        The conversation, assistant texts without the prefill, and whether the task was solved.
+        The conversation, whether the task was solved, and where the demonstration begins.
 
     Raises:
         RuntimeError: The environment failed, a response broke the format, or an action was refused and the task has no
             `refusals`.
     """
     rng = np.random.default_rng([seed, index])
-    episode = Episode(env, task.limits)
+    episode = Episode(env, task.limits, phrasing=phrasing)
     messages = episode.reset(FIRST_TRAINING_SEED + int(rng.integers(2**31)))
+    opening = len(messages)
     max_actions = task.limits.actions_per_turn or task.limits.actions
     while not episode.done:
         text = response_text(task.demonstrate(env, rng, max_actions))
@@ -53,7 +65,7 @@ def demonstrate(task: Miniature, env: TextEnv, *, seed: int, index: int) -> Demo
             messages.append(result.next_message)
     if episode.error is not None:
         raise RuntimeError(f"task {task.environment}: the environment failed: {episode.error}")
-    return Demonstration(messages, episode.success)
+    return Demonstration(messages, episode.success, opening)
 
 
 def response_text(response: Response) -> str:

@@ -1,19 +1,20 @@
-"""Measure a tiny model on fixed episodes, before and after training."""
+"""Measure a model on fixed episodes, before and after training."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from verl_actfocus.envs.demonstrations import Miniature
 from verl_actfocus.episodes.record import EpisodeRecord
 from verl_actfocus.episodes.tokens import Lengths
 from verl_actfocus.evaluation.checkpoints import find_model
-from verl_actfocus.evaluation.figures import stop_reasons
+from verl_actfocus.evaluation.figures import Figure, figures, stop_reasons
 from verl_actfocus.evaluation.local import LocalModel
 from verl_actfocus.evaluation.records import EvaluationFolder
 from verl_actfocus.evaluation.runner import run
@@ -23,8 +24,8 @@ from verl_actfocus.warmstart.demonstrations import FIRST_TRAINING_SEED
 TEMPERATURES = (1.0, 0.5, 0.0)
 #: Episodes at each temperature, unless another number is asked for.
 EPISODES = 256
-#: Episodes under way at a time.
-_AT_ONCE = 64
+#: Episodes under way at a time: of a tiny model, of a pretrained one, whose keys and values take more memory.
+_AT_ONCE, _FEW_AT_ONCE = 64, 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,11 +92,61 @@ def evaluate(
         )
         began = time.perf_counter()
         with TemporaryDirectory() as records:
-            played = run(model, settings, EvaluationFolder(Path(records)), at_once=_AT_ONCE)
-        if played.failures:
-            raise RuntimeError(f"seed {played.failures[0].task}: {played.failures[0].failure}")
-        evaluations.append(_summary(played.finished, temperature, time.perf_counter() - began))
+            played = _played(model, settings, EvaluationFolder(Path(records)), at_once=_AT_ONCE)
+        evaluations.append(_summary(played, temperature, time.perf_counter() - began))
     return evaluations
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a pretrained model did at one temperature.
+
+    Attributes:
+        settings: What was played.
+        figures: Success, valid turns, …, with intervals, see `verl_actfocus.evaluation.figures`.
+        stop_reasons: Number of episodes that ended for each reason.
+    """
+
+    settings: EvaluationSettings
+    figures: list[Figure]
+    stop_reasons: dict[str, int]
+
+    def figure(self, name: str) -> Figure:
+        """Return the figure of a name."""
+        return next(figure for figure in self.figures if figure.name == name)
+
+
+def measure(
+    policy: LocalModel, evaluations: Sequence[EvaluationSettings], folder: Path, identity: Mapping[str, Any]
+) -> list[Measured]:
+    """Play evaluations of a model; episodes that the folder holds are not played again.
+
+    Args:
+        policy: The model.
+        evaluations: What is played, at different temperatures.
+        folder: Keeps the episodes, for `actfocus view` too.
+        identity: What tells the model from another.
+
+    Raises:
+        ExperimentError: The folder holds episodes of another model or other settings.
+        RuntimeError: An environment failed: its episode says nothing about the model.
+    """
+    measured = []
+    for settings in evaluations:
+        records = EvaluationFolder(folder / f"temperature-{settings.temperature:g}")
+        with records.claimed({"model": dict(identity), "evaluation": settings.as_dict()}):
+            played = _played(policy, settings, records, at_once=_FEW_AT_ONCE)
+        measured.append(Measured(settings, figures(played), stop_reasons(played)))
+    return measured
+
+
+def _played(
+    policy: LocalModel, settings: EvaluationSettings, folder: EvaluationFolder, *, at_once: int
+) -> list[EpisodeRecord]:
+    attempt = run(policy, settings, folder, at_once=at_once)
+    if attempt.failures:
+        raise RuntimeError(f"seed {attempt.failures[0].task}: {attempt.failures[0].failure}")
+    return attempt.finished
 
 
 def _summary(played: Sequence[EpisodeRecord], temperature: float, seconds: float) -> Evaluation:

@@ -12,9 +12,10 @@ from verl_actfocus.episodes import STANDARD_TAGS
 from verl_actfocus.experiments.disk import write_whole
 from verl_actfocus.warmstart.demonstrations import Demonstration, demonstrate
 from verl_actfocus.warmstart.evaluation import EPISODES, Evaluation, evaluate
+from verl_actfocus.warmstart.loop import TrainingSettings
 from verl_actfocus.warmstart.publish import CARD, model_card, save
 from verl_actfocus.warmstart.tokenizer import build_tokenizer
-from verl_actfocus.warmstart.train import TrainingSettings, train
+from verl_actfocus.warmstart.train import train
 
 TOKENIZER_EPISODES = 2000  # enough to meet every sentence and every coordinate many times
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
 from verl_actfocus.envs.demonstrations import Miniature
 from verl_actfocus.experiments.disk import writing
 from verl_actfocus.warmstart.evaluation import Evaluation
-from verl_actfocus.warmstart.train import TrainingSettings
+from verl_actfocus.warmstart.loop import TrainingSettings
 
 MODEL_FOLDER = "model"
 TOKENIZER_FOLDER = "tokenizer"

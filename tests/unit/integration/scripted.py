@@ -95,6 +95,7 @@ def trained(server: Scripted, settings: EvaluationSettings) -> dict[str, Any]:
     }
     limits = dataclasses.asdict(settings.limits)
     environment = {"name": "frozenlake", "kwargs": {"success_rate": 1.0}, "val_size": 64, "limits": limits}
+    environment["prompt_style"] = settings.prompt_style
     config = OmegaConf.create(
         {
             "actor_rollout_ref": {"rollout": rollout, "model": {"path": str(server.model)}},

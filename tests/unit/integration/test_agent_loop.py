@@ -144,6 +144,7 @@ def play(
         "name": env,
         "kwargs": {},
         "limits": limits,
+        "phrasing": {"name": "brief", "worked_turn": None},
         "format_penalty": -0.1,
         "step_timeout": 0.5,
         "validate": validate,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from transformers import AutoTokenizer
 
@@ -24,7 +26,7 @@ def test_every_environment_of_the_package_has_a_group() -> None:
 
 
 def test_weightings_are_compared_only_where_a_model_of_the_task_ships() -> None:
-    assert packaged_groups("run") == [f"cpu_{name}" for name in models.available()]
+    assert packaged_groups("run") == sorted(["cpu_smollm2_frozenlake", *(f"cpu_{name}" for name in models.available())])
     assert environments() == models.available() == ["frozenlake", "sokoban", "sudoku", "webshop"]
 
 
@@ -61,6 +63,17 @@ def test_webshop_and_textworld_are_evaluated_on_tasks_that_training_never_draws(
     kwargs = [EnvironmentDataset(split, config=data)[0]["environment"]["kwargs"] for split in ("train", "val")]
     games = [set(range(k["first_game"], k["first_game"] + k["games"])) for k in kwargs]
     assert not games[0] & games[1]
+
+
+def test_the_pretrained_models_run_is_the_miniature_with_more_tokens_a_response_and_a_worked_turn() -> None:
+    config = composing.compose([*BASE, "+actfocus/run=cpu_smollm2_frozenlake", "+actfocus/device=cpu"])
+    settings, task = EnvironmentSettings.from_config(config.data), miniature("frozenlake")
+    assert (settings.name, settings.kwargs, settings.prompt_style) == ("frozenlake", dict(task.options), "worked_turn")
+    limits = settings.episode_limits()
+    assert limits == dataclasses.replace(task.limits, response_tokens=limits.response_tokens)
+    assert limits.response_tokens > task.limits.response_tokens
+    model = config.actor_rollout_ref.model
+    assert model.tokenizer_path == model.path == "./outputs/smollm2-frozenlake", "where its warm start is documented"
 
 
 @pytest.mark.parametrize("name", having("miniature"))

@@ -23,7 +23,7 @@ from verl.utils.tokenizer.continuous_token import QwenContinuousTokenBuilder
 from verl.workers.rollout.replica import TokenOutput
 
 from verl_actfocus.episodes import TagSettings
-from verl_actfocus.episodes.tokens import ChatML
+from verl_actfocus.episodes.tokens import ChatML, conversation
 from verl_actfocus.integration.response_tagger import ResponseTagger
 from verl_actfocus.warmstart.tokenizer import build_tokenizer
 from verl_actfocus.weighting import Span
@@ -126,7 +126,7 @@ def test_a_demonstration_has_the_tokens_of_verls_own_loop(example) -> None:
     tokenizer = build_tokenizer([prepare.demonstration(rng) for _ in range(50)], bpe_size=320)
     tokenizer.add_tokens(list(prepare.CALL_TAGS))
     messages = prepare.demonstration(rng)
-    ids, mask = ChatML(tokenizer, prefill="").conversation(messages)
+    ids, mask = conversation(ChatML(tokenizer, prefill=""), messages)
     builder = QwenContinuousTokenBuilder(tokenizer)
     schema = [OmegaConf.to_container(OmegaConf.load(EXAMPLE / "tools.yaml").tools[0].tool_schema)]
     runtime = builder.build_initial_tokens(messages[:2], tools=schema)

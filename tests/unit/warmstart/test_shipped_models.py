@@ -14,7 +14,8 @@ from verl_actfocus import envs, models
 from verl_actfocus.episodes.tokens import ChatML
 from verl_actfocus.warmstart.demonstrations import demonstrate
 from verl_actfocus.warmstart.evaluation import evaluate
-from verl_actfocus.warmstart.train import IGNORED, POOL, TrainingSettings, batches, response_loss
+from verl_actfocus.warmstart.loop import TrainingSettings
+from verl_actfocus.warmstart.train import IGNORED, POOL, batches, response_loss
 
 MEGABYTE = 2**20
 

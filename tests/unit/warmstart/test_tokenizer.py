@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from verl_actfocus.envs.demonstrations import Miniature
-from verl_actfocus.episodes.tokens import ChatML
+from verl_actfocus.episodes.tokens import ChatML, conversation
 from verl_actfocus.warmstart.demonstrations import Demonstration
 from verl_actfocus.warmstart.tokenizer import TAGS, build_tokenizer, fixed_phrases
 
@@ -104,7 +104,7 @@ def test_a_shopping_episode_is_short_although_every_page_repeats_the_instruction
     task: Miniature, tokenizer: PreTrainedTokenizerFast, demonstrations: list[Demonstration]
 ) -> None:
     encoder = ChatML(tokenizer, "<think>")
-    lengths = [len(encoder.conversation(one.messages)[0]) for one in demonstrations]
+    lengths = [len(conversation(encoder, one.messages)[0]) for one in demonstrations]
     assert sum(lengths) / len(lengths) <= 550 and max(lengths) <= 750
     responses = [message["content"] for one in demonstrations for message in one.messages[2::2]]
     tokens = [len(encoder.response(text)) for text in responses]

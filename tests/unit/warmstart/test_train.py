@@ -14,16 +14,15 @@ from transformers import PreTrainedTokenizerFast
 
 from verl_actfocus import envs
 from verl_actfocus.envs.demonstrations import Miniature
-from verl_actfocus.episodes.tokens import ChatML
+from verl_actfocus.episodes.tokens import ChatML, conversation
 from verl_actfocus.warmstart import train as train_module
 from verl_actfocus.warmstart.demonstrations import Demonstration, demonstrate
+from verl_actfocus.warmstart.loop import TrainingSettings, learning_rate
 from verl_actfocus.warmstart.model import build_model
 from verl_actfocus.warmstart.train import (
     IGNORED,
     Batch,
-    TrainingSettings,
     batches,
-    learning_rate,
     response_loss,
     train,
 )
@@ -96,7 +95,7 @@ def test_every_episode_of_a_pool_is_used_once(small_tokenizer: PreTrainedTokeniz
     settings = TrainingSettings(iterations=8, episodes_per_batch=2)
     encoder = ChatML(small_tokenizer, "<think>")
     env = FROZENLAKE.make_env()
-    wanted = sorted(encoder.conversation(demonstrate(FROZENLAKE, env, seed=0, index=i).messages)[0] for i in range(16))
+    wanted = sorted(conversation(encoder, demonstrate(FROZENLAKE, env, seed=0, index=i).messages)[0] for i in range(16))
     got = [
         row[: len(row) - padding].tolist()
         for ids_BT, _ in batches(FROZENLAKE, encoder, settings)
