@@ -8,6 +8,7 @@ import shlex
 from verl_actfocus import envs
 from verl_actfocus.cli._environment_arguments import add_prompt_style_argument, add_template_argument
 from verl_actfocus.cli._values import learning_rate, positive, seed, writable
+from verl_actfocus.envs.demonstrations import DECIDED_BY, Miniature
 
 #: Arguments that say something about a pretrained model alone.
 _OF_A_PRETRAINED_MODEL = ("lora", "learning_rate", "response_tokens", "prompt_style", "template", "device")
@@ -24,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("env", choices=envs.having("miniature"), help="environment whose miniature is learnt")
     parser.add_argument("--out", type=writable, required=True, metavar="DIR", help="folder for model, tokenizer, card")
+    parser.add_argument(
+        "--decides",
+        choices=DECIDED_BY,
+        help="what decides about a step in the demonstrations, for experiments: the action after a reasoning that "
+        "names none, the reasoning that the action copies, or both (default: the action, after a true reasoning)",
+    )
     parser.add_argument("--seed", type=seed, default=0, help="seed of demonstrations and weights (default 0)")
     parser.add_argument(
         "--iterations", type=positive, help="optimizer steps (default: the miniature's own number; with --model 100)"
@@ -62,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     from verl_actfocus.warmstart.pipeline import warm_start
 
     warm_start(
-        envs.miniature(args.env),
+        _task(args),
         args.out,
         seed=args.seed,
         iterations=args.iterations,
@@ -71,6 +78,11 @@ def run(args: argparse.Namespace) -> int:
         evaluation_episodes=args.episodes or 256,
     )
     return 0
+
+
+def _task(args: argparse.Namespace) -> Miniature:
+    task = envs.miniature(args.env)
+    return task if args.decides is None else task.decided_by(args.decides)
 
 
 def _pretrained(args: argparse.Namespace) -> int:
@@ -100,9 +112,7 @@ def _pretrained(args: argparse.Namespace) -> int:
         device=args.device,
     )
     command = _command(args, settings, options)
-    before, after = pretrained.warm_start_pretrained(
-        envs.miniature(args.env), args.model, args.out, settings, options, command
-    )
+    before, after = pretrained.warm_start_pretrained(_task(args), args.model, args.out, settings, options, command)
     for when, measured in (("before", before), ("after", after)):
         for one in measured:
             print(f"\n{when}, temperature {one.settings.temperature:g}")
@@ -114,7 +124,17 @@ def _pretrained(args: argparse.Namespace) -> int:
 def _command(args: argparse.Namespace, settings: object, options: object) -> str:
     """Return the command that makes the model again, with every number that it depends on."""
     values = {**vars(settings), **vars(options)}
-    words = ["actfocus", "warmstart", args.env, "--model", args.model, "--out", "DIR", "--seed", args.seed]
+    words = [
+        "actfocus",
+        "warmstart",
+        *_task(args).command.split(),
+        "--model",
+        args.model,
+        "--out",
+        "DIR",
+        "--seed",
+        args.seed,
+    ]
     words += ["--iterations", values["iterations"], "--batch", values["episodes_per_batch"]]
     words += ["--learning-rate", f"{values['learning_rate']:g}", "--prompt-style", values["prompt_style"]]
     words += ["--episodes", values["episodes"], *(["--lora"] if args.lora else [])]

@@ -120,6 +120,11 @@ class Miniature:
     with_noise: DemonstrateWithNoise | None = None
     decides: str | None = None
 
+    @property
+    def command(self) -> str:
+        """Arguments of `actfocus warmstart` that name the task."""
+        return self.environment if self.decides is None else f"{self.environment} --decides {self.decides}"
+
     def decided_by(self, part: str) -> Miniature:
         """Return the same task, demonstrated so that this part of a response decides what is done.
 

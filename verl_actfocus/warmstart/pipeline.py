@@ -58,7 +58,7 @@ def warm_start(
     env = task.make_env()
     samples = [demonstrate(task, env, seed=seed, index=index) for index in range(TOKENIZER_EPISODES)]
     tokenizer = build_tokenizer([sample.messages for sample in samples], bpe_size=task.vocabulary)
-    print(f"{task.environment}: tokenizer of {len(tokenizer)} entries; training", flush=True)
+    print(f"{task.command}: tokenizer of {len(tokenizer)} entries; training", flush=True)
     checkpoint = folder / "checkpoint.pt"
     model, losses = train(task, tokenizer, settings, checkpoint=checkpoint)
     save(folder, model, tokenizer)
@@ -69,7 +69,7 @@ def warm_start(
         task,
         settings,
         evaluations,
-        command=f"actfocus warmstart {task.environment} --out DIR --seed {seed} --iterations {settings.iterations} "
+        command=f"actfocus warmstart {task.command} --out DIR --seed {seed} --iterations {settings.iterations} "
         f"--batch {episodes_per_batch}{measured_on}",
         parameters=model.num_parameters(),
         vocabulary=len(tokenizer),

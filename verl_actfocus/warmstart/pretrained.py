@@ -104,7 +104,7 @@ def warm_start_pretrained(
         )
         identity = {
             **source.fingerprint(),
-            "task": task.environment,
+            "task": task.command,
             "prompt_style": lesson.prompt_style,
             "template": dict(lesson.template),
             "response_tokens": lesson.task.limits.response_tokens,

@@ -145,9 +145,7 @@ def train(
         backward,
         checkpoint=None
         if checkpoint is None
-        else Checkpoint(
-            path=checkpoint, identity={"task": task.environment, **asdict(settings)}, every=checkpoint_every
-        ),
+        else Checkpoint(path=checkpoint, identity={"task": task.command, **asdict(settings)}, every=checkpoint_every),
         report_every=report_every,
     )
     return model, losses

@@ -45,7 +45,7 @@ def test_a_run_writes_a_model_a_tokenizer_and_a_card_with_what_it_measured(
     assert "success 0.0%" in capsys.readouterr().out
 
 
-def test_a_card_measured_on_the_usual_episodes_does_not_name_their_number(
+def test_a_card_names_what_decides_if_that_was_chosen_and_the_number_of_episodes_only_if_unusual(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual = evaluate
@@ -55,9 +55,11 @@ def test_a_card_measured_on_the_usual_episodes_does_not_name_their_number(
         return usual(folder, task, episodes=2)
 
     monkeypatch.setattr("verl_actfocus.warmstart.pipeline.evaluate", on_two)
-    assert warmstart.run(arguments("frozenlake", "--out", str(tmp_path), "--iterations", "1", "--batch", "2")) == 0
-    command = "    actfocus warmstart frozenlake --out DIR --seed 0 --iterations 1 --batch 2\n"
-    assert command in (tmp_path / "README.md").read_text(encoding="utf-8")
+    words = ["frozenlake", "--decides", "reasoning", "--out", str(tmp_path), "--iterations", "1", "--batch", "2"]
+    assert warmstart.run(arguments(*words)) == 0
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "    actfocus warmstart frozenlake --decides reasoning --out DIR --seed 0 --iterations 1 --batch 2\n" in card
+    assert "its reasoning\nstates the shortest way only part of the time, its actions do what it states." in card
 
 
 @pytest.mark.parametrize(
