@@ -36,7 +36,11 @@ def main() -> None:
     parser.add_argument("--port", default="29655", help="free port of this machine (default 29655)")
     args = parser.parse_args()
     os.environ.update(RANK, MASTER_PORT=args.port)
-    groups = written(args.runs) if args.runs else random_groups(*args.lengths, args.groups)
+    if args.runs:
+        groups = written(args.runs)
+    else:
+        prompt, response, size = args.lengths
+        groups = random_groups(prompt, response, size, args.groups)
     if len(groups) < args.groups:
         raise SystemExit(f"--groups {args.groups}: the runs have written {len(groups)}; name more runs")
     print(measured(groups[: args.groups], args.rounds, args.large))
