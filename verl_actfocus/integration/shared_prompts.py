@@ -122,7 +122,7 @@ class SharedPrompts(FSDPEngineWithLMHead):
     """
 
     def forward_backward_batch(
-        self, data: TensorDict, loss_function: Callable[..., Any] | None, forward_only: bool = False
+        self, data: TensorDict, loss_function: Callable[..., Any], forward_only: bool = False
     ) -> Any:
         """Run a pass that shall share prompts, and anything else as veRL does."""
         if loss_function is not None or not forward_only or not flag(data, fields.SHARE_PROMPTS, False):
