@@ -95,6 +95,14 @@ def test_the_expert_wins_through_the_protocol(name: str, capsys: pytest.CaptureF
     assert capsys.readouterr().out.endswith("success yes ==\n")
 
 
+def test_a_worked_turn_is_printed_as_a_model_sees_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert play.run(arguments("sokoban", "--policy", "expert", "--seed", "5", "--prompt-style", "worked_turn")) == 0
+    printed = capsys.readouterr().out
+    begin = printed.index("-- assistant --\n<think>The best next action")
+    assert printed.index("-- system --") < begin < printed.index("-- user --\nThat was an example.")
+    assert printed.endswith("success yes ==\n"), "the game itself is as before"
+
+
 def test_planning_ahead_neither_changes_the_environment_nor_foresees_its_chance() -> None:
     foreseen = []
     for seed in range(40):

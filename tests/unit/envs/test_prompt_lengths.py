@@ -106,6 +106,17 @@ def test_a_row_is_what_the_models_tokenizer_makes_of_the_messages(capsys):
     assert [int(value) for value in rows[0][1:]] == sorted(lengths)
 
 
+def test_a_worked_turn_is_counted_in_the_first_prompt_alone(capsys):
+    folder = models.folder("sokoban") / "tokenizer"
+    rows = {}
+    for style in ("brief", "worked_turn"):
+        words = ["--tokenizer", str(folder), "--env", "sokoban", "--episodes", "3", "--prompt-style", style]
+        assert main(["prompt-lengths", *words]) == 0
+        rows[style] = [line.rsplit(maxsplit=3)[1:] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert all(int(more) > int(less) + 20 for more, less in zip(rows["worked_turn"][0], rows["brief"][0], strict=True))
+    assert rows["worked_turn"][1:] == rows["brief"][1:]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
