@@ -75,9 +75,13 @@ def recipe(out: Path, address: str) -> subprocess.Popen[str]:
     variables = {"RAY_ADDRESS": address, "NODES": "2", "DEVICE": "cpu", "OUT": str(out), "PYTHON": sys.executable}
     return subprocess.Popen(
         [str(SCRIPT), "--steps=2", "trainer.save_freq=1"],
-        cwd=out.parent, env={**os.environ, **RAY, **variables}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=out.parent,
+        env={**os.environ, **RAY, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         start_new_session=True,
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
