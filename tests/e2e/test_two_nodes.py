@@ -23,6 +23,8 @@ import pytest
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 SCRIPT = Path(__file__).resolve().parents[2] / "recipes/frozenlake/run_grpo.sh"
+#: Of every process: quiet, without the token that `ray start` asks for, and what a CPU run sets for its own Ray.
+RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 #: Seconds for a Ray to start, and for a run.
 START, RUN = 120, 560
 
@@ -37,9 +39,9 @@ def free_port() -> int:
 def node(folder: Path, *options: str, **variables: str) -> Iterator[None]:
     """A Ray node of this machine in a folder of its own; ended with everything that it started, and nothing else."""
     folder.mkdir(parents=True)
-    here = ["--block", "--num-gpus=1", "--num-cpus=8", "--node-ip-address=127.0.0.1"]
+    here = ["--block", "--num-gpus=1", "--num-cpus=8"]
     command = [str(Path(sys.executable).parent / "ray"), "start", *here, *options]
-    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", **variables}
+    environment = {**os.environ, **RAY, **variables}
     with (folder / "log.txt").open("w") as log:
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -61,8 +63,9 @@ def node(folder: Path, *options: str, **variables: str) -> Iterator[None]:
 @contextlib.contextmanager
 def two_nodes(folder: Path, **variables: str) -> Iterator[str]:
     """Two nodes; the second one with other environment variables. Yields the cluster's address."""
-    address = f"127.0.0.1:{free_port()}"
-    head = ["--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false", f"--temp-dir={folder}/r"]
+    port = free_port()
+    address = f"127.0.0.1:{port}"
+    head = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}/r"]
     with node(folder / "head", *head), node(folder / "other", f"--address={address}", **variables):
         yield address
 
@@ -72,9 +75,13 @@ def recipe(out: Path, address: str) -> subprocess.Popen[str]:
     variables = {"RAY_ADDRESS": address, "NODES": "2", "DEVICE": "cpu", "OUT": str(out), "PYTHON": sys.executable}
     return subprocess.Popen(
         [str(SCRIPT), "--steps=2", "trainer.save_freq=1"],
-        cwd=out.parent, env={**os.environ, **variables}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=out.parent,
+        env={**os.environ, **RAY, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         start_new_session=True,
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture

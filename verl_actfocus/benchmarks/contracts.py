@@ -13,7 +13,7 @@ from torch import Tensor
 
 from verl_actfocus.integration.entropy import recomputed_entropy
 from verl_actfocus.integration.fused import projected
-from verl_actfocus.integration.stock import CLIP_RATIOS, policy_loss_of
+from verl_actfocus.integration.stock import CLIP_HIGH, CLIP_LOW, DUAL_CLIP, policy_loss_of
 from verl_actfocus.weighting import Span, token_weights, weighted_policy_loss
 from verl_actfocus.weighting.inputs import ENGINE_INPUTS
 
@@ -133,17 +133,15 @@ def _loss(
 
 
 def _weighted(log_prob: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
-    low, high, dual = CLIP_RATIOS.values()
     return weighted_policy_loss(
-        log_prob, old, advantages, mask, weights, clip_low=low, clip_high=high, clip_c=dual
+        log_prob, old, advantages, mask, weights, clip_low=CLIP_LOW, clip_high=CLIP_HIGH, clip_c=DUAL_CLIP
     ).loss
 
 
 def _by_definition(log_prob: Tensor, old: Tensor, advantages: Tensor, weights: Tensor) -> Tensor:
-    low, high, dual = CLIP_RATIOS.values()
     ratio, advantage = (log_prob.double() - old.double()).exp(), advantages.double()
-    gain = torch.minimum(ratio * advantage, ratio.clamp(1 - low, 1 + high) * advantage)
-    gain = torch.where(advantage < 0, torch.maximum(gain, dual * advantage), gain)
+    gain = torch.minimum(ratio * advantage, ratio.clamp(1 - CLIP_LOW, 1 + CLIP_HIGH) * advantage)
+    gain = torch.where(advantage < 0, torch.maximum(gain, DUAL_CLIP * advantage), gain)
     return -(weights * gain).sum() / weights.sum()
 
 

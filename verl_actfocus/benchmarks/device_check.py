@@ -11,6 +11,7 @@ import math
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from verl_actfocus.experiments.errors import ExperimentError
 
 VARIANTS = ("stock-kl", "actfocus-kl")
 ALGORITHMS = ("grpo", "ppo")
+#: Measurements of every pass.
+ROUNDS = 3
 #: Largest difference of a token's probability between rollout and trainer that counts as agreement: both compute in
 #: bfloat16 on a GPU, in float32 on a CPU.
 AGREEMENT = {"cuda": 0.1, "cpu": 1e-4}
@@ -99,7 +102,6 @@ def check_device(folder: Path, device: str, sizes: Sizes, say: Callable[[str], N
         say: told what begins.
     """
     found = DeviceCheck(device)
-    rounds = 3
 
     def contracts(dtype: torch.dtype) -> None:
         found.contracts += check_contracts(
@@ -108,19 +110,19 @@ def check_device(folder: Path, device: str, sizes: Sizes, say: Callable[[str], N
 
     def energy(dtype: torch.dtype) -> None:
         found.passes.append(
-            measure_energy_pass(sizes.tokens, sizes.vocabulary, sizes.hidden, rounds=rounds, dtype=dtype, device=device)
+            measure_energy_pass(sizes.tokens, sizes.vocabulary, sizes.hidden, rounds=ROUNDS, dtype=dtype, device=device)
         )
 
     def entropy() -> None:
         found.entropy = measure_entropy_memory(
-            sizes.tokens, sizes.vocabulary, chunk_size=512, rounds=rounds, device=device
+            sizes.tokens, sizes.vocabulary, chunk_size=512, rounds=ROUNDS, device=device
         )
 
     parts: dict[str, Callable[[], None]] = {
-        **{f"contracts in {name}": lambda dtype=dtype: contracts(dtype) for name, dtype in DTYPES.items()},
-        **{f"energy pass in {name}": lambda dtype=dtype: energy(dtype) for name, dtype in DTYPES.items()},
+        **{f"contracts in {name}": partial(contracts, dtype) for name, dtype in DTYPES.items()},
+        **{f"energy pass in {name}": partial(energy, dtype) for name, dtype in DTYPES.items()},
         "entropy of the update": entropy,
-        **{f"steps of {name.upper()}": lambda name=name: _train(found, folder, name, sizes) for name in ALGORITHMS},
+        **{f"steps of {name.upper()}": partial(_train, found, folder, name, sizes) for name in ALGORITHMS},
     }
     for name, part in parts.items():
         say(name)

@@ -7,6 +7,7 @@ one in the middle of the start, minutes later and without a name. The trainer as
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -129,7 +130,7 @@ def main(nodes: int) -> str | None:
     """
     platform = {name: os.environ[name] for name in (PLATFORM_VARIABLE,) if name in os.environ}
     try:
-        ray.init(log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": platform})
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env={"env_vars": platform})
         require_package(nodes)
     except (ConnectionError, ValueError) as error:
         return str(error)

@@ -13,7 +13,7 @@ from verl.utils.torch_functional import entropy_from_logits, entropy_from_logits
 from verl.workers.config import ActorConfig
 
 #: Clip ranges of the paper (He et al. 2026, App. C), veRL's dual clip.
-CLIP_RATIOS = {"clip_ratio_low": 0.2, "clip_ratio_high": 0.28, "clip_ratio_c": 3.0}
+CLIP_LOW, CLIP_HIGH, DUAL_CLIP = 0.2, 0.28, 3.0
 
 
 @torch.no_grad()
@@ -32,16 +32,17 @@ def log_probs_of(logits: Tensor, labels: Tensor) -> Tensor:
 
 def policy_loss_of(log_prob: Tensor, old_log_prob: Tensor, advantages: Tensor, response_mask: Tensor) -> Tensor:
     """veRL's clipped policy loss, the mean over the tokens of `(B, T)` tensors, with the clip ranges of the paper."""
-    config = ActorConfig(strategy="fsdp", rollout_n=1, use_dynamic_bsz=True, **CLIP_RATIOS)
-    loss: Tensor
-    loss, _ = compute_policy_loss_vanilla(
-        log_prob=log_prob,
-        old_log_prob=old_log_prob,
-        advantages=advantages,
-        response_mask=response_mask,
-        loss_agg_mode="token-mean",
-        config=config,
+    config = ActorConfig(
+        strategy="fsdp",
+        rollout_n=1,
+        use_dynamic_bsz=True,
+        clip_ratio_low=CLIP_LOW,
+        clip_ratio_high=CLIP_HIGH,
+        clip_ratio_c=DUAL_CLIP,
     )
+    # In veRL's order: its registry calls every policy loss like this.
+    arguments = (old_log_prob, log_prob, advantages, response_mask, "token-mean", config, None)
+    loss: Tensor = compute_policy_loss_vanilla(*arguments)[0]
     return loss
 
 

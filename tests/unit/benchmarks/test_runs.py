@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from verl_actfocus.benchmarks import memory, runs
+from verl_actfocus.benchmarks.devices import variables_of
 from verl_actfocus.benchmarks.runs import BenchmarkRun
 from verl_actfocus.experiments import processes
 from verl_actfocus.experiments.errors import ExperimentError, RunFailedError
@@ -29,6 +30,9 @@ class StandIn(BenchmarkRun):
     """A run with a few lines of Python as its trainer."""
 
     code = TRAINER.format(steps=2, code=0)
+
+    def __init__(self, folder, overrides, steps, variables=None):
+        super().__init__(folder, overrides, steps, {**variables_of("cpu"), **(variables or {})})
 
     def command(self) -> list[str]:
         return [sys.executable, "-c", self.code]
