@@ -71,7 +71,13 @@ def expected_inputs(hidden: torch.Tensor, matrix: torch.Tensor, labels: torch.Te
     log_probs = torch.log_softmax(logits, -1)
     entropy = -(log_probs.exp() * log_probs).sum(-1)
     chosen = log_probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-    values = {"energy": -torch.logsumexp(logits, -1), "entropy": entropy, "log_prob": chosen}
+    squares = log_probs.exp().square().sum(-1)
+    values = {
+        "energy": -torch.logsumexp(logits, -1),
+        "entropy": entropy,
+        "log_prob": chosen,
+        "sum_pi_squared": squares,
+    }
     return {name: values[name.split("_", 1)[1]].float() for name in NAMES}
 
 
