@@ -123,7 +123,7 @@ def warm_start_pretrained(
             ),
             settings=settings,
             lora=options.lora,
-            checkpoint=Checkpoint(path=folder / CHECKPOINT, identity=identity, every=25),
+            checkpoint=Checkpoint(path=folder / CHECKPOINT, identity=identity, every=10),
         )
         _save(trained, policy, source, folder)
         print("measuring the model after", flush=True)
