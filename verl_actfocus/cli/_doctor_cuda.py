@@ -33,7 +33,7 @@ def check_driver() -> Iterator[Finding]:
     built = torch.version.cuda
     advice = (
         f"update NVIDIA's driver to one that runs CUDA {built}, or install a torch that is built with CUDA "
-        f"{Version(runs).major} (its index: https://download.pytorch.org/whl/cu{runs.replace('.', '')})"
+        f"{Version(runs).major} (cu{runs.replace('.', '')} among PyTorch's indexes of builds)"
     )
     # Within a major version of CUDA an older driver runs what a newer toolkit has built.
     enough = Version(runs).major >= Version(built).major
