@@ -99,7 +99,7 @@ def test_a_driver_runs_what_was_built_with_its_own_major_version_of_cuda(
     (finding,) = _doctor_cuda.check_driver()
     assert finding.state.startswith("570.86.15, runs CUDA up to 12.8; torch") and built in finding.state
     assert (finding.remedy is None) == well
-    assert well or "whl/cu128" in str(finding.remedy)
+    assert well or "CUDA 12 (cu128 among" in str(finding.remedy)
 
 
 def test_without_a_driver_or_a_cuda_build_there_is_nothing_to_compare(monkeypatch: pytest.MonkeyPatch) -> None:
