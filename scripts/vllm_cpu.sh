@@ -5,7 +5,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/vllm_cpu/setup.sh"
 cd "$ROOT"
 # Gigabytes.
-MEMORY=10
+MEMORY=12
 available="$(($(awk '/^MemAvailable/ { print $2 }' /proc/meminfo) / 1000000))"
 [ "$available" -ge "$MEMORY" ] ||
     refuse "$available GB of memory are free, and a run takes up to $MEMORY: end other programs or use a larger machine"
