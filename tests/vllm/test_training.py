@@ -114,17 +114,3 @@ def test_a_response_that_vllm_cut_off_is_told_from_a_whole_one(cut: Finished) ->
         assert len(last) == 30 or not was_cut
         kinds.add(was_cut)
     assert kinds == {True, False}
-
-
-def test_lora_adapters_reach_the_server_by_themselves(tmp_path: Path) -> None:
-    """Not merged: vLLM holds the base model, and computes with the adapters that it is sent."""
-    words = ["actor_rollout_ref.model.lora_rank=8", "actor_rollout_ref.actor.optim.lr=1e-2"]
-    words += ["actor_rollout_ref.rollout.load_format=safetensors", "actor_rollout_ref.rollout.layered_summon=True"]
-    metrics = train(tmp_path, *words, *NO_EVALUATION)
-    assert [step["step"] for step in metrics] == [1, 2]
-    for step in metrics:
-        check_training_step(step)
-    second = trajectories(tmp_path, 2)
-    # The reference is the actor without its adapters: they matter, in trainer and server alike.
-    assert largest_difference(second, "ref_log_prob", "old_log_prob") > 0.1
-    assert largest_difference(second, "rollout_log_prob", "old_log_prob") < 1e-3
