@@ -9,9 +9,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 VENV="${VENV:-$ROOT/.venv}"
-EXTRAS=dev
+EXTRAS=dev,smollm2
 # TextWorld brings an interpreter in C, as source.
-if command -v cc >/dev/null && command -v make >/dev/null; then EXTRAS=dev,textworld; fi
+if command -v cc >/dev/null && command -v make >/dev/null; then EXTRAS="$EXTRAS,textworld"; fi
 STAMP="$VENV/.installed-$(cat "$ROOT/setup.py" "$ROOT/requirements/cpu.txt" - <<<"$EXTRAS" | cksum | cut -d' ' -f1)"
 
 check_environment "$VENV"

@@ -21,6 +21,7 @@ from verl_actfocus.pretrained import PRETRAINED, Source, fetch, sources
 from verl_actfocus.pretrained.conversion import Loaded, complete
 
 from .conftest import COMMIT, SMOLLM2, FakeHub, tiny_llama, tiny_tokenizer, write_wheel
+from .gguf_files import write_gguf
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens
 
@@ -223,9 +224,6 @@ def test_files_without_a_chat_template_are_refused(tmp_path: Path, hub_files: di
 def test_a_model_in_a_wheel_becomes_the_same_folder_and_its_card_names_how_weights_were_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("gguf", reason="the extra smollm2 reads GGUF files")
-    from .gguf_files import write_gguf
-
     tokenizer = tiny_tokenizer(pad=None)
     model = tiny_llama(tokenizer)
     write_gguf(tmp_path / "tiny.gguf", model, tokenizer)
