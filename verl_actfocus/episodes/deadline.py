@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 from verl_actfocus.envs import TextEnv, make
 
@@ -126,11 +126,11 @@ async def off_loop(function: Callable[[], T]) -> T:
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()  # whoever waits may be cancelled, the function cannot
 
-    def work() -> None:
+    def work() -> Callable[[], None]:
         try:
-            future.set_result(function())
+            return partial(future.set_result, function())
         except BaseException as error:  # raised where the result is awaited
-            future.set_exception(error)
+            return partial(future.set_exception, error)
 
     try:
         _idle.pop().put(work)
@@ -139,17 +139,21 @@ async def off_loop(function: Callable[[], T]) -> T:
     return await asyncio.wrap_future(future)
 
 
+#: Does something and returns how to tell whoever waits for it.
+_Work: TypeAlias = Callable[[], Callable[[], None]]
 #: Where threads of `off_loop` that have nothing to do wait for work.
-_idle: list[queue.SimpleQueue[Callable[[], None]]] = []
+_idle: list[queue.SimpleQueue[_Work]] = []
 os.register_at_fork(after_in_child=_idle.clear)  # threads do not live on in a fork
 
 
-def _serve(work: Callable[[], None]) -> None:
-    own: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+def _serve(work: _Work) -> None:
+    own: queue.SimpleQueue[_Work] = queue.SimpleQueue()
     while True:
-        work()
-        del work  # an environment that nobody else holds must not live until the next work comes
+        tell = work()
+        # Before the result is known: whoever has it may call again at once, and finds this thread.
         _idle.append(own)
+        tell()
+        del work, tell  # an environment that nobody else holds must not live until the next work comes
         work = own.get()
 
 
