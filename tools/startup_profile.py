@@ -18,14 +18,13 @@ import psutil
 from tabulate import tabulate
 
 from verl_actfocus.benchmarks.devices import variables_of
-from verl_actfocus.benchmarks.report import conditions
+from verl_actfocus.benchmarks.report import conditions, conditions_line
 from verl_actfocus.benchmarks.runs import BenchmarkRun
 from verl_actfocus.benchmarks.variants import VARIANTS, run_overrides
 from verl_actfocus.experiments.processes import processes_of
 from verl_actfocus.experiments.progress import Display
 
 LOOK_SECONDS = 0.25
-TITLE_LENGTH = 60
 
 
 @dataclass
@@ -73,8 +72,17 @@ class Watcher:
                     one = self.seen.setdefault(process, Seen(process.create_time() - self.began))
                 except psutil.NoSuchProcess:
                     continue  # it ended meanwhile
-                one.title = " ".join(words[:4])[-TITLE_LENGTH:]
+                one.title = _title(words) or one.title
                 one.spent.append((now, times.user + times.system))
+
+
+def _title(words: list[str]) -> str:
+    """What a command line is about: an actor, a module, a script or a program."""
+    if words and words[0].startswith("ray::"):
+        return words[0]
+    if "-m" in words[:4]:
+        return words[words.index("-m") + 1]
+    return "".join([Path(word).name for word in words[:3] if not word.startswith("-")][-1:])
 
 
 def main() -> None:
@@ -96,7 +104,7 @@ def main() -> None:
     rows.sort(key=lambda row: row[1])
     print(f"The first step began after {start:.1f} s; until then {sum(row[2] for row in rows):.1f} s of CPU time.\n")
     print(tabulate(rows, headers=("process", "appeared (s)", "CPU (s)"), tablefmt="github", floatfmt=".1f"))
-    print(f"\n{found}")
+    print(f"\n{conditions_line(found)}")
 
 
 if __name__ == "__main__":
