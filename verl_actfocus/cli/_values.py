@@ -36,11 +36,8 @@ def temperature(text: str) -> float:
     Raises:
         ArgumentTypeError: The text is something else.
     """
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
+    value = _number(text)
+    if not value >= 0:
         raise ArgumentTypeError(f"{text!r} is not a temperature: give 0 (the most likely token) or a positive number")
     return value
 
@@ -51,13 +48,19 @@ def learning_rate(text: str) -> float:
     Raises:
         ArgumentTypeError: The text is something else.
     """
+    value = _number(text)
+    if not value > 0:
+        raise ArgumentTypeError(f"{text!r} is not a learning rate: give a positive number such as 1e-4")
+    return value
+
+
+def _number(text: str) -> float:
+    """Return a finite number; NaN, which is neither above nor below anything, for every other text."""
     try:
         value = float(text)
     except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise ArgumentTypeError(f"{text!r} is not a learning rate: give a positive number such as 1e-4")
-    return value
+        return math.nan
+    return value if math.isfinite(value) else math.nan
 
 
 def writable(text: str) -> Path:

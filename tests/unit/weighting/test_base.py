@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from itertools import groupby
+from typing import Any
 
 import pytest
 import torch
@@ -90,8 +91,9 @@ def test_a_wrong_section_is_one_sentence_with_setting_value_and_remedy(section: 
 
 
 def test_settings_are_checked_in_python_too() -> None:
+    settings: dict[str, Any] = {"alpha": "0.1"}
     with pytest.raises(ValueError, match=rf"{PATH}\.alpha='0\.1' must be a finite number"):
-        ActFocus(alpha="0.1")  # type: ignore[arg-type]
+        ActFocus(**settings)
 
 
 def test_a_registered_scheme_is_chosen_by_name_with_all_kinds_of_settings(registry: dict) -> None:
