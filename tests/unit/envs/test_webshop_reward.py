@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tools.webshop.measure_nouns import mixture_bounds, narrow
-from verl_actfocus.envs.webshop.catalogue import Product
 from verl_actfocus.envs.webshop.goals import Goal
+from verl_actfocus.envs.webshop.product import Product
 from verl_actfocus.envs.webshop.reward import (
     has_attribute,
     matches,

@@ -18,7 +18,8 @@ from threading import Lock
 
 import numpy as np
 
-from verl_actfocus.envs.webshop.catalogue import Catalogue, Product, load_catalogue
+from verl_actfocus.envs.webshop.catalogue import Catalogue, load_catalogue
+from verl_actfocus.envs.webshop.product import Product
 
 TEST_GOALS = 500
 VALIDATION_GOALS = 1000

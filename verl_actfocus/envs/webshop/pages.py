@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from verl_actfocus.envs.webshop.catalogue import Product
 from verl_actfocus.envs.webshop.goals import Shop
+from verl_actfocus.envs.webshop.product import Product
 
 # Longest title in a list of results and longest text of a description or feature page, in characters.
 TITLE_CHARS = 80

@@ -16,8 +16,8 @@ from functools import lru_cache
 from rapidfuzz.fuzz import token_set_ratio
 from rapidfuzz.utils import default_process
 
-from verl_actfocus.envs.webshop.catalogue import Product
 from verl_actfocus.envs.webshop.goals import Goal
+from verl_actfocus.envs.webshop.product import Product
 from verl_actfocus.envs.webshop.text import FUNCTION_WORDS, words
 
 MATCH_ABOVE = 85
