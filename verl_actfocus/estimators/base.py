@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
-from verl_actfocus.weighting.settings import check_types, settings_from
+from verl_actfocus.weighting.settings import Settings, settings_from
 
 #: Where an estimator's settings stand in a configuration.
 SECTION = "algorithm.actfocus.estimator"
@@ -87,27 +87,19 @@ class TrajectoryBatch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimator(ABC):
+class Estimator(Settings, ABC):
     """An advantage estimator. Its settings are the fields of the subclass, a frozen keyword-only dataclass.
 
     Raises:
         ValueError: a setting has the wrong type or is out of range; the message names it.
     """
 
+    section: ClassVar[str] = SECTION
     #: What it is called; `PREFIX` before it makes the value of `algorithm.adv_estimator`.
     name: ClassVar[str]
     #: veRL's estimator that runs before: `grpo`, or `gae`, which brings a critic. With it come veRL's KL penalty and
     #: rollout correction.
     base: ClassVar[str]
-
-    def __post_init__(self) -> None:
-        """Check the types of the settings; a subclass calls this and then `require` for their ranges."""
-        check_types(type(self), SECTION, {item.name: getattr(self, item.name) for item in fields(self)})
-
-    def require(self, setting: str, holds: bool, requirement: str) -> None:
-        """Raise ValueError, naming the setting and its value, unless a requirement holds."""
-        if not holds:
-            raise ValueError(f"{SECTION}.{setting}={getattr(self, setting)!r} {requirement}")
 
     @property
     def verl_name(self) -> str:

@@ -6,14 +6,14 @@ A scheme is one file: a frozen dataclass below `Weighting` whose fields are its 
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
 from verl_actfocus.weighting._checks import as_bool_mask, check_batch, check_same_shape, first_position
-from verl_actfocus.weighting.settings import check_types, settings_from
+from verl_actfocus.weighting.settings import Settings, settings_from
 
 SECTION = "algorithm.actfocus.weighting"
 """Where a weighting's name and settings stand in a configuration."""
@@ -100,7 +100,7 @@ def turn_indices(model_mask: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weighting(ABC):
+class Weighting(Settings, ABC):
     """A scheme of token weights. Its settings are the fields of the subclass, a frozen keyword-only dataclass.
 
     The weights multiply the loss of every token, and the loss is divided by their sum (He et al. 2026, Eq. 6).
@@ -109,20 +109,12 @@ class Weighting(ABC):
         ValueError: If a setting has the wrong type or is out of range; the message names it.
     """
 
+    section: ClassVar[str] = SECTION
     name: ClassVar[str]
     """What a configuration calls the scheme."""
     reads_rows: ClassVar[bool] = True
     """Whether the weight of a token depends on which others are of its trajectory or turn. Without that a trainer may
     give the trajectories one behind another, as a batch of one row without padding."""
-
-    def __post_init__(self) -> None:
-        """Check the types of the settings; a subclass calls this and then `require` for their ranges."""
-        check_types(type(self), SECTION, {item.name: getattr(self, item.name) for item in fields(self)})
-
-    def require(self, setting: str, holds: bool, requirement: str) -> None:
-        """Raise ValueError, naming the setting and its value, unless a requirement holds."""
-        if not holds:
-            raise ValueError(f"{SECTION}.{setting}={getattr(self, setting)!r} {requirement}")
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from numbers import Real
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -19,6 +19,27 @@ _IN_WORDS = {
     dict: "a section of names and values",
     NoneType: "null",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A scheme whose settings are the fields of the subclass, a frozen keyword-only dataclass.
+
+    Raises:
+        ValueError: If a setting has the wrong type or is out of range; the message names it.
+    """
+
+    section: ClassVar[str]
+    """Where they stand in a configuration, for messages."""
+
+    def __post_init__(self) -> None:
+        """Check the types of the settings; a subclass calls this and then `require` for their ranges."""
+        check_types(type(self), self.section, {item.name: getattr(self, item.name) for item in fields(self)})
+
+    def require(self, setting: str, holds: bool, requirement: str) -> None:
+        """Raise ValueError, naming the setting and its value, unless a requirement holds."""
+        if not holds:
+            raise ValueError(f"{self.section}.{setting}={getattr(self, setting)!r} {requirement}")
 
 
 def settings_from(cls: type[_T], path: str, section: Any) -> _T:
