@@ -1,112 +1,114 @@
-"""An environment that counts, a policy that follows a script, and an episode of both through the agent loop."""
+"""The same prepared responses in a training run and in an evaluation of frozenlake."""
 
 from __future__ import annotations
 
-import threading
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
+from transformers import PreTrainedTokenizerBase
 from verl.workers.rollout.replica import TokenOutput
 
 from verl_actfocus import models
-from verl_actfocus.envs.base import TextEnv, step_info
+from verl_actfocus.episodes import TagSettings
+from verl_actfocus.episodes.record import EpisodeRecord
+from verl_actfocus.episodes.templates import prompt_builder
+from verl_actfocus.episodes.tokens import Lengths, PromptBuilder
+from verl_actfocus.evaluation.policy import Answer
+from verl_actfocus.evaluation.records import EvaluationFolder
+from verl_actfocus.evaluation.runner import run
+from verl_actfocus.evaluation.settings import EvaluationSettings, profile_settings
+from verl_actfocus.generation.sampling import SamplingParams
+from verl_actfocus.generation.turn_ends import closing_token, turn_ends
+from verl_actfocus.integration.dataset import EnvironmentDataset
 
 from ...episode_loops import play_episode
 
-LIMITS = {"turns": 3, "actions_per_turn": 2, "actions": 6, "words": 40, "response_tokens": 40}
+#: What the model was asked: prompt, most tokens, seed.
+Asked = list[tuple[list[int], int, int]]
 
 
-class CountingEnv(TextEnv):
-    """Pays 1 per "Right"; solved after four of them; "Crash" raises."""
+class Scripted:
+    """Prepared responses, as veRL's rollout server and as the policy of an evaluation.
 
-    @property
-    def rules(self) -> str:
-        return "Count."
+    Args:
+        tokenizer: encodes prompts and responses.
+        responses: texts, which the tokenizer's end of sequence follows, or the sampled tokens.
+        model: folder of the model's configuration and generation settings.
+    """
 
-    def legal_actions(self):
-        return ["Right", "Crash"]
+    context = None
 
-    def reset(self, *, seed=None, options=None):
-        super(TextEnv, self).reset(seed=seed)
-        self.count = 0
-        self._running = True
-        return "0 steps", {}
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, responses: Sequence[str | list[int]], model: Path | None = None
+    ) -> None:
+        self.tokenizer, self.responses = tokenizer, list(responses)
+        self.model = model or models.folder("frozenlake") / "model"
+        self.stops: list[list[int]] = []
+        self.asked: Asked = []
+        self._answer: tuple[str, Answer] = ("", Answer())
 
-    def step(self, action):
-        if action == "Crash":
-            raise OSError("the disk is full")
-        if action == "Hang":
-            threading.Event().wait()
-        valid = action == "Right"
-        self.count += valid
-        done = self.count >= 4
-        self._running = not done
-        return f"{self.count} steps", float(valid), done, False, step_info(valid=valid, effective=valid, success=done)
+    def _respond(self, prompt: Sequence[int], most: int, seed: int) -> Answer:
+        ids = self.responses[len(self.asked)]
+        if isinstance(ids, str):
+            ids = [*self.tokenizer.encode(ids, add_special_tokens=False), self.tokenizer.eos_token_id]
+        self.asked.append((list(prompt), most, seed))
+        return Answer(ids[:most], cut_off=len(ids) > most)
 
+    async def generate(
+        self, request_id: str, *, prompt_ids: list[int], sampling_params: dict[str, Any], **kwargs: Any
+    ) -> TokenOutput:
+        answer = self._respond(prompt_ids, sampling_params["max_tokens"], sampling_params["seed"])
+        self.stops.append(sampling_params["stop_token_ids"])
+        # veRL's vLLM server calls both ends so.
+        return TokenOutput(token_ids=list(answer.ids), log_probs=[0.0] * len(answer.ids), stop_reason="completed")
 
-class ScriptedServer:
-    """Answers each request with the next scripted text and remembers what it was asked."""
+    def prompts(self, tags: TagSettings, template: Mapping[str, Any]) -> PromptBuilder:
+        end = closing_token(self.tokenizer, turn_ends(self.tokenizer, None))
+        return prompt_builder(self.tokenizer, "qwen2", tags, end, template)
 
-    def __init__(self, tokenizer, texts, cut=(), stop_reason="completed"):
-        self.tokenizer, self.texts, self.cut, self.stop_reason = tokenizer, list(texts), set(cut), stop_reason
-        self.prompts, self.answers, self.params = [], [], []
+    def begin(self, lengths: Lengths, at_once: int) -> None: ...
 
-    async def generate(self, request_id, *, prompt_ids, sampling_params, **kwargs):
-        turn = len(self.prompts)
-        ids = self.tokenizer.encode(self.texts[turn], add_special_tokens=False)
-        reason = self.stop_reason
-        if turn in self.cut:
-            reason = "length"
-        else:
-            ids.append(self.tokenizer.eos_token_id)
-        self.prompts.append(list(prompt_ids))
-        self.answers.append(ids)
-        self.params.append(sampling_params)
-        log_probs = [-0.5 - 0.01 * n for n in range(len(ids))]
-        return TokenOutput(token_ids=ids, log_probs=log_probs, stop_reason=reason, extra_fields={"global_steps": 7})
+    def ask(self, key: str, prompt: Sequence[int], sampling: SamplingParams) -> None:
+        assert sampling.seed is not None
+        self._answer = key, self._respond(prompt, sampling.max_tokens, sampling.seed)
+
+    def answers(self) -> dict[str, Answer]:
+        return dict([self._answer])
 
 
-def play(
-    tokenizer,
-    texts,
-    *,
-    env="counting",
-    limits=LIMITS,
-    prompt_length=200,
-    response_length=500,
-    server_class=ScriptedServer,
-    trajectories=None,
-    algorithm=None,
-    validate=False,
-    step=7,
-    rollout=None,
-    **server_options,
-):
-    server = server_class(tokenizer, texts, **server_options)
+def settings_with(tags: TagSettings) -> EvaluationSettings:
+    return dataclasses.replace(profile_settings("cpu_frozenlake"), tasks=1, samples=1, seed=5, tags=tags)
+
+
+def trained(server: Scripted, settings: EvaluationSettings) -> dict[str, Any]:
+    """Play the first evaluation task as a training run with these tags does before its first step."""
+    lengths, tags = settings.lengths, dataclasses.asdict(settings.tags)
     rollout = {
-        "full_determinism": False,
-        "prompt_length": prompt_length,
-        "response_length": response_length,
-        "max_model_len": None,
+        "prompt_length": lengths.prompt,
+        "response_length": lengths.response,
+        "max_model_len": lengths.total,
         "name": "hf_cpu",
-        "seed": 3,
-        **(rollout or {}),
+        "seed": settings.seed,
     }
+    limits = dataclasses.asdict(settings.limits)
+    environment = {"name": "frozenlake", "kwargs": {"success_rate": 1.0}, "val_size": 64, "limits": limits}
+    environment["prompt_style"] = settings.prompt_style
     config = OmegaConf.create(
         {
-            "actor_rollout_ref": {"rollout": rollout, "model": {"path": str(models.folder("frozenlake") / "model")}},
-            "data": {},
-            "algorithm": algorithm or ({} if trajectories is None else {"actfocus": {"trajectories": trajectories}}),
+            "actor_rollout_ref": {"rollout": rollout, "model": {"path": str(server.model)}},
+            "data": {"environment": environment, "apply_chat_template_kwargs": dict(settings.template)},
+            "algorithm": {"actfocus": {"tags": tags}},
         }
     )
-    row = {
-        "name": env,
-        "kwargs": {},
-        "limits": limits,
-        "phrasing": {"name": "brief", "worked_turn": None},
-        "format_penalty": -0.1,
-        "step_timeout": 0.5,
-        "validate": validate,
-        "seed": 5,
-    }
-    output = play_episode(config, server, tokenizer, row, sampling_params={"temperature": 1.0}, global_steps=step)
-    return output, server
+    row = EnvironmentDataset("val", config=config.data)[0]["environment"]
+    output = play_episode(config, server, server.tokenizer, row)
+    assert not isinstance(output, list)
+    return output.as_dict() | {"counts": output.extra_fields["reward_extra_info"]}
+
+
+def evaluated(policy: Scripted, settings: EvaluationSettings, folder: Path) -> EpisodeRecord:
+    attempt = run(policy, settings, EvaluationFolder(folder), at_once=1)
+    return attempt.finished[0]

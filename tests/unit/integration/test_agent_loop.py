@@ -18,7 +18,7 @@ from verl_actfocus.episodes.states import state_id
 from verl_actfocus.integration import fields
 from verl_actfocus.weighting import Span
 
-from .scripted import LIMITS, CountingEnv, ScriptedServer, play
+from .counting import LIMITS, CountingEnv, ScriptedServer, play
 
 
 @pytest.fixture(autouse=True)
