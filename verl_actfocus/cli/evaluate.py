@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import re
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,6 @@ from verl_actfocus.cli._environment_arguments import (
 from verl_actfocus.cli._model_arguments import add_local_model_arguments, local_model
 from verl_actfocus.cli._values import positive, seed, temperature, writable
 from verl_actfocus.evaluation import table
-from verl_actfocus.experiments.progress import Display, duration
 
 if TYPE_CHECKING:
     from verl_actfocus.evaluation.policy import Policy
@@ -35,8 +33,6 @@ if TYPE_CHECKING:
 
 #: Exit code of an evaluation of which episodes are missing.
 INCOMPLETE = 1
-#: Share of the episodes between two lines of progress where the output is no terminal.
-_NEWS = 0.1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
     # An option that the class does not take is found before a model is loaded.
     make_environment(settings.environment, settings.options, settings.step_timeout).close()
     from verl_actfocus.evaluation.policy import closing
+    from verl_actfocus.evaluation.progress import EvaluationProgress
     from verl_actfocus.evaluation.records import EvaluationFolder
     from verl_actfocus.evaluation.runner import run as play
 
@@ -114,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
         _say_if_short(policy.context, settings)
         with folder.claimed({"model": policy.identity(), "evaluation": settings.as_dict()}):
             print(table.heading(args.model, settings), file=sys.stderr, flush=True)
-            progress = _Progress(settings.episodes)
+            progress = EvaluationProgress("eval", settings.episodes)
             attempt = play(policy, settings, folder, at_once=args.batch_size, watch=progress.show)
             progress.close(attempt)
             return _report(args.model, settings, policy, folder, attempt)
@@ -221,43 +218,6 @@ def _report(
         file=sys.stderr,
     )
     return INCOMPLETE
-
-
-class _Progress:
-    """A line on the standard error: how far, how well so far, how much longer."""
-
-    def __init__(self, episodes: int) -> None:
-        self._episodes = episodes
-        self._display = Display("eval", sys.stderr)
-        self._began: tuple[float, int] | None = None
-        self._told = 0.0
-
-    def show(self, attempt: Attempt) -> None:
-        """Called after every episode."""
-        now, played = time.monotonic(), len(attempt.finished) + len(attempt.failures)
-        self._began = self._began or (now, played)
-        news = played / self._episodes >= self._told + _NEWS
-        if news:
-            self._told = played / self._episodes
-        self._display.show(self._line(attempt, now, played), news)
-
-    def close(self, attempt: Attempt) -> None:
-        """Write the last line."""
-        began, _ = self._began or (time.monotonic(), 0)
-        played = len(attempt.finished) + len(attempt.failures)
-        self._display.close(f"{played}/{self._episodes} episodes | {duration(time.monotonic() - began)}")
-
-    def _line(self, attempt: Attempt, now: float, played: int) -> str:
-        began, before = self._began or (now, played)
-        parts = [f"{played}/{self._episodes} episodes"]
-        if attempt.finished:
-            parts.append(f"success {sum(one.success for one in attempt.finished) / len(attempt.finished):.1%}")
-        if attempt.failures:
-            parts.append(f"{len(attempt.failures)} failed")
-        if played > before:
-            left = (now - began) / (played - before) * (self._episodes - played)
-            parts.append(f"{duration(left)} left")
-        return " | ".join(parts)
 
 
 def _short(model: str) -> str:

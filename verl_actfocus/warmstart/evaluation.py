@@ -16,6 +16,7 @@ from verl_actfocus.episodes.tokens import Lengths
 from verl_actfocus.evaluation.checkpoints import find_model
 from verl_actfocus.evaluation.figures import Figure, figures, stop_reasons
 from verl_actfocus.evaluation.local import LocalModel
+from verl_actfocus.evaluation.progress import EvaluationProgress
 from verl_actfocus.evaluation.records import EvaluationFolder
 from verl_actfocus.evaluation.runner import run
 from verl_actfocus.evaluation.settings import EvaluationSettings
@@ -143,7 +144,9 @@ def measure(
 def _played(
     policy: LocalModel, settings: EvaluationSettings, folder: EvaluationFolder, *, at_once: int
 ) -> list[EpisodeRecord]:
-    attempt = run(policy, settings, folder, at_once=at_once)
+    progress = EvaluationProgress(f"temperature {settings.temperature:g}", settings.episodes)
+    attempt = run(policy, settings, folder, at_once=at_once, watch=progress.show)
+    progress.close(attempt)
     if attempt.failures:
         raise RuntimeError(f"seed {attempt.failures[0].task}: {attempt.failures[0].failure}")
     return attempt.finished

@@ -7,7 +7,6 @@ the demonstrated responses; a worked turn in the prompt carries none.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from transformers import PreTrainedModel
 
 from verl_actfocus.envs.demonstrations import Miniature
 from verl_actfocus.evaluation.checkpoints import ModelSource, find_model, merge
-from verl_actfocus.evaluation.local import LocalModel
+from verl_actfocus.evaluation.local import DTYPES, LocalModel
 from verl_actfocus.experiments.disk import write_whole, writing
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.locks import locked
@@ -51,6 +50,8 @@ class Options:
         lora: Whether adapters are trained, and merged at the end.
         episodes: Episodes that the model is measured on, before and after.
         device: `cpu`, `cuda` or `cuda:N`; None takes a GPU if there is one.
+        dtype: Number format of the training's forward pass, a name in `DTYPES`; weights, gradients and what is measured
+            are float32. None takes float32 on a CPU and bfloat16 on a GPU.
     """
 
     prompt_style: str
@@ -59,6 +60,7 @@ class Options:
     lora: bool = False
     episodes: int = EPISODES
     device: str | None = None
+    dtype: str | None = None
 
 
 def warm_start_pretrained(
@@ -110,12 +112,13 @@ def warm_start_pretrained(
             "response_tokens": lesson.task.limits.response_tokens,
             "lora_rank": LORA_RANK if options.lora else None,
         }
+        dtype = options.dtype or ("float32" if policy.model.device.type == "cpu" else "bfloat16")
         evaluations = [lesson.evaluation(temperature, options.episodes) for temperature in TEMPERATURES]
         before = measure(policy, evaluations, folder / "evaluations" / "before", identity)
         policy.close()
 
         print("training", flush=True)
-        identity |= asdict(settings)
+        identity |= {**asdict(settings), "dtype": dtype}
         trained, losses = train(
             policy.model,
             demonstrations=lambda start: demonstrated(
@@ -123,6 +126,7 @@ def warm_start_pretrained(
             ),
             settings=settings,
             lora=options.lora,
+            dtype=DTYPES[dtype],
             checkpoint=Checkpoint(path=folder / CHECKPOINT, identity=identity, every=10),
         )
         _save(trained, policy, source, folder)
@@ -130,7 +134,15 @@ def warm_start_pretrained(
         taught = LocalModel(find_model(str(folder)), device=options.device, dtype="float32")
         after = measure(taught, evaluations, folder / "evaluations" / "after", identity)
         card = pretrained_card(
-            model, lesson, settings, losses, before, after, command=command, lora_rank=identity["lora_rank"]
+            model,
+            lesson,
+            settings,
+            losses,
+            before,
+            after,
+            command=command,
+            lora_rank=identity["lora_rank"],
+            dtype=dtype,
         )
         write_whole(folder / CARD, card.encode())
         (folder / CHECKPOINT).unlink()
@@ -143,15 +155,17 @@ def train(
     settings: TrainingSettings,
     *,
     lora: bool,
+    dtype: torch.dtype = torch.float32,
     checkpoint: Checkpoint | None = None,
 ) -> tuple[PreTrainedModel, list[float]]:
     """Train a pretrained model, all of it or adapters that are merged at the end.
 
     Args:
-        model: The model in float32; on a GPU the forward pass is in bfloat16.
+        model: The model in float32.
         demonstrations: Yields the conversations of a batch, from an iteration on.
         settings: Length, rates and seed of the run.
         lora: Whether adapters are trained.
+        dtype: Number format of the forward pass (and so of the gradient's products).
         checkpoint: Where to keep the state.
 
     Returns:
@@ -165,13 +179,15 @@ def train(
             learner = get_peft_model(model, config)
 
     def backward(batch: Sequence[Encoded]) -> tuple[float, int]:
-        return response_gradient(learner, batch)
+        return response_gradient(learner, batch, dtype)
 
     losses = run_steps(learner, settings, demonstrations, backward, checkpoint=checkpoint, report_every=5)
     return (learner.merge_and_unload() if lora else model), losses
 
 
-def response_gradient(model: PreTrainedModel, batch: Sequence[Encoded]) -> tuple[float, int]:
+def response_gradient(
+    model: PreTrainedModel, batch: Sequence[Encoded], dtype: torch.dtype = torch.float32
+) -> tuple[float, int]:
     """Add the gradient of the mean negative log-likelihood of a batch's response tokens.
 
     One conversation after another, without padding; logits are computed for the response tokens alone.
@@ -179,6 +195,7 @@ def response_gradient(model: PreTrainedModel, batch: Sequence[Encoded]) -> tuple
     Args:
         model: The model, or one with adapters.
         batch: Token ids and masks of conversations.
+        dtype: Number format of the forward pass; the loss is float32.
 
     Returns:
         The mean in nats, and the tokens of the conversations.
@@ -189,7 +206,7 @@ def response_gradient(model: PreTrainedModel, batch: Sequence[Encoded]) -> tuple
         ids_1T = torch.tensor([ids], device=model.device)
         # The logits at a place are of the token behind it.
         places = torch.tensor(mask[1:], device=model.device).nonzero().flatten()
-        with torch.autocast("cuda", torch.bfloat16) if model.device.type == "cuda" else nullcontext():
+        with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
             logits_RV = model(input_ids=ids_1T[:, :-1], logits_to_keep=places, use_cache=False).logits[0]
         nats = torch.nn.functional.cross_entropy(logits_RV.float(), ids_1T[0, places + 1], reduction="sum") / wanted
         nats.backward()

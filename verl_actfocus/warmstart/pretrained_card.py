@@ -23,6 +23,7 @@ def pretrained_card(
     *,
     command: str,
     lora_rank: int | None,
+    dtype: str,
 ) -> str:
     """Return the text of the card.
 
@@ -35,6 +36,7 @@ def pretrained_card(
         after: What was measured after.
         command: The command that makes the model again.
         lora_rank: Rank of the adapters, None if all weights were trained.
+        dtype: Number format of the forward pass.
     """
     limits, task = lesson.task.limits, lesson.task
     options = ", ".join(f"{name}={value}" for name, value in task.options.items()) or "defaults"
@@ -50,8 +52,9 @@ The model `{model}` after it imitated a noisy expert, which taught it the respon
 `{lesson.prompt_style}`.
 
 **Training.** {settings.iterations} iterations of {settings.episodes_per_batch} demonstrations, every one used once, on
-{trained}; peak learning rate {settings.learning_rate:g}, seed {settings.seed}; loss on the tokens of the responses
-alone: {_mean(losses[:5]):.4f} nats per token in the first iterations, {_mean(losses[-5:]):.4f} in the last.
+{trained}; peak learning rate {settings.learning_rate:g}, seed {settings.seed}, forward pass in {dtype}. Loss on the
+tokens of the responses alone: {_mean(losses[:5]):.4f} nats per token in the first iterations, {_mean(losses[-5:]):.4f}
+in the last.
 
 **Measured** on the environment seeds 0 to {before[0].settings.tasks - 1}, which no demonstration uses (95 % intervals
 over the tasks; a turn is valid if its response is well-formed and its actions are accepted):

@@ -119,6 +119,24 @@ def test_gradient_and_loss_are_those_of_the_mean_over_the_response_tokens(
         torch.testing.assert_close(found[name], weight.grad, rtol=1e-3, atol=1e-6)
 
 
+def test_a_bfloat16_forward_pass_gives_nearly_the_float32_gradient_in_float32(
+    folder: Path, batch: list[tuple[list[int], list[int]]]
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    seen: list[torch.dtype] = []
+    model.lm_head.register_forward_hook(lambda _module, _inputs, logits: seen.append(logits.dtype))
+    found = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        model.zero_grad()
+        loss, _ = response_gradient(model, batch, dtype)
+        found[dtype] = torch.cat([weight.grad.flatten() for weight in model.parameters()]), loss
+    assert set(seen) == {torch.float32, torch.bfloat16}
+    (exact, exact_loss), (rounded, rounded_loss) = found[torch.float32], found[torch.bfloat16]
+    assert rounded.dtype == torch.float32 and not torch.equal(exact, rounded)
+    assert torch.cosine_similarity(exact, rounded, dim=0) > 0.999
+    assert rounded_loss == pytest.approx(exact_loss, rel=1e-2)
+
+
 def test_budgets_are_those_of_the_models_tokens(prompts: PromptBuilder) -> None:
     env = FROZENLAKE.make_env()
     taught = lesson(prompts)
@@ -176,7 +194,7 @@ def test_a_warm_start_writes_model_card_and_the_episodes_of_both_evaluations(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert warmstart(folder, out, "--seed", "3", "--lora") == 0
+    assert warmstart(folder, out, "--seed", "3", "--lora", "--dtype", "bfloat16") == 0
     source = find_model(str(out))
     assert source.model == source.tokenizer == str(out)
     taught, before = weights(AutoModelForCausalLM.from_pretrained(out)), AutoModelForCausalLM.from_pretrained(folder)
@@ -184,16 +202,20 @@ def test_a_warm_start_writes_model_card_and_the_episodes_of_both_evaluations(
     assert taught.keys() == weights(before).keys() and changed and not any("embed" in name for name in changed)
     assert load_tokenizer(str(out)).chat_template == TEMPLATE
     card = (out / "README.md").read_text(encoding="utf-8")
-    command = "--iterations 2 --batch 2 --learning-rate 0.0005 --prompt-style worked_turn --episodes 2 --lora\n"
-    assert f"--out DIR --seed 3 {command}" in card
+    command = "--iterations 2 --batch 2 --learning-rate 0.0005 --prompt-style worked_turn --episodes 2"
+    assert f"--out DIR --seed 3 {command} --lora --dtype bfloat16\n" in card
     assert card.count("| before |") == card.count("| after |") == 2 and "LoRA adapters of rank 16" in card
+    assert "forward pass in bfloat16" in card
     for when in ("before", "after"):
         for temperature in ("0", "1"):
             file = out / "evaluations" / when / f"temperature-{temperature}" / "trajectories.jsonl"
             assert len(list(read_trajectories(file))) == 2
             assert "That was an example." in next(iter(read_trajectories(file))).prompt
     assert not (out / "checkpoint.pt").exists()
-    assert "after, temperature 1\n" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "after, temperature 1\n" in shown.out
+    for temperature in ("0", "1"):  # before and after: playing takes minutes
+        assert shown.err.count(f"temperature {temperature}  1/2 episodes") == 2
 
     assert warmstart(folder, out) == 2
     assert "holds a model with a card; choose another --out" in capsys.readouterr().err
