@@ -22,7 +22,7 @@ from verl_actfocus.weighting.settings import settings_from
 #: Where the settings live in a veRL configuration.
 CONFIG_PATH = "algorithm.actfocus"
 #: What `Σ w` of Eq. 6 runs over, which the paper leaves open.
-NORMALIZATIONS = ("mini_batch", "batch", "micro_batch")
+NORMALIZATIONS = ("mini_batch", "batch", "micro_batch", "tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class ActFocusSettings:
     weighting: Weighting
     #: How advantages are estimated.
     estimator: Estimator = field(default_factory=GRPO)
-    #: What the sum of the weights that the loss is divided by runs over: a name of `NORMALIZATIONS`.
+    #: What the sum of the weights that the loss is divided by runs over, or `tokens`: a name of `NORMALIZATIONS`.
     normalize_over: str = "mini_batch"
     #: Share of the prompt groups, those with the largest reward spread, that are trained on; in (0, 1].
     keep_groups: float = 1.0

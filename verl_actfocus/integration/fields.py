@@ -31,6 +31,8 @@ FIXED_NORMALIZER = "actfocus_fixed_normalizer"
 NORMALIZE_MICRO_BATCHES = "actfocus_normalize_micro_batches"
 #: Batch entry: micro-batches of the global mini-batch over all ranks, if each is normalised by its own weights.
 MICRO_BATCHES = "actfocus_micro_batches"
+#: Batch flag: the loss is divided by the response tokens of the global mini-batch, as veRL's stock loss is.
+NORMALIZE_BY_TOKENS = "actfocus_normalize_by_tokens"
 #: Batch entry: training step whose first mini-batch the engine shall report the gradients of.
 GRADIENT_REPORT = "actfocus_gradient_report"
 #: Batch flag: the loss is the policy loss without entropy and KL terms.

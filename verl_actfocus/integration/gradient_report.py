@@ -200,7 +200,7 @@ def _unweighted(micro_batch: TensorDict) -> TensorDict:
     """Return a micro-batch in which every token that the model wrote weighs 1, normalised like veRL's stock loss."""
     unweighted = micro_batch.copy()
     unweighted[fields.WEIGHTS] = _nested([row.float() for row in micro_batch["loss_mask"].unbind()])
-    for other in (fields.FIXED_NORMALIZER, fields.MICRO_BATCHES):
+    for other in (fields.FIXED_NORMALIZER, fields.MICRO_BATCHES, fields.NORMALIZE_BY_TOKENS):
         unweighted.pop(other, None)
     tu.assign_non_tensor(unweighted, **{fields.WEIGHT_SUM: micro_batch["batch_num_tokens"]})
     return unweighted

@@ -63,6 +63,8 @@ def _normalizer(weights: Tensor, data: TensorDict) -> float:
         return weights.double().sum().item() * data[fields.MICRO_BATCHES]
     if fields.FIXED_NORMALIZER in data:
         return data[fields.FIXED_NORMALIZER]
+    if fields.NORMALIZE_BY_TOKENS in data:
+        return data["batch_num_tokens"]  # of all ranks; veRL's engine sets it
     return data[fields.WEIGHT_SUM]
 
 
@@ -75,8 +77,9 @@ def actfocus_ppo_loss(
         config: actor configuration with `policy_loss.loss_mode=actfocus`.
         model_output: per-token outputs of the forward pass (`log_probs`, `entropy`).
         data: micro-batch with the field `fields.WEIGHTS` and the entry `fields.WEIGHT_SUM`, which the loss is divided
-            by unless there is an entry `fields.FIXED_NORMALIZER` or `fields.MICRO_BATCHES`; with the entry
-            `fields.POLICY_LOSS_ALONE` there is no KL term (and no entropy term if `entropy` is not among the outputs).
+            by unless there is an entry `fields.FIXED_NORMALIZER`, `fields.MICRO_BATCHES` or
+            `fields.NORMALIZE_BY_TOKENS`; with the entry `fields.POLICY_LOSS_ALONE` there is no KL term (and no entropy
+            term if `entropy` is not among the outputs).
         dp_group: data-parallel process group, unused as in veRL.
 
     Returns:

@@ -279,6 +279,8 @@ class ActFocusTrainer(EpisodeTrainer):
             batch.extra_info[fields.FIXED_NORMALIZER] = self._weight_sum / mini_batches
         elif self.settings.normalize_over == "micro_batch":
             batch.extra_info[fields.NORMALIZE_MICRO_BATCHES] = True
+        elif self.settings.normalize_over == "tokens":
+            batch.extra_info[fields.NORMALIZE_BY_TOKENS] = True
         if self.settings.gradient_report.due(self.global_steps):
             batch.extra_info[fields.GRADIENT_REPORT] = self.global_steps
         batch = super()._update_actor(batch, metrics)

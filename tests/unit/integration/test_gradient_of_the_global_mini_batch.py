@@ -109,6 +109,20 @@ def test_with_a_fixed_normalizer_the_gradient_is_divided_by_it_and_not_by_the_mi
         )
 
 
+def test_divided_by_the_tokens_the_weights_change_the_size_of_the_step(model, tmp_path):
+    batching = {"micro_batch_size_per_gpu": 2, "use_dynamic_bsz": False}
+    case = {"world": 2, "batching": batching, "entries": {fields.NORMALIZE_BY_TOKENS: True}}
+    result = engine_result(model, tmp_path / "result.pt", case)
+    batch = gradients.make_batch(SIZE)
+    weight = float(sum(weights.sum() for weights in batch["actfocus_weights"]))
+    tokens = int(sum(mask.sum() for mask in batch["response_mask"]))
+    assert tokens != pytest.approx(weight, rel=0.1)
+    for parameter, gradient in expected_gradient(model).items():
+        torch.testing.assert_close(
+            result["gradient"][parameter], gradient * weight / tokens, atol=1e-6, rtol=1e-5, msg=parameter
+        )
+
+
 def test_micro_batches_normalised_by_themselves_are_averaged(model, tmp_path):
     batching = {"micro_batch_size_per_gpu": 2, "use_dynamic_bsz": False}
     case = {"world": 2, "batching": batching, "entries": {fields.NORMALIZE_MICRO_BATCHES: True}}

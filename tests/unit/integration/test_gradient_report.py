@@ -119,7 +119,7 @@ def scatter(parts: dict[tuple[int, str], np.ndarray], rounds: list[list[int]]) -
     return variance, variance / np.square(sums.sum(axis=0)).sum()
 
 
-@pytest.mark.parametrize("entry", [fields.FIXED_NORMALIZER, fields.MICRO_BATCHES])
+@pytest.mark.parametrize("entry", [fields.FIXED_NORMALIZER, fields.MICRO_BATCHES, fields.NORMALIZE_BY_TOKENS])
 def test_without_weights_the_loss_is_divided_by_the_tokens_whatever_the_weights_are_normalised_over(entry):
     mask = torch.nested.as_nested_tensor([torch.ones(3), torch.ones(5)], layout=torch.jagged)
     micro_batch = TensorDict({"loss_mask": mask, fields.WEIGHTS: mask * 0.1}, batch_size=[2])
