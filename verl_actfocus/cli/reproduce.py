@@ -9,7 +9,7 @@ from verl_actfocus.cli._training import add_dry_run_argument, show, train
 from verl_actfocus.cli._values import positive, writable
 from verl_actfocus.experiments.grid import Request, cells, distinct_runs
 from verl_actfocus.experiments.launcher import plan
-from verl_actfocus.experiments.tables import find_table, read_scale, read_table, tables_folder
+from verl_actfocus.experiments.table_files import find_table, read_scale, read_table, tables_folder
 from verl_actfocus.experiments.weightings import slug
 
 
@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("tables", nargs="+", metavar="TABLE", help=f"{known}; or the path of a YAML file")
     parser.add_argument("--scale", default="gpu", metavar="NAME", help="gpu: the paper's settings; cpu: a miniature")
-    parser.add_argument("--seeds", type=positive, metavar="N", help="training seeds (default: the scale's)")
+    parser.add_argument(
+        "--seeds", type=positive, metavar="N", help="training seeds (default: the table's, or the scale's)"
+    )
     parser.add_argument(
         "--only",
         nargs="+",
@@ -83,12 +85,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _request(args: argparse.Namespace, name: str) -> Request:
     path = find_table(name)
-    scale = read_scale(path, args.scale)
+    table, scale = read_table(path), read_scale(path, args.scale)
     return Request(
-        table=read_table(path),
+        table=table,
         scale=scale,
         scale_name=args.scale,
-        seeds=args.seeds or scale.seeds,
+        seeds=args.seeds or table.seeds or scale.seeds,
         out=args.out,
         only=tuple(args.only),
         extra=args.overrides,

@@ -4,9 +4,9 @@ Runs are named after what they are and not after the table that asked for them, 
 runs of the main comparison are a point of every sweep.
 
 A run is in `<out>/<scale>/<conditions>/<weighting>-seed<n>`, with `-<estimator>` before the seed where that is not the
-algorithm's own. Conditions are an environment, an algorithm, a model size, a number of steps where the table sets it,
-and settings that differ from the profile's; their runs are a comparison that `actfocus report` reads, and
-`actfocus compare` is a grid with one row.
+algorithm's own. Conditions are an environment, an algorithm, a model size or variant, a number of steps where the table
+sets it, a learning rate and settings that differ from the profile's; their runs are a comparison that `actfocus report`
+reads, and `actfocus compare` is a grid with one row.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from verl_actfocus.experiments.run import Conditions, Run
+from verl_actfocus.experiments.run import Conditions, Run, in_hydra
 from verl_actfocus.experiments.tables import Row, Scale, Table, Weighting
 from verl_actfocus.experiments.weightings import slug
 
@@ -64,7 +64,7 @@ def cells(request: Request) -> list[Cell]:
         ValueError: a word of `only` names nothing, or nothing is left.
     """
     return [
-        Cell(row=row, size=size, weighting=name, runs=tuple(_runs(request, row, size, weighting)))
+        Cell(row=row, size=size, weighting=name, runs=tuple(_runs(request, row, size, name, weighting)))
         for row, size, name, weighting in select(request.table, request.scale, request.only)
     ]
 
@@ -119,25 +119,39 @@ def select(table: Table, scale: Scale, only: Sequence[str]) -> list[tuple[Row, s
     return chosen
 
 
-def _runs(request: Request, row: Row, size: str, weighting: Weighting) -> list[Run]:
+def _runs(request: Request, row: Row, size: str, name: str, weighting: Weighting) -> list[Run]:
     scale, steps = request.scale, request.table.steps
+    rate = row.learning_rates.get(name, weighting.learning_rate)
     conditions = [
         row.env,
         row.algorithm,
-        *([size] if scale.models else []),
+        *([size] if scale.models or row.variant else []),
         *([f"{steps}steps"] if steps else []),
+        *([] if rate is None else [f"lr={rate:g}"]),
         *(f"{key}={value}" for key, value in weighting.settings.items()),
     ]
-    model = (f"actor_rollout_ref.model.path={scale.models[row.env][size]}",) if scale.models else ()
+    first_seed = scale.first_seed if request.table.first_seed is None else request.table.first_seed
     return Conditions(
         profile=scale.run.format(env=row.env, algorithm=row.algorithm),
         algorithm=row.algorithm,
         env=row.env,
         steps=steps or scale.steps,
         folder=request.out / slug(request.scale_name) / slug("-".join(conditions)),
-        extra=(*model, *weighting.overrides, *request.extra),
+        extra=(*_model(scale, row, size), *_learning_rate(rate), *weighting.overrides, *request.extra),
     ).runs(
         [weighting.choice],
-        range(scale.first_seed, scale.first_seed + request.seeds),
+        range(first_seed, first_seed + request.seeds),
         [weighting.estimator_choice] if weighting.estimator_choice else [],
     )
+
+
+def _model(scale: Scale, row: Row, size: str) -> tuple[str, ...]:
+    """Overrides that name the model of a row, where the profile's is not meant."""
+    if row.model:
+        paths = {"path": f"{row.model}/model", "tokenizer_path": f"{row.model}/tokenizer"}
+        return tuple(f"actor_rollout_ref.model.{key}={in_hydra(value)}" for key, value in paths.items())
+    return (f"actor_rollout_ref.model.path={scale.models[row.env][size]}",) if scale.models else ()
+
+
+def _learning_rate(rate: float | None) -> tuple[str, ...]:
+    return () if rate is None else (f"actor_rollout_ref.actor.optim.lr={rate:g}",)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from verl_actfocus.episodes.clusters import Outcomes
 from verl_actfocus.experiments.report.escapes import literal
-from verl_actfocus.experiments.report.figures import Line
+from verl_actfocus.experiments.report.figures import Line, baseline_of
 from verl_actfocus.experiments.report.plots import colour, draw_success, finish, make_room_for_legends, marker, png
 from verl_actfocus.experiments.report.summary import paired
 from verl_actfocus.experiments.tables import Table
@@ -31,11 +31,10 @@ def step_differences(table: Table, made: Sequence[Line]) -> list[dict[str, objec
     Raises:
         ExperimentError: the evaluations were made on different tasks.
     """
-    baselines = {(id(line.cell.row), line.cell.size): line for line in made if line.cell.weighting == table.baseline}
     rows: list[dict[str, object]] = []
     for line in made:
-        baseline = baselines.get((id(line.cell.row), line.cell.size), line)
-        if baseline is line:
+        baseline = baseline_of(table, made, line)
+        if baseline is None:
             continue
         own, other = _by_step(line), _by_step(baseline)
         for step in sorted(own.keys() & other.keys()):

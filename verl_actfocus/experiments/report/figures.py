@@ -13,7 +13,7 @@ from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.grid import Cell
 from verl_actfocus.experiments.report.summary import paired
 from verl_actfocus.experiments.results import RunResult
-from verl_actfocus.experiments.statistics import Estimate, mean_over_seeds, success_rate
+from verl_actfocus.experiments.statistics import Estimate, clipped, mean_over_seeds, success_rate
 from verl_actfocus.experiments.tables import Quantity, Table
 
 #: Metrics of the first training step, whose rollout is the untrained model's.
@@ -24,8 +24,8 @@ _TOKENS, _ACTION_SHARE = "rollout/response_length", "actfocus/token_share/action
 class Line:
     """One line of a table: a weighting in a row, for one model size.
 
-    The two numbers are final and peak success, or tokens per trajectory and share of action tokens. A number that was
-    not measured is None: its cell stays blank.
+    The two numbers are final and peak success, final success and area, or tokens per trajectory and share of action
+    tokens. A number that was not measured is None: its cell stays blank.
     """
 
     cell: Cell
@@ -86,6 +86,14 @@ def lines(table: Table, chosen: Sequence[Cell], finished: Mapping[Path, RunResul
     return made
 
 
+def baseline_of(table: Table, made: Sequence[Line], line: Line) -> Line | None:
+    """Return the line that a line is compared with; None for a baseline's own, or if it was not asked for."""
+    if line.cell.weighting == table.baseline:
+        return None
+    alike = (one for one in made if one.cell.row is line.cell.row and one.cell.size == line.cell.size)
+    return next((one for one in alike if one.cell.weighting == table.baseline), None)
+
+
 def _line(table: Table, cell: Cell, runs: tuple[RunResult, ...], baseline: tuple[RunResult, ...]) -> Line:
     paper = _paper(cell)
     missing = len(cell.runs) - len(runs)
@@ -107,10 +115,16 @@ def _line(table: Table, cell: Cell, runs: tuple[RunResult, ...], baseline: tuple
         runs=runs,
         missing=missing,
         first=success_rate([_final(run, cell) for run in runs]),
-        second=success_rate([_peak(run, cell) for run in runs]),
+        second=_second(table, runs, cell),
         difference=estimate,
         paired_seeds=tuple(seeds),
     )
+
+
+def _second(table: Table, runs: Sequence[RunResult], cell: Cell) -> Estimate:
+    if table.quantity is Quantity.area:
+        return clipped(mean_over_seeds([run.area(cell.row.outcome) for run in runs]), 0.0, 1.0)
+    return success_rate([_peak(run, cell) for run in runs])
 
 
 def _paper(cell: Cell) -> dict[str, list[float | None]]:

@@ -161,6 +161,24 @@ def with_interval(estimate: Estimate) -> str:
     return f"{percent(estimate.value)} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
+def in_percent(estimate: Estimate | None) -> str:
+    """Write a share in per cent, with its interval; nothing for None."""
+    return "" if estimate is None else _with_ends(estimate, 100.0)
+
+
+def in_numbers(estimate: Estimate | None) -> str:
+    """Write a number with its interval; nothing for None."""
+    return "" if estimate is None else _with_ends(estimate, 1.0)
+
+
+def _with_ends(estimate: Estimate, factor: float) -> str:
+    value = f"{factor * estimate.value:.1f}"
+    if estimate.interval is None:
+        return value
+    low, high = estimate.interval
+    return f"{value} [{factor * low:.1f}, {factor * high:.1f}]"
+
+
 def points(estimate: Estimate) -> str:
     """Write a difference of shares in percentage points, with its interval.
 

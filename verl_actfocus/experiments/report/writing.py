@@ -12,12 +12,13 @@ from tabulate import tabulate
 
 from verl_actfocus.experiments.disk import write_whole
 from verl_actfocus.experiments.grid import Request, cells
+from verl_actfocus.experiments.report.comparison_tables import comparison_rows, contrast_grid, grid, pooled_grid
 from verl_actfocus.experiments.report.curves import picture, step_differences
 from verl_actfocus.experiments.report.escapes import csv_cell, markdown, one_line
 from verl_actfocus.experiments.report.figures import Line, lines
 from verl_actfocus.experiments.report.provenance import made_with
 from verl_actfocus.experiments.report.report import render
-from verl_actfocus.experiments.report.summary import points
+from verl_actfocus.experiments.report.summary import in_numbers, in_percent, points
 from verl_actfocus.experiments.results import RunResult
 from verl_actfocus.experiments.statistics import Estimate
 from verl_actfocus.experiments.tables import Quantity, Table
@@ -26,6 +27,7 @@ from verl_actfocus.experiments.weightings import slug
 #: Quantity of a table → names of its two numbers.
 NUMBERS = {
     Quantity.success: ("final", "peak"),
+    Quantity.area: ("final", "area"),
     Quantity.action_tokens: ("tokens per trajectory", "share of action tokens"),
 }
 
@@ -39,6 +41,7 @@ def write_table(request: Request, finished: Mapping[Path, RunResult], folder: Pa
         folder: where the files go. Of every table `<table>-<scale>.md`, `.tex`, `.csv` (a row for each number)
             and `-runs.csv` (every evaluation of every run); of a table of success `-steps.csv`, too (the difference
             to the baseline at every evaluation), and `.png` once a run has finished (the learning curves).
+            Of a table of final success and area `-comparisons.csv` besides.
 
     Returns:
         The files written.
@@ -50,15 +53,17 @@ def write_table(request: Request, finished: Mapping[Path, RunResult], folder: Pa
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{request.table.name}-{slug(request.scale_name)}"
     contents: dict[str, bytes] = {}
-    if request.table.quantity is Quantity.success and any(line.runs for line in made):
+    if request.table.quantity.of_success and any(line.runs for line in made):
         contents[f"{stem}.png"] = picture(request.table, made)
     header, body = _readable(request.table, made)
     contents[f"{stem}.md"] = _markdown(request, made, header, body, f"{stem}.png" in contents).encode()
     contents[f"{stem}.tex"] = _latex(request, header, body).encode()
     contents[f"{stem}.csv"] = _csv(_numbers(request.table, made)).encode()
     contents[f"{stem}-runs.csv"] = _csv(_evaluations(made)).encode()
-    if request.table.quantity is Quantity.success:
+    if request.table.quantity.of_success:
         contents[f"{stem}-steps.csv"] = _csv(step_differences(request.table, made)).encode()
+    if request.table.quantity is Quantity.area:
+        contents[f"{stem}-comparisons.csv"] = _csv(comparison_rows(request.table, made)).encode()
     for name, content in contents.items():
         write_whole(folder / name, content)
     return [folder / name for name in contents]
@@ -77,18 +82,26 @@ def _readable(table: Table, made: Sequence[Line]) -> tuple[list[str], list[list[
     if table.quantity is Quantity.action_tokens:
         header = ["environment", "model", "paper: tokens, action share", "tokens", "action share (%)", "seeds"]
         rows = [
-            [*line.place, _paper(line, "{:.0f}, {:.1f} %"), _plain(line.first), _percent(line.second), _seeds(line)]
+            [
+                *line.place,
+                _paper(line, "{:.0f}, {:.1f} %"),
+                in_numbers(line.first),
+                in_percent(line.second),
+                _seeds(line),
+            ]
             for line in made
         ]
         return header, rows
+    if table.quantity is Quantity.area:
+        return grid(table, made)
     header = ["environment", "model", "weighting", "paper: final (peak)", "final", "peak", f"final − {base}", "seeds"]
     rows = [
         [
             *line.place,
             table.weightings[line.cell.weighting].label,
             _paper(line, "{:.1f} ({:.1f})"),
-            _percent(line.first),
-            _percent(line.second),
+            in_percent(line.first),
+            in_percent(line.second),
             _difference(line, table),
             _seeds(line),
         ]
@@ -117,22 +130,6 @@ def _seeds(line: Line) -> str:
     return str(len(line.runs)) if line.runs else ""
 
 
-def _percent(estimate: Estimate | None) -> str:
-    return "" if estimate is None else _with_ends(estimate, 100.0)
-
-
-def _plain(estimate: Estimate | None) -> str:
-    return "" if estimate is None else _with_ends(estimate, 1.0)
-
-
-def _with_ends(estimate: Estimate, factor: float) -> str:
-    value = f"{factor * estimate.value:.1f}"
-    if estimate.interval is None:
-        return value
-    low, high = estimate.interval
-    return f"{value} [{factor * low:.1f}, {factor * high:.1f}]"
-
-
 def _difference(line: Line, table: Table) -> str:
     if line.difference is None:
         return ""
@@ -151,13 +148,12 @@ def verdict(difference: Estimate) -> str:
 def _markdown(request: Request, made: Sequence[Line], header: list[str], body: list[list[str]], drawn: bool) -> str:
     runs = list({run.folder.path: run for line in made for run in line.runs}.values())
     estimates = [part for line in made for part in (line.first, line.second, line.difference) if part is not None]
+    declared = request.table.quantity is Quantity.area
     context = dict(
         table=request.table,
         scale=request.scale,
         scale_name=request.scale_name,
-        grid=tabulate(
-            [list(map(markdown, row)) for row in body], [*map(markdown, header)], tablefmt="pipe", disable_numparse=True
-        ),
+        grid=_grid(header, body),
         intervals=list(dict.fromkeys(estimate.covers for estimate in estimates)),
         steps=sorted({run.identity["steps"] for run in runs}),
         seeds=sorted({run.seed for run in runs}),
@@ -167,8 +163,18 @@ def _markdown(request: Request, made: Sequence[Line], header: list[str], body: l
         hours=sum((run.folder.done or {})["seconds"] for run in runs) / 3600,
         resumed=[f"{run.folder.path.parent.name}/{run.folder.path.name}" for run in runs if _attempts(run) > 1],
         command=command(request),
+        pooled=_grid(*pooled_grid(request.table, made)) if declared else "",
+        contrasts=_grid(*contrast_grid(request.table, made)) if declared else "",
     )
     return render("table.md", context)
+
+
+def _grid(header: list[str], body: list[list[str]]) -> str:
+    """A table in Markdown; empty without a row."""
+    if not body:
+        return ""
+    cells = [list(map(markdown, row)) for row in body]
+    return tabulate(cells, [*map(markdown, header)], tablefmt="pipe", disable_numparse=True)
 
 
 def _attempts(run: RunResult) -> int:
@@ -181,7 +187,7 @@ def _distinct(made: Sequence[Line]) -> list[Line]:
 
 
 def _latex(request: Request, header: list[str], body: list[list[str]]) -> str:
-    unit = "success in %" if request.table.quantity is Quantity.success else "share in %"
+    unit = "success in %" if request.table.quantity.of_success else "share in %"
     lines_of_comment = [
         f"% {one_line(request.table.title)}; scale {request.scale_name}; {unit}, 95 % confidence intervals in brackets",
         f"% {one_line(command(request))}",

@@ -12,7 +12,7 @@ from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.grid import Request, cells
 from verl_actfocus.experiments.results import RunResult
 from verl_actfocus.experiments.run import Run
-from verl_actfocus.experiments.tables import read_scale, read_table
+from verl_actfocus.experiments.table_files import read_scale, read_table
 
 TABLE = """
 title: A comparison

@@ -67,6 +67,30 @@ def test_a_column_may_name_an_estimator_and_shares_the_runs_of_the_algorithms_ow
     assert shared < own
 
 
+def test_variants_learning_rates_and_seeds_of_a_table_name_its_runs(make_request: MakeRequest) -> None:
+    mine = TABLE.replace("rows:", "first_seed: 11\nrows:").replace(
+        "{label: ActFocus}", "{label: A, learning_rate: 3e-4}"
+    )
+    rows = "  - env: sokoban\n    variant: copied\n    model: outputs/a b\n    learning_rates: {uniform: 1e-5}\n"
+    request = make_request(mine.replace("  - env: sokoban\n", rows), seeds=1)
+    assert folders(request) == [
+        "cpu/frozenlake-grpo/uniform-seed11",
+        "cpu/frozenlake-grpo-lr=0.0003/actfocus-seed11",
+        "cpu/sokoban-grpo-copied-lr=1e-05/uniform-seed11",
+        "cpu/sokoban-grpo-copied-lr=0.0003/actfocus-seed11",
+    ]
+    assert cells(request)[2].size == "copied"
+    assert cells(request)[2].runs[0].conditions.extra == (
+        "actor_rollout_ref.model.path='outputs/a b/model'",
+        "actor_rollout_ref.model.tokenizer_path='outputs/a b/tokenizer'",
+        "actor_rollout_ref.actor.optim.lr=1e-05",
+    )
+    assert [cell.size for cell in cells(make_request(mine.replace("  - env: sokoban\n", rows), only=("copied",)))] == [
+        "copied",
+        "copied",
+    ]
+
+
 def test_two_outcomes_of_the_same_episodes_share_their_runs(make_request: MakeRequest) -> None:
     both = TABLE + "  - env: sokoban\n    outcome: something\n    label: something\n"
     assert folders(make_request(both)) == folders(make_request())

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from verl_actfocus.experiments.tables import find_table, tables_folder
+from verl_actfocus.experiments.table_files import find_table, tables_folder
 
 FOLDER = tables_folder() / "results"
 PAGE = (tables_folder() / "RESULTS.md").read_text(encoding="utf-8")

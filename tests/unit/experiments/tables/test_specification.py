@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from verl_actfocus import models
 from verl_actfocus.experiments.composition import compose_run
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.grid import Request, cells, distinct_runs
-from verl_actfocus.experiments.tables import (
-    Table,
-    find_table,
-    read_scale,
-    read_table,
-    tables_folder,
-)
+from verl_actfocus.experiments.table_files import find_table, read_scale, read_table, tables_folder
+from verl_actfocus.experiments.tables import Table
 
 from .conftest import TABLE
 
 MakeRequest = Callable[..., Request]
+#: Tables of our own, `recipes/paper/PROTOCOL.md`.
+PROTOCOL = ["learning_rates", "mechanism"]
 NAMES = sorted(path.stem for path in tables_folder().glob("[!_]*.yaml"))
 
 
@@ -36,7 +35,8 @@ def paper(table: Table, size: str) -> dict[tuple[str, str], list[list[float | No
 
 
 def test_every_table_and_ablation_of_the_paper_has_a_file() -> None:
-    assert NAMES == ["alpha", "beta", "normalization", "other", "signal", "table1", "table2", "table5", "table6"]
+    papers = ["alpha", "beta", "normalization", "other", "signal", "table1", "table2", "table5", "table6"]
+    assert sorted({*papers, *PROTOCOL}) == NAMES
 
 
 def test_table_2_holds_the_published_ppo_numbers() -> None:
@@ -70,7 +70,7 @@ def test_table_5_is_made_of_the_runs_of_tables_2_and_6(tmp_path: Path) -> None:
 
 
 # Table 5 has no runs of its own.
-@pytest.mark.parametrize("name", sorted({*NAMES} - {"table5"}))
+@pytest.mark.parametrize("name", sorted({*NAMES} - {"table5", *PROTOCOL}))
 def test_every_cell_of_every_table_composes_on_cpu_and_gpu(name: str, tmp_path: Path) -> None:
     path = find_table(name)
     for scale_name in ("cpu", "gpu"):
@@ -103,6 +103,53 @@ def test_every_cell_of_every_table_composes_on_cpu_and_gpu(name: str, tmp_path: 
             if scale_name == "gpu":
                 assert settings["actor_rollout_ref.model.path"] == request.scale.models[run.conditions.env][cell.size]
                 assert run.environment == {}
+
+
+def test_the_protocols_learning_rates_are_those_that_their_columns_name(tmp_path: Path) -> None:
+    path = find_table("learning_rates")
+    table = read_table(path)
+    assert len(table.weightings) == 8 * 3
+    for name, weighting in table.weightings.items():
+        assert weighting.learning_rate is not None
+        assert name.endswith(f"{weighting.learning_rate:.0e}".replace("e-0", "e-"))
+        assert (weighting.settings == {"normalize_over": "tokens"}) == name.startswith("by-tokens")
+    chosen = ("frozenlake", "uniform-3e-5", "by-tokens-1e-4", "gigpo-actfocus-3e-4")
+    scale = read_scale(path, "cpu")
+    request = Request(table=table, scale=scale, scale_name="cpu", seeds=2, out=tmp_path, only=chosen)
+    found = {}
+    for cell in cells(request):
+        assert [run.seed for run in cell.runs] == [101, 102]
+        composed = compose_run(cell.runs[0])
+        assert composed.steps == 20
+        found[cell.weighting] = [
+            composed.settings[key]
+            for key in (
+                "actor_rollout_ref.actor.optim.lr",
+                "algorithm.actfocus.normalize_over",
+                "algorithm.adv_estimator",
+            )
+        ]
+    assert found == {
+        "uniform-3e-5": [3e-5, "mini_batch", "actfocus_grpo"],
+        "by-tokens-1e-4": [1e-4, "tokens", "actfocus_grpo"],
+        "gigpo-actfocus-3e-4": [3e-4, "mini_batch", "actfocus_gigpo"],
+    }
+
+
+def test_the_protocols_models_are_those_of_the_warm_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for variant in ("action", "reasoning", "both"):
+        shutil.copytree(models.folder("frozenlake"), f"outputs/frozenlake-{variant}")
+    path = find_table("mechanism")
+    table = read_table(path)
+    request = Request(table=table, scale=read_scale(path, "cpu"), scale_name="cpu", seeds=5, out=tmp_path)
+    assert len(distinct_runs(cells(request))) == 3 * 3 * 5
+    for cell in cells(request)[::4]:  # each model once
+        composed = compose_run(cell.runs[0])
+        model = "actor_rollout_ref.model."
+        assert composed.settings[f"{model}path"] == f"outputs/frozenlake-{cell.size}/model"
+        assert composed.settings[f"{model}tokenizer_path"] == f"outputs/frozenlake-{cell.size}/tokenizer"
+        assert [run.seed for run in cell.runs] == [11, 12, 13, 14, 15] and composed.steps == 40
 
 
 def test_a_gpu_run_takes_its_number_of_steps_from_the_recipe(tmp_path: Path) -> None:
@@ -142,6 +189,10 @@ def test_an_unknown_table_is_refused_with_the_names() -> None:
             "  actfocus: {label: ActFocus, estimator: turn_gae}",
             r"weightings\.actfocus\.estimator: turn_gae is for ppo, and row frozenlake for grpo",
         ),
+        ("- env: sokoban", "- {env: sokoban, variant: mine}", "row mine needs both variant and model, or neither"),
+        ("- env: sokoban", "- {env: sokoban, learning_rates: {me: 0.1}}", r"learning_rates: \['me'\] are not"),
+        ("rows:", "contrasts: [{weighting: uniform, larger: sokoban, than: frozenlake}]\nrows:", "no weighting beside"),
+        ("rows:", "contrasts: [{weighting: actfocus, larger: x, than: sokoban}]\nrows:", "0 rows are called 'x'"),
     ],
 )
 def test_a_mistake_in_a_table_is_named_with_the_file(

@@ -1,0 +1,149 @@
+"""A table of final success and area concludes what was declared: paired, corrected, pooled, contrasted."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.grid import Request, cells
+from verl_actfocus.experiments.report.comparisons import Comparison, comparisons, contrasted, pooled
+from verl_actfocus.experiments.report.figures import Line, lines
+from verl_actfocus.experiments.report.writing import write_table
+
+from .conftest import TABLE, finished
+
+MakeRequest = Callable[..., Request]
+Finish = Callable[..., None]
+TASKS = 10
+DECLARED = (
+    TABLE.replace("algorithm: grpo", "algorithm: grpo\nquantity: area").replace(
+        "  actfocus: {label: ActFocus}",
+        "  actfocus: {label: ActFocus}\n  half: {label: half, weighting: actfocus alpha=0.5}",
+    )
+    + "contrasts: [{weighting: actfocus, larger: frozenlake, than: sokoban}]\n"
+)
+#: Solved tasks of ten, at steps 0, 2 and 4, of seeds 1, 2, 3.
+SOLVED = {
+    ("frozenlake", "uniform"): [(1, 3, 5), (1, 4, 4), (1, 3, 4)],
+    ("frozenlake", "actfocus"): [(1, 6, 9), (1, 7, 9), (1, 5, 8)],
+    ("frozenlake", "actfocus alpha=0.5"): [(1, 4, 5), (1, 3, 5), (1, 5, 3)],
+    ("sokoban", "uniform"): [(2, 3, 6), (2, 4, 5), (2, 2, 5)],
+    ("sokoban", "actfocus"): [(2, 3, 5), (2, 5, 5), (2, 1, 4)],
+}
+
+
+def number(row: str, weighting: str, name: str) -> np.ndarray:
+    solved = np.array(SOLVED[row, weighting]) / TASKS
+    return solved[:, 2] if name == "final" else solved[:, 1:].mean(axis=1)
+
+
+@pytest.fixture
+def played(make_request: MakeRequest, finish: Finish) -> Request:
+    request = make_request(DECLARED, seeds=3)
+    for cell in cells(request):
+        for run in cell.runs:
+            solved = SOLVED.get((run.conditions.env, str(run.weighting)))
+            if solved:
+                steps = zip((0, 2, 4), solved[run.seed - 1], strict=True)
+                finish(run, {step: {task: [int(task < n)] for task in range(TASKS)} for step, n in steps})
+    return request
+
+
+def made(request: Request) -> list[Line]:
+    return lines(request.table, cells(request), finished(request))
+
+
+def by_name(request: Request) -> dict[tuple[str, str, str], Comparison]:
+    found = comparisons(request.table, made(request))
+    return {(one.line.cell.row.name, one.line.cell.weighting, one.number): one for one in found}
+
+
+def test_comparisons_are_paired_by_seed_and_corrected_over_those_of_one_number(played: Request) -> None:
+    found = by_name(played)
+    wanted = [("frozenlake", "actfocus"), ("frozenlake", "half"), ("sokoban", "actfocus")]
+    assert found.keys() == {(*pair, name) for pair in wanted for name in ("final", "area")}
+    for name in ("final", "area"):
+        p_values = {}
+        for row, weighting in wanted:
+            own = number(row, weighting.replace("half", "actfocus alpha=0.5"), name)
+            other = number(row, "uniform", name)
+            comparison, test = found[row, weighting, name], stats.ttest_rel(own, other)
+            assert comparison.estimate.value == pytest.approx((own - other).mean())
+            assert comparison.estimate.interval == pytest.approx(
+                (test.confidence_interval().low, test.confidence_interval().high)
+            )
+            assert comparison.p_value == pytest.approx(test.pvalue)
+            p_values[row, weighting] = float(test.pvalue)
+        # By hand: the smallest times three, the next times two, the largest as it is, never falling.
+        largest = 0.0
+        for factor, (key, p_value) in zip((3, 2, 1), sorted(p_values.items(), key=lambda pair: pair[1]), strict=True):
+            largest = max(largest, min(1.0, factor * p_value))
+            assert found[*key, name].corrected == pytest.approx(largest)
+    assert found["frozenlake", "actfocus", "final"].verdict == "higher"
+    assert found["frozenlake", "half", "final"].verdict == "inconclusive"
+
+
+def test_weightings_are_pooled_over_the_rows_that_were_run(played: Request) -> None:
+    found = {(one.weighting, one.number): one for one in pooled(played.table, made(played))}
+    assert found.keys() == {("actfocus", "final"), ("actfocus", "area")}  # of the third only one row was run
+    one = found["actfocus", "final"]
+    scores = np.sort(np.concatenate([number(row, "actfocus", "final") for row in ("frozenlake", "sokoban")]))
+    assert one.mean.value == pytest.approx(scores[1:5].mean())
+    pairs = [
+        np.mean(
+            [(a > b) + (a == b) / 2 for a in number(row, "actfocus", "final") for b in number(row, "uniform", "final")]
+        )
+        for row in ("frozenlake", "sokoban")
+    ]
+    assert one.improvement.value == pytest.approx(np.mean(pairs)) and pairs[0] == 1
+    assert one.rows == ("frozenlake", "sokoban")
+
+
+def test_a_contrast_is_welchs_test_over_the_paired_differences(played: Request) -> None:
+    found = {one.number: one for one in contrasted(played.table, comparisons(played.table, made(played)))}
+    for name in ("final", "area"):
+        differences = [
+            number(row, "actfocus", name) - number(row, "uniform", name) for row in ("frozenlake", "sokoban")
+        ]
+        test = stats.ttest_ind(*differences, equal_var=False)
+        assert found[name].p_value == pytest.approx(test.pvalue)
+        assert found[name].estimate.value == pytest.approx(differences[0].mean() - differences[1].mean())
+    assert found["final"].verdict == "higher"
+
+
+def test_the_files_say_the_same_in_words_and_numbers(played: Request, tmp_path: Path) -> None:
+    written = {path.name: path for path in write_table(played, finished(played), tmp_path / "written")}
+    with written["mine-cpu-comparisons.csv"].open(encoding="utf-8") as file:
+        rows = {(row["environment"], row["weighting"], row["number"]): row for row in csv.DictReader(file)}
+    for key, one in by_name(played).items():
+        assert float(rows[key]["difference"]) == pytest.approx(one.estimate.value)
+        assert float(rows[key]["p_value_corrected"]) == pytest.approx(one.corrected)
+        assert (rows[key]["conclusion"], rows[key]["seeds"]) == (one.verdict, "1 2 3")
+    text = written["mine-cpu.md"].read_text(encoding="utf-8")
+    final = by_name(played)["frozenlake", "actfocus", "final"]
+    assert f"+43.3 [+29.0, +57.7]: higher (p = {final.corrected:.2g})" in text
+    assert "| final | area |" in " ".join(text.split()) and "P(above Uniform)" in text
+    assert "difference of differences" in text and "Declared in Nobody 2026, Table 9." in text
+    assert "peak" not in text
+
+
+def test_without_runs_everything_is_blank_and_nothing_is_pooled(make_request: MakeRequest, tmp_path: Path) -> None:
+    request = make_request(DECLARED, seeds=3)
+    written = {path.name: path for path in write_table(request, {}, tmp_path / "written")}
+    text = written["mine-cpu.md"].read_text(encoding="utf-8")
+    assert "P(above" not in text and "difference of differences" not in text and "nan" not in text
+    assert written["mine-cpu-comparisons.csv"].read_text(encoding="utf-8") == ""
+
+
+def test_a_run_with_a_single_evaluation_has_no_area(make_request: MakeRequest, finish: Finish) -> None:
+    request = make_request(DECLARED, seeds=1)
+    run = cells(request)[0].runs[0]
+    finish(run, {4: {0: [1]}}, settings={"trainer.val_before_train": False})
+    with pytest.raises(ExperimentError, match=r"has a single evaluation, so no area under its curve: .*test_freq"):
+        made(request)
