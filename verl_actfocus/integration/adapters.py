@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -31,19 +31,14 @@ _ADAPTER_NAME = re.compile(r"(\.lora_\w+)\.default\b")
 class CollectedAdapters(FSDPEngine):
     """Engine that sends the rollout all of LoRA's adapters, with FSDP1 and FSDP2 on any number of ranks."""
 
-    def get_per_tensor_param(
-        self, layered_summon: bool = False, base_sync_done: bool = False, **kwargs: Any
-    ) -> tuple[Iterable[tuple[str, Tensor]], dict[str, Any] | None]:
+    def get_per_tensor_param(self, layered_summon: bool = False, base_sync_done: bool = False, **kwargs: Any) -> Any:
         """Collect weights as veRL does, except for adapters that are sent by themselves."""
         stock = transformer_impl.collect_lora_params
         transformer_impl.collect_lora_params = _collect
         try:
-            collected: tuple[Iterable[tuple[str, Tensor]], dict[str, Any] | None] = super().get_per_tensor_param(
-                layered_summon=layered_summon, base_sync_done=base_sync_done, **kwargs
-            )
+            return super().get_per_tensor_param(layered_summon=layered_summon, base_sync_done=base_sync_done, **kwargs)
         finally:
             transformer_impl.collect_lora_params = stock
-        return collected
 
 
 def _collect(module: FullyShardedDataParallel, layered_summon: bool, base_sync_done: bool) -> OrderedDict[str, Tensor]:
