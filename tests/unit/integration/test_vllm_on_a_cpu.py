@@ -38,16 +38,19 @@ def installed(version: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compatibility, "version", found)
 
 
-def test_the_rollout_alone_differs_from_the_cpu_path() -> None:
+def test_the_rollout_and_what_it_is_sent_alone_differ_from_the_cpu_path() -> None:
     def values(device: str) -> dict[str, Any]:
         plain = OmegaConf.to_container(composed(device))
         assert isinstance(plain, dict)
         rollout = plain["actor_rollout_ref"].pop("rollout")
+        merged = plain["actor_rollout_ref"]["model"].pop("lora")["merge"]
         variables = plain["ray_kwargs"]["ray_init"]["runtime_env"].pop("env_vars")
-        return {"rollout": rollout, "variables": variables, "rest": plain}
+        return {"rollout": rollout, "variables": variables, "merged": merged, "rest": plain}
 
     ours, vllm = values("cpu"), values("cpu_vllm")
     assert vllm["rest"] == ours["rest"]
+    # Of LoRA, should there be any: vLLM takes adapters by themselves.
+    assert (ours["merged"], vllm["merged"]) == (True, False)
     assert vllm["variables"] == {**ours["variables"], "VLLM_CPU_KVCACHE_SPACE": "1"}
     differing = {key: value for key, value in vllm["rollout"].items() if ours["rollout"].get(key) != value}
     assert set(differing.pop("engine_kwargs")["vllm"]) == {"tokenizer"}

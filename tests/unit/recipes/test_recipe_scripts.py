@@ -85,7 +85,7 @@ def test_every_parameter_reaches_the_configuration(compose_recipe, tmp_path):
         section.model.override_config.attn_implementation for section in (config.actor_rollout_ref, config.critic)
     ]
     assert (attention, config.actor_rollout_ref.model.lora_rank) == (["sdpa", "sdpa"], 16)
-    assert config.actor_rollout_ref.rollout.layered_summon
+    assert config.actor_rollout_ref.rollout.load_format == "safetensors"
     weighting = config.algorithm.actfocus.weighting
     assert config.actor_rollout_ref.model.path == config.critic.model.path == "Qwen/Qwen2.5-0.5B-Instruct"
     assert (weighting.alpha, weighting.beta, weighting.signal) == (0.3, 1, "nll")

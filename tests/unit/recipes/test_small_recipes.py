@@ -56,11 +56,11 @@ def test_verl_and_actfocus_accept_it_with_lora_and_without(compose_recipe, recip
     assert config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu == config.actor_rollout_ref.rollout.max_model_len
 
 
-def test_with_lora_adapters_are_sent_layer_by_layer_to_a_server_that_has_read_the_rest(compose_recipe):
+def test_with_lora_adapters_alone_are_sent_to_a_server_that_has_read_the_rest(compose_recipe):
     config = compose_recipe("sokoban_grpo_small", "default", LORA)
     model, rollout = config.actor_rollout_ref.model, config.actor_rollout_ref.rollout
     assert (model.lora_rank, model.lora_alpha, model.target_modules) == (32, 32, "all-linear")
-    assert (rollout.load_format, rollout.layered_summon) == ("safetensors", True)
+    assert rollout.load_format == "safetensors"
     assert not model.lora.merge
 
 

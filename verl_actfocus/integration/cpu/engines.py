@@ -27,6 +27,7 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngine, FSDPEngineWith
 from verl.workers.engine.fsdp.utils import get_sharding_strategy
 
 from verl_actfocus.integration import fields
+from verl_actfocus.integration.adapters import CollectedAdapters
 from verl_actfocus.integration.building import SeededWeights
 from verl_actfocus.integration.engine import ActFocusValueEngine, WeightedUpdate, WeightingInputs
 from verl_actfocus.integration.micro_batch import flag, unpad
@@ -179,7 +180,14 @@ class VectorisedOutputs(FSDPEngineWithLMHead):
 
 @EngineRegistry.register(model_type="language_model", backend=_BACKENDS, device="cpu")
 class CPULanguageEngine(
-    OnCPU, WeightingInputs, VectorisedOutputs, SharedPrompts, SimilarLengths, WeightedUpdate, SeededWeights
+    OnCPU,
+    WeightingInputs,
+    VectorisedOutputs,
+    SharedPrompts,
+    SimilarLengths,
+    WeightedUpdate,
+    SeededWeights,
+    CollectedAdapters,
 ):
     """Actor and reference model on a CPU."""
 
