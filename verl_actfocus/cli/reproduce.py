@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _request(args: argparse.Namespace, name: str) -> Request:
     path = find_table(name)
-    table, scale = read_table(path), read_scale(path, args.scale)
+    scale, table = read_scale(path, args.scale), read_table(path)
     return Request(
         table=table,
         scale=scale,

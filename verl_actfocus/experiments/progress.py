@@ -10,8 +10,8 @@ from typing import TextIO
 
 from verl_actfocus.experiments.metrics import Metrics
 
-#: What veRL needs until its first evaluation is under way, in words.
-START_UP = "starting veRL and Ray (usually 40-60 s)"
+#: What a run does until it has metrics, in words.
+START_UP = "starting veRL and Ray (usually 40-60 s), then the first evaluation or step"
 #: Without a terminal, seconds of silence after which a line says that the run is alive.
 HEARTBEAT_SECONDS = 60.0
 
