@@ -185,11 +185,11 @@ def points(estimate: Estimate) -> str:
     Example:
         >>> points(Estimate(0.05, (-0.01, 0.11), ""))
         '+5.0 [-1.0, +11.0]'
+        >>> points(Estimate(-1e-17, None, ""))
+        '+0.0'
     """
-    if estimate.interval is None:
-        return f"{100 * estimate.value:+.1f}"
-    low, high = estimate.interval
-    return f"{100 * estimate.value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    value, *ends = (f"{round(100 * share, 1) + 0.0:+.1f}" for share in (estimate.value, *(estimate.interval or ())))
+    return f"{value} [{ends[0]}, {ends[1]}]" if ends else value
 
 
 def _points(estimate: Estimate) -> str:
