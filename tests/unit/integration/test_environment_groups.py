@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from omegaconf import OmegaConf
 from transformers import AutoTokenizer
 
 from verl_actfocus import models
@@ -74,6 +75,15 @@ def test_the_pretrained_models_run_is_the_miniature_with_more_tokens_a_response_
     assert limits.response_tokens > task.limits.response_tokens
     model = config.actor_rollout_ref.model
     assert model.tokenizer_path == model.path == "./outputs/smollm2-frozenlake", "where its warm start is documented"
+    assert config.actor_rollout_ref.rollout.max_num_seqs == 16, "keys and values of 128 would be 6.8 GB"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu_vllm"])
+@pytest.mark.parametrize("run", packaged_groups("run"))
+def test_the_order_of_run_and_device_decides_nothing(run: str, device: str) -> None:
+    groups = [f"+actfocus/run={run}", f"+actfocus/device={device}"]
+    one, other = (OmegaConf.to_container(composing.compose([*BASE, *order])) for order in (groups, groups[::-1]))
+    assert one == other
 
 
 @pytest.mark.parametrize("name", having("miniature"))
