@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="WORD",
-        help="environments, algorithms, outcomes, model sizes or weightings to restrict the table to",
+        help="environments, algorithms, outcomes, model sizes or variants, weightings to restrict the table to",
     )
     parser.add_argument(
         "--out",
@@ -86,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
 def _request(args: argparse.Namespace, name: str) -> Request:
     path = find_table(name)
     scale, table = read_scale(path, args.scale), read_table(path)
+    if table.scale not in ("", args.scale):
+        raise ValueError(f"{table.name} is for --scale {table.scale}, not {args.scale}: what it declares holds there")
     return Request(
         table=table,
         scale=scale,

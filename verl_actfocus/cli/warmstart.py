@@ -109,14 +109,15 @@ def _pretrained(args: argparse.Namespace) -> int:
         weight_decay=0.0,
         seed=args.seed,
     )
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     options = pretrained.Options(
         prompt_style=args.prompt_style or _STYLE,
         template=dict(args.template),
         response_tokens=args.response_tokens,
         lora=args.lora,
         episodes=args.episodes or pretrained.EPISODES,
-        device=args.device,
-        dtype=args.dtype,
+        device=device,
+        dtype=args.dtype or ("float32" if device == "cpu" else "bfloat16"),
     )
     command = _command(args, settings, options)
     before, after = pretrained.warm_start_pretrained(_task(args), args.model, args.out, settings, options, command)
@@ -144,8 +145,7 @@ def _command(args: argparse.Namespace, settings: object, options: object) -> str
     ]
     words += ["--iterations", values["iterations"], "--batch", values["episodes_per_batch"]]
     words += ["--learning-rate", f"{values['learning_rate']:g}", "--prompt-style", values["prompt_style"]]
-    words += ["--episodes", values["episodes"], *(["--lora"] if args.lora else [])]
+    words += ["--episodes", values["episodes"], "--dtype", values["dtype"], *(["--lora"] if args.lora else [])]
     words += ["--response-tokens", args.response_tokens] if args.response_tokens else []
-    words += ["--dtype", args.dtype] if args.dtype else []
     words += [word for key, value in args.template for word in ("--template", f"{key}={value}")]
     return shlex.join(map(str, words))

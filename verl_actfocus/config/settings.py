@@ -21,7 +21,7 @@ from verl_actfocus.weighting.settings import settings_from
 
 #: Where the settings live in a veRL configuration.
 CONFIG_PATH = "algorithm.actfocus"
-#: What `Σ w` of Eq. 6 runs over, which the paper leaves open.
+#: What `Σ w` of Eq. 6 runs over, which the paper leaves open; `tokens` takes the number of tokens in its place.
 NORMALIZATIONS = ("mini_batch", "batch", "micro_batch", "tokens")
 
 

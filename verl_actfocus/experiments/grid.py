@@ -19,6 +19,9 @@ from verl_actfocus.experiments.run import Conditions, Run, in_hydra
 from verl_actfocus.experiments.tables import Row, Scale, Table, Weighting
 from verl_actfocus.experiments.weightings import slug
 
+#: Setting that names a model.
+_MODEL = "actor_rollout_ref.model.path"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -127,17 +130,22 @@ def _runs(request: Request, row: Row, size: str, name: str, weighting: Weighting
         row.algorithm,
         *([size] if scale.models or row.variant else []),
         *([f"{steps}steps"] if steps else []),
-        *([] if rate is None else [f"lr={rate:g}"]),
+        *([] if rate is None else [f"lr={rate}"]),
         *(f"{key}={value}" for key, value in weighting.settings.items()),
     ]
     first_seed = scale.first_seed if request.table.first_seed is None else request.table.first_seed
+    own = (*_model(scale, row, size), *_learning_rate(rate), *weighting.overrides)
+    named = {override.partition("=")[0] for override in own if row.variant or not override.startswith(_MODEL)}
+    for override in request.extra:
+        if (key := override.partition("=")[0].lstrip("+~")) in named:
+            raise ValueError(f"{override!r} would change what {request.table.name} sets in its rows or columns: {key}")
     return Conditions(
         profile=scale.run.format(env=row.env, algorithm=row.algorithm),
         algorithm=row.algorithm,
         env=row.env,
         steps=steps or scale.steps,
         folder=request.out / slug(request.scale_name) / slug("-".join(conditions)),
-        extra=(*_model(scale, row, size), *_learning_rate(rate), *weighting.overrides, *request.extra),
+        extra=(*own, *request.extra),
     ).runs(
         [weighting.choice],
         range(first_seed, first_seed + request.seeds),
@@ -150,8 +158,8 @@ def _model(scale: Scale, row: Row, size: str) -> tuple[str, ...]:
     if row.model:
         paths = {"path": f"{row.model}/model", "tokenizer_path": f"{row.model}/tokenizer"}
         return tuple(f"actor_rollout_ref.model.{key}={in_hydra(value)}" for key, value in paths.items())
-    return (f"actor_rollout_ref.model.path={scale.models[row.env][size]}",) if scale.models else ()
+    return (f"{_MODEL}={scale.models[row.env][size]}",) if scale.models else ()
 
 
 def _learning_rate(rate: float | None) -> tuple[str, ...]:
-    return () if rate is None else (f"actor_rollout_ref.actor.optim.lr={rate:g}",)
+    return () if rate is None else (f"actor_rollout_ref.actor.optim.lr={rate}",)

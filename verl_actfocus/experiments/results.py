@@ -150,21 +150,16 @@ class RunResult:
         }
 
     def area(self, name: str = "success") -> float:
-        """Return the mean rate of all evaluations after the first: the area under the curve of evenly spaced ones.
+        """Return the mean rate of all evaluations but the one before training: the area under an evenly spaced curve.
 
         Args:
             name: which outcome of an episode counts.
 
         Raises:
-            ExperimentError: the episodes are missing or lack the outcome, or there is one evaluation alone.
+            ExperimentError: the episodes are missing or lack the outcome.
         """
-        _, *others = self.outcomes(name).values()
-        if not others:
-            raise ExperimentError(
-                f"{self.folder.path} has a single evaluation, so no area under its curve: train it with a "
-                "trainer.test_freq that is at most its number of steps"
-            )
-        return sum(outcomes.rate for outcomes in others) / len(others)
+        rates = [outcomes.rate for step, outcomes in self.outcomes(name).items() if step > 0]
+        return sum(rates) / len(rates)
 
     def series(self, name: str) -> tuple[list[int], list[float]]:
         """Return the steps at which a metric was recorded, and its values."""

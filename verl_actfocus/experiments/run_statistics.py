@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from verl_actfocus.experiments.statistics import CONFIDENCE, Estimate
+from verl_actfocus.experiments.statistics import CONFIDENCE, Estimate, all_equal
 
 #: Resamples of a bootstrap.
 RESAMPLES = 9999
@@ -28,16 +28,17 @@ def paired_p_value(differences: Sequence[float]) -> float | None:
     Returns:
         The p-value; None for fewer than two differences, or if all are equal.
     """
-    if len(differences) < 2 or np.ptp(differences) == 0:
+    if len(differences) < 2 or all_equal(differences):
         return None
     return float(stats.ttest_1samp(differences, 0.0).pvalue)
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
+def holm(p_values: Sequence[float | None], family: int) -> list[float | None]:
     """Correct p-values for their number (Holm 1979, *Scandinavian Journal of Statistics* 6).
 
     Args:
-        p_values: of all comparisons of a family; None where there is none, which counts as no comparison.
+        p_values: of the comparisons that were made; None where there is no p-value.
+        family: comparisons that were declared; those that were not made count as if their p-values were the largest.
 
     Returns:
         The corrected values, in the same order, at most 1.
@@ -46,7 +47,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     corrected: list[float | None] = [None] * len(p_values)
     largest = 0.0
     for rank, (value, place) in enumerate(made):
-        largest = max(largest, min(1.0, (len(made) - rank) * value))
+        largest = max(largest, min(1.0, (family - rank) * value))
         corrected[place] = largest
     return corrected
 
@@ -97,7 +98,7 @@ def difference_of_means(second: Sequence[float], first: Sequence[float]) -> tupl
     value = float(np.mean(second) - np.mean(first))
     if min(len(second), len(first)) < 2:
         return Estimate(value, None, "no interval: fewer than two seeds"), None
-    if np.ptp(second) == np.ptp(first) == 0:
+    if all_equal(second) and all_equal(first):
         return Estimate(value, None, "no interval: all seeds gave the same value"), None
     test = stats.ttest_ind(second, first, equal_var=False)
     low, high = test.confidence_interval(CONFIDENCE)

@@ -26,6 +26,8 @@ from verl_actfocus.experiments.errors import ExperimentError
 
 #: Confidence level of all intervals.
 CONFIDENCE = 0.95
+#: Largest difference between shares that are equal, from rounding.
+_ROUNDING = 1e-12
 _TAILS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 
 #: What an interval over tasks covers.
@@ -228,10 +230,15 @@ def _require_same_tasks(evaluations: Sequence[Outcomes]) -> None:
 
 def _over_seeds(values: NDArray[np.float64]) -> Estimate:
     value = float(values.mean())
-    if np.ptp(values) == 0:
+    if all_equal(values):
         return Estimate(value, None, f"no interval: all {len(values)} seeds gave the same value")
     low, high = stats.ttest_1samp(values, 0.0).confidence_interval(CONFIDENCE)
     return Estimate(value, (float(low), float(high)), f"t interval over {len(values)} seeds")
+
+
+def all_equal(values: NDArray[np.float64] | Sequence[float]) -> bool:
+    """Whether shares, or differences of shares, are equal but for rounding."""
+    return bool(np.ptp(values) <= _ROUNDING)
 
 
 def clipped(estimate: Estimate, low: float, high: float) -> Estimate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.estimators import PACKAGED
 from verl_actfocus.experiments.run import ESTIMATORS
-from verl_actfocus.experiments.tables import Scale, Table
+from verl_actfocus.experiments.tables import NUMBERS, Quantity, Scale, Table
 
 #: Name of the file with the scales.
 SCALES_FILE = "_scales.yaml"
@@ -89,10 +90,30 @@ def _check_names(path: Path, table: Table) -> None:
     """Check what rows and contrasts call weightings and rows."""
     for row in table.rows:
         _require(path, bool(row.variant) == bool(row.model), f"row {row.name} needs both variant and model, or neither")
+        _require(path, not (row.variant and row.sizes), f"row {row.name} has a variant, so no sizes")
         unknown = sorted(set(row.learning_rates) - set(table.weightings))
         _require(path, not unknown, f"row {row.name}, learning_rates: {unknown} are not weightings of the table")
+        one = {other.model for other in table.rows if (other.env, other.variant) == (row.env, row.variant)}
+        _require(path, len(one) == 1, f"the variant {row.variant!r} of {row.env} names the models {sorted(one)}")
+    rates = [rate for row in table.rows for rate in row.learning_rates.values()]
+    rates += [weighting.learning_rate for weighting in table.weightings.values() if weighting.learning_rate is not None]
+    for name, least, values in (
+        ("learning_rate", "above 0", [rate for rate in rates if not 0 < rate < math.inf]),
+        ("seeds", "at least 1", [table.seeds] if table.seeds is not None and table.seeds < 1 else []),
+        ("steps", "at least 1", [table.steps] if table.steps is not None and table.steps < 1 else []),
+        (
+            "first_seed",
+            "at least 0",
+            [table.first_seed] if table.first_seed is not None and table.first_seed < 0 else [],
+        ),
+    ):
+        _require(path, not values, f"{name} {values and values[0]} must be {least}")
     rows = [row.name for row in table.rows]
+    area = table.quantity is Quantity.area
+    _require(path, area or not table.contrasts, f"contrasts are of tables with quantity: area, not {table.quantity}")
     for contrast in table.contrasts:
+        _require(path, contrast.number in NUMBERS, f"contrasts: number {contrast.number!r} is not one of {NUMBERS}")
+        _require(path, contrast.larger != contrast.than, f"contrasts: {contrast.larger!r} is compared with itself")
         known = contrast.weighting in table.weightings and contrast.weighting != table.baseline
         _require(path, known, f"contrasts: {contrast.weighting!r} is no weighting beside the baseline")
         for name in (contrast.larger, contrast.than):

@@ -15,6 +15,9 @@ from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.estimators import EstimatorChoice
 from verl_actfocus.experiments.weightings import ACTFOCUS, WeightingChoice
 
+#: What a table with `quantity: area` compares.
+NUMBERS = ("final", "area")
+
 
 class Quantity(StrEnum):
     """What a table shows."""
@@ -67,7 +70,7 @@ class Weighting:
 
 @dataclass(kw_only=True)
 class Row:
-    """One row of the paper's table."""
+    """One row of a table."""
 
     #: Name of an environment.
     env: str
@@ -104,6 +107,8 @@ class Contrast:
     #: Names of rows: variants, or environments.
     larger: str
     than: str
+    #: Which number it is about: `final` or `area`.
+    number: str = "area"
 
 
 @dataclass(kw_only=True)
@@ -111,7 +116,7 @@ class Table:
     """A table or ablation of the paper, or of a protocol of our own."""
 
     title: str
-    #: Where the paper's numbers stand.
+    #: Where the paper's numbers stand, or what declares the table.
     source: str
     rows: list[Row]
     quantity: Quantity = Quantity.success
@@ -121,6 +126,8 @@ class Table:
     weightings: dict[str, Weighting] = field(default_factory=dict)
     #: Weighting that the others are compared with.
     baseline: str = "uniform"
+    #: The one scale that the table is for; empty for any.
+    scale: str = ""
     #: Training steps of every run; null for the scale's.
     steps: int | None = None
     #: First training seed and number of seeds; null for the scale's.

@@ -21,9 +21,10 @@ NAME = "actfocus_shared_keys"
 
 
 def share_keys(model: PreTrainedModel) -> None:
-    """Let a model with `sdpa` attention and fewer heads of keys than of queries attend without copies, in place."""
+    """Let a model on a CPU with `sdpa` attention and fewer heads of keys than of queries attend so, in place."""
     config = model.config
-    if config._attn_implementation == "sdpa" and config.num_key_value_heads < config.num_attention_heads:
+    shares = config.num_key_value_heads < config.num_attention_heads
+    if shares and config._attn_implementation == "sdpa" and model.device.type == "cpu":
         model.set_attn_implementation(NAME)
 
 

@@ -45,7 +45,7 @@ def _collect(module: FullyShardedDataParallel, layered_summon: bool, base_sync_d
     """Stand in for veRL's function; the frozen weights, before the rollout has them, are left to it."""
     if base_sync_done:
         return OrderedDict(adapter_weights(module))
-    return collect_lora_params(module, layered_summon, base_sync_done)
+    return collect_lora_params(module, False, base_sync_done)  # by layers it refuses to collect frozen weights
 
 
 @torch.no_grad()

@@ -194,7 +194,10 @@ class WeightedUpdate(FSDPEngine):
 class ActFocusLanguageEngine(
     WeightingInputs, RecomputedEntropy, SharedPrompts, WeightedUpdate, SeededWeights, CollectedAdapters
 ):
-    """veRL's FSDP language-model engine with these extensions; the same results where none is asked for."""
+    """veRL's FSDP language-model engine with these extensions.
+
+    The same results where none is asked for, except that LoRA's adapters always reach the rollout.
+    """
 
 
 class ActFocusValueEngine(ChosenAttention, SeededWeights):

@@ -2,7 +2,8 @@
 
 veRL loads it in every process through the entry point `verl.plugins` (`verl/__init__.py`); importing it *is*
 registering. Nothing registered here changes a run that does not ask for it by name: names are added, and the engines
-that take stock engines' places add outputs only when a batch asks for them, and draw new weights from the run's seed.
+that take stock engines' places add outputs only when a batch asks for them, draw new weights from the run's seed, and
+find LoRA's adapters where veRL finds none (`verl_actfocus.integration.adapters`).
 
 A plugin that fails to load is logged by veRL at DEBUG level only. `registration.verify` turns that into an error: the
 trainer, the command line and the tests call it.

@@ -49,18 +49,18 @@ class Options:
         response_tokens: Most tokens of a response; None goes by the demonstrations.
         lora: Whether adapters are trained, and merged at the end.
         episodes: Episodes that the model is measured on, before and after.
-        device: `cpu`, `cuda` or `cuda:N`; None takes a GPU if there is one.
+        device: `cpu`, `cuda` or `cuda:N`.
         dtype: Number format of the training's forward pass, a name in `DTYPES`; weights, gradients and what is measured
-            are float32. None takes float32 on a CPU and bfloat16 on a GPU.
+            are float32.
     """
 
     prompt_style: str
     template: Mapping[str, Any]
+    device: str
+    dtype: str
     response_tokens: int | None = None
     lora: bool = False
     episodes: int = EPISODES
-    device: str | None = None
-    dtype: str | None = None
 
 
 def warm_start_pretrained(
@@ -112,13 +112,12 @@ def warm_start_pretrained(
             "response_tokens": lesson.task.limits.response_tokens,
             "lora_rank": LORA_RANK if options.lora else None,
         }
-        dtype = options.dtype or ("float32" if policy.model.device.type == "cpu" else "bfloat16")
         evaluations = [lesson.evaluation(temperature, options.episodes) for temperature in TEMPERATURES]
         before = measure(policy, evaluations, folder / "evaluations" / "before", identity)
         policy.close()
 
         print("training", flush=True)
-        identity |= {**asdict(settings), "dtype": dtype}
+        identity |= {**asdict(settings), "dtype": options.dtype}
         trained, losses = train(
             policy.model,
             demonstrations=lambda start: demonstrated(
@@ -126,7 +125,7 @@ def warm_start_pretrained(
             ),
             settings=settings,
             lora=options.lora,
-            dtype=DTYPES[dtype],
+            dtype=DTYPES[options.dtype],
             checkpoint=Checkpoint(path=folder / CHECKPOINT, identity=identity, every=10),
         )
         _save(trained, policy, source, folder)
@@ -142,7 +141,7 @@ def warm_start_pretrained(
             after,
             command=command,
             lora_rank=identity["lora_rank"],
-            dtype=dtype,
+            dtype=options.dtype,
         )
         write_whole(folder / CARD, card.encode())
         (folder / CHECKPOINT).unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from importlib.resources import files
 from types import SimpleNamespace
@@ -262,3 +263,30 @@ def test_every_so_manyeth_update_is_asked_for_a_gradient_report_and_its_metrics_
     assert batch.extra_info.get(fields.GRADIENT_REPORT) == asked
     report = {"actfocus/gradient_cosine": 0.25} if asked else {}
     assert metrics == {"actor/grad_norm": 1.0, "actfocus/skipped_updates": 1, **report}
+
+
+@pytest.mark.parametrize(
+    ("name", "entries"),
+    [
+        ("mini_batch", {}),
+        ("batch", {fields.FIXED_NORMALIZER: 6.0 / 2}),
+        ("micro_batch", {fields.NORMALIZE_MICRO_BATCHES: True}),
+        ("tokens", {fields.NORMALIZE_BY_TOKENS: True}),
+    ],
+)
+def test_the_update_is_told_what_the_loss_is_divided_by(name, entries, build, monkeypatch):
+    built, _ = build(Uniform())
+    built.settings = dataclasses.replace(built.settings, normalize_over=name)
+    actor = {"ppo_mini_batch_size": 2, "ppo_epochs": 1}
+    built.config = OmegaConf.create({"actor_rollout_ref": {"actor": actor, "rollout": {"n": 2}}})
+    built._weight_sum = 6.0
+    told = {}
+
+    def update(self, batch, metrics):
+        told.update(batch.extra_info)
+        metrics[trainer.SKIPPED_METRIC] = 0.0
+        return batch
+
+    monkeypatch.setattr(trainer.ActFocusTrainer.__mro__[1], "_update_actor", update)
+    built._update_actor(handle(8), {})
+    assert told == entries

@@ -203,7 +203,7 @@ def test_a_warm_start_writes_model_card_and_the_episodes_of_both_evaluations(
     assert load_tokenizer(str(out)).chat_template == TEMPLATE
     card = (out / "README.md").read_text(encoding="utf-8")
     command = "--iterations 2 --batch 2 --learning-rate 0.0005 --prompt-style worked_turn --episodes 2"
-    assert f"--out DIR --seed 3 {command} --lora --dtype bfloat16\n" in card
+    assert f"--out DIR --seed 3 {command} --dtype bfloat16 --lora\n" in card
     assert card.count("| before |") == card.count("| after |") == 2 and "LoRA adapters of rank 16" in card
     assert "forward pass in bfloat16" in card
     for when in ("before", "after"):

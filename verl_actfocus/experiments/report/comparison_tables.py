@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from verl_actfocus.experiments.report.comparisons import (
-    NUMBERS,
     Comparison,
     comparisons,
     contrasted,
@@ -13,7 +12,7 @@ from verl_actfocus.experiments.report.comparisons import (
 )
 from verl_actfocus.experiments.report.figures import Line
 from verl_actfocus.experiments.report.summary import in_percent, points
-from verl_actfocus.experiments.tables import Table
+from verl_actfocus.experiments.tables import NUMBERS, Table
 
 #: Header and cells.
 Grid = tuple[list[str], list[list[str]]]
@@ -46,7 +45,7 @@ def pooled_grid(table: Table, made: Sequence[Line]) -> Grid:
         [
             one.algorithm.upper(),
             table.weightings[one.weighting].label,
-            ", ".join(one.rows),
+            ", ".join(one.rows) + ("" if one.outcome == "success" else f" ({one.outcome})"),
             one.number,
             in_percent(one.mean),
             in_percent(one.baseline),
@@ -68,7 +67,7 @@ def contrast_grid(table: Table, made: Sequence[Line]) -> Grid:
             one.than,
             one.number,
             points(one.estimate),
-            _concluded(one.verdict, one.p_value),
+            _concluded(one.conclusion, one.p_value),
         ]
         for one in contrasted(table, comparisons(table, made))
     ]
@@ -91,17 +90,63 @@ def comparison_rows(table: Table, made: Sequence[Line]) -> list[dict[str, object
                 "seeds": " ".join(map(str, one.differences)),
                 "p_value": one.p_value,
                 "p_value_corrected": one.corrected,
-                "conclusion": one.verdict,
+                "conclusion": one.conclusion,
             }
         )
     return rows
 
 
+def pooled_rows(table: Table, made: Sequence[Line]) -> list[dict[str, object]]:
+    """What is pooled, for machines."""
+    rows: list[dict[str, object]] = []
+    for one in pooled(table, made):
+        row: dict[str, object] = {"algorithm": one.algorithm, "outcome": one.outcome, "weighting": one.weighting}
+        row |= {"baseline": table.baseline, "rows": " ".join(one.rows), "number": one.number}
+        for name, estimate in {
+            "interquartile_mean": one.mean,
+            "baseline_interquartile_mean": one.baseline,
+            "probability_of_improvement": one.improvement,
+        }.items():
+            low, high = estimate.interval or (None, None)
+            row |= {name: estimate.value, f"{name}_low": low, f"{name}_high": high}
+        rows.append(row)
+    return rows
+
+
+def contrast_rows(table: Table, made: Sequence[Line]) -> list[dict[str, object]]:
+    """The contrasts, for machines."""
+    rows: list[dict[str, object]] = []
+    for one in contrasted(table, comparisons(table, made)):
+        low, high = one.estimate.interval or (None, None)
+        rows.append(
+            {
+                "weighting": one.weighting,
+                "baseline": table.baseline,
+                "larger": one.larger,
+                "than": one.than,
+                "number": one.number,
+                "difference": one.estimate.value,
+                "low": low,
+                "high": high,
+                "p_value": one.p_value,
+                "conclusion": one.conclusion,
+            }
+        )
+    return rows
+
+
+def covers(table: Table, made: Sequence[Line]) -> list[str]:
+    """What the intervals of the table are, in words."""
+    shown = [part for line in made for part in (line.first, line.second) if part is not None]
+    shown += [one.estimate for one in comparisons(table, made)]
+    return list(dict.fromkeys(one.covers for one in shown))
+
+
 def _difference(comparison: Comparison | None) -> str:
     if comparison is None:
         return ""
-    return f"{points(comparison.estimate)}: {_concluded(comparison.verdict, comparison.corrected)}"
+    return f"{points(comparison.estimate)}: {_concluded(comparison.conclusion, comparison.corrected)}"
 
 
-def _concluded(verdict: str, p_value: float | None) -> str:
-    return verdict if p_value is None else f"{verdict} (p = {p_value:.2g})"
+def _concluded(conclusion: str, p_value: float | None) -> str:
+    return conclusion if p_value is None else f"{conclusion} (p = {p_value:.2g})"

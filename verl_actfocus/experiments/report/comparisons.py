@@ -1,7 +1,8 @@
 """What a table of final success and area concludes: paired comparisons, corrected, pooled and contrasted.
 
-A protocol declares its comparisons before the runs (`recipes/paper/PROTOCOL.md`). A table is one question: p-values are
-corrected over its comparisons within one algorithm and one number.
+A protocol declares its comparisons before the runs (`recipes/paper/PROTOCOL.md`). A table is a question: p-values are
+corrected over all its comparisons within one algorithm and one number, those not made included, and nothing is
+concluded before all declared seeds have finished. Outcomes other than success are shown without a conclusion.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from verl_actfocus.experiments.run_statistics import (
     probability_of_improvement,
 )
 from verl_actfocus.experiments.statistics import Estimate, clipped, mean_over_seeds
-from verl_actfocus.experiments.tables import Table
+from verl_actfocus.experiments.tables import NUMBERS, Table
 
 #: Level of a conclusion.
 LEVEL = 0.05
@@ -34,8 +35,8 @@ def final(run: RunResult, outcome: str) -> float:
     return outcomes[max(outcomes)].rate
 
 
-#: Name of a number → how a run gives it.
-NUMBERS: dict[str, Callable[[RunResult, str], float]] = {"final": final, "area": RunResult.area}
+#: How a run gives a number.
+_GIVEN: dict[str, Callable[[RunResult, str], float]] = {"final": final, "area": RunResult.area}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,18 +54,21 @@ class Comparison:
     p_value: float | None
     #: The p-value, corrected by Holm.
     corrected: float | None = None
+    #: Whether all declared seeds of both have finished.
+    finished: bool = True
 
     @property
-    def verdict(self) -> str:
+    def conclusion(self) -> str:
         """What may be concluded, in a word: by the corrected p-value."""
-        return verdict(self.estimate, self.corrected)
+        return conclusion(self.estimate, self.corrected, finished=self.finished)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pooled:
-    """A weighting over all rows of an algorithm in which both it and the baseline have finished runs."""
+    """A weighting over all rows of an algorithm and an outcome in which both it and the baseline have finished runs."""
 
     algorithm: str
+    outcome: str
     weighting: str
     number: str
     #: Names of the rows.
@@ -86,15 +90,18 @@ class Contrasted:
     number: str
     estimate: Estimate
     p_value: float | None
+    finished: bool
 
     @property
-    def verdict(self) -> str:
+    def conclusion(self) -> str:
         """What may be concluded, in a word."""
-        return verdict(self.estimate, self.p_value)
+        return conclusion(self.estimate, self.p_value, finished=self.finished)
 
 
-def verdict(estimate: Estimate, p_value: float | None) -> str:
+def conclusion(estimate: Estimate, p_value: float | None, *, finished: bool) -> str:
     """Say what a p-value allows to say about a difference."""
+    if not finished:
+        return "unfinished"
     if p_value is None:
         return "no test"
     if p_value >= LEVEL:
@@ -118,7 +125,7 @@ def comparisons(table: Table, made: Sequence[Line]) -> list[Comparison]:
         if baseline is None:
             continue
         for number in NUMBERS:
-            own, other = values(line, number), values(baseline, number)
+            own, other = _values(line, number), _values(baseline, number)
             differences = {seed: own[seed] - other[seed] for seed in sorted(own.keys() & other.keys())}
             if differences:
                 each = list(differences.values())
@@ -129,10 +136,11 @@ def comparisons(table: Table, made: Sequence[Line]) -> list[Comparison]:
                         number=number,
                         differences=differences,
                         estimate=estimate,
-                        p_value=paired_p_value(each),
+                        p_value=paired_p_value(each) if line.cell.row.outcome == "success" else None,
+                        finished=_finished(table, line, baseline),
                     )
                 )
-    return _corrected(found)
+    return _corrected(table, found)
 
 
 def pooled(table: Table, made: Sequence[Line]) -> list[Pooled]:
@@ -143,12 +151,12 @@ def pooled(table: Table, made: Sequence[Line]) -> list[Pooled]:
         made: its lines.
     """
     found = []
-    for algorithm in dict.fromkeys(line.cell.row.algorithm for line in made):
+    for algorithm, outcome, size in dict.fromkeys(map(_pool, made)):
         for weighting in table.weightings:
             pairs = [
                 (line, baseline)
                 for line in made
-                if (line.cell.row.algorithm, line.cell.weighting) == (algorithm, weighting) and line.runs
+                if (_pool(line), line.cell.weighting) == ((algorithm, outcome, size), weighting) and line.runs
                 if (baseline := baseline_of(table, made, line)) is not None and baseline.runs
             ]
             for number in NUMBERS if len(pairs) > 1 else ():
@@ -157,6 +165,7 @@ def pooled(table: Table, made: Sequence[Line]) -> list[Pooled]:
                 found.append(
                     Pooled(
                         algorithm=algorithm,
+                        outcome=outcome,
                         weighting=weighting,
                         number=number,
                         rows=tuple(line.cell.row.name for line, _ in pairs),
@@ -175,41 +184,62 @@ def contrasted(table: Table, made: Sequence[Comparison]) -> list[Contrasted]:
         table: the table.
         made: its comparisons.
     """
-    differences = {(one.line.cell.row.name, one.line.cell.weighting, one.number): one.differences for one in made}
+    by_row = {(one.line.cell.row.name, one.line.cell.weighting, one.number): one for one in made}
     found = []
     for contrast in table.contrasts:
-        for number in NUMBERS:
-            pair = [differences.get((row, contrast.weighting, number)) for row in (contrast.larger, contrast.than)]
-            if pair[0] is not None and pair[1] is not None:
-                estimate, p_value = difference_of_means(list(pair[0].values()), list(pair[1].values()))
-                found.append(
-                    Contrasted(
-                        weighting=contrast.weighting,
-                        larger=contrast.larger,
-                        than=contrast.than,
-                        number=number,
-                        estimate=estimate,
-                        p_value=p_value,
-                    )
-                )
+        pair = [by_row.get((row, contrast.weighting, contrast.number)) for row in (contrast.larger, contrast.than)]
+        larger, than = pair
+        if larger is None or than is None:
+            continue
+        estimate, p_value = difference_of_means(list(larger.differences.values()), list(than.differences.values()))
+        found.append(
+            Contrasted(
+                weighting=contrast.weighting,
+                larger=contrast.larger,
+                than=contrast.than,
+                number=contrast.number,
+                estimate=estimate,
+                p_value=p_value,
+                finished=larger.finished and than.finished,
+            )
+        )
     return found
 
 
-def values(line: Line, number: str) -> dict[int, float]:
+def _pool(line: Line) -> tuple[str, str, str]:
+    """Algorithm, outcome and model size: lines are pooled over what else tells rows apart."""
+    row = line.cell.row
+    return row.algorithm, row.outcome, "" if row.variant else line.cell.size
+
+
+def _finished(table: Table, line: Line, baseline: Line) -> bool:
+    """Whether both lines have all seeds that were declared."""
+    return all(one.missing == 0 and (table.seeds is None or len(one.runs) >= table.seeds) for one in (line, baseline))
+
+
+def _values(line: Line, number: str) -> dict[int, float]:
     """Return seed → number of a line's finished runs."""
-    return {run.seed: NUMBERS[number](run, line.cell.row.outcome) for run in line.runs}
+    return {run.seed: _GIVEN[number](run, line.cell.row.outcome) for run in line.runs}
 
 
 def _scores(line: Line, number: str) -> NDArray[np.float64]:
-    return np.array(list(values(line, number).values()))
+    return np.array(list(_values(line, number).values()))
 
 
-def _corrected(made: Sequence[Comparison]) -> list[Comparison]:
-    families: dict[tuple[str, str], list[int]] = {}
-    for place, one in enumerate(made):
-        families.setdefault((one.line.cell.row.algorithm, one.number), []).append(place)
+def _corrected(table: Table, made: Sequence[Comparison]) -> list[Comparison]:
+    """Correct p-values over the declared comparisons of an algorithm and a number."""
+    sizes = len({one.line.cell.size for one in made if not one.line.cell.row.variant}) or 1
     corrected = list(made)
-    for places in families.values():
-        for place, p_value in zip(places, holm([made[place].p_value for place in places]), strict=True):
-            corrected[place] = replace(made[place], corrected=p_value)
+    for algorithm in dict.fromkeys(row.algorithm for row in table.rows):
+        rows = [row for row in table.rows if (row.algorithm, row.outcome) == (algorithm, "success")]
+        family = len(rows) * sizes * (len(table.weightings) - 1)
+        for number in NUMBERS:
+            places = [
+                place
+                for place, one in enumerate(made)
+                if (one.line.cell.row.algorithm, one.number) == (algorithm, number)
+            ]
+            p_values = holm([made[place].p_value for place in places], family)
+            for place, p_value in zip(places, p_values, strict=True):
+                corrected[place] = replace(made[place], corrected=p_value)
     return corrected

@@ -12,7 +12,16 @@ from tabulate import tabulate
 
 from verl_actfocus.experiments.disk import write_whole
 from verl_actfocus.experiments.grid import Request, cells
-from verl_actfocus.experiments.report.comparison_tables import comparison_rows, contrast_grid, grid, pooled_grid
+from verl_actfocus.experiments.report.comparison_tables import (
+    comparison_rows,
+    contrast_grid,
+    contrast_rows,
+    covers,
+    grid,
+    pooled_grid,
+    pooled_rows,
+)
+from verl_actfocus.experiments.report.comparisons import LEVEL
 from verl_actfocus.experiments.report.curves import picture, step_differences
 from verl_actfocus.experiments.report.escapes import csv_cell, markdown, one_line
 from verl_actfocus.experiments.report.figures import Line, lines
@@ -41,7 +50,7 @@ def write_table(request: Request, finished: Mapping[Path, RunResult], folder: Pa
         folder: where the files go. Of every table `<table>-<scale>.md`, `.tex`, `.csv` (a row for each number)
             and `-runs.csv` (every evaluation of every run); of a table of success `-steps.csv`, too (the difference
             to the baseline at every evaluation), and `.png` once a run has finished (the learning curves).
-            Of a table of final success and area `-comparisons.csv` besides.
+            Of a table of final success and area `-comparisons.csv`, `-pooled.csv` and `-contrasts.csv` besides.
 
     Returns:
         The files written.
@@ -64,6 +73,8 @@ def write_table(request: Request, finished: Mapping[Path, RunResult], folder: Pa
         contents[f"{stem}-steps.csv"] = _csv(step_differences(request.table, made)).encode()
     if request.table.quantity is Quantity.area:
         contents[f"{stem}-comparisons.csv"] = _csv(comparison_rows(request.table, made)).encode()
+        contents[f"{stem}-pooled.csv"] = _csv(pooled_rows(request.table, made)).encode()
+        contents[f"{stem}-contrasts.csv"] = _csv(contrast_rows(request.table, made)).encode()
     for name, content in contents.items():
         write_whole(folder / name, content)
     return [folder / name for name in contents]
@@ -94,12 +105,17 @@ def _readable(table: Table, made: Sequence[Line]) -> tuple[list[str], list[list[
         return header, rows
     if table.quantity is Quantity.area:
         return grid(table, made)
-    header = ["environment", "model", "weighting", "paper: final (peak)", "final", "peak", f"final − {base}", "seeds"]
+    papers = any(row.paper for row in table.rows)
+    header = [
+        *("environment", "model", "weighting"),
+        *(["paper: final (peak)"] if papers else []),
+        *("final", "peak", f"final − {base}", "seeds"),
+    ]
     rows = [
         [
             *line.place,
             table.weightings[line.cell.weighting].label,
-            _paper(line, "{:.1f} ({:.1f})"),
+            *([_paper(line, "{:.1f} ({:.1f})")] if papers else []),
             in_percent(line.first),
             in_percent(line.second),
             _difference(line, table),
@@ -154,7 +170,9 @@ def _markdown(request: Request, made: Sequence[Line], header: list[str], body: l
         scale=request.scale,
         scale_name=request.scale_name,
         grid=_grid(header, body),
-        intervals=list(dict.fromkeys(estimate.covers for estimate in estimates)),
+        intervals=covers(request.table, made) if declared else list(dict.fromkeys(one.covers for one in estimates)),
+        compared=any(row.paper for row in request.table.rows),
+        level=LEVEL,
         steps=sorted({run.identity["steps"] for run in runs}),
         seeds=sorted({run.seed for run in runs}),
         unfinished=sum(line.missing for line in _distinct(made)),

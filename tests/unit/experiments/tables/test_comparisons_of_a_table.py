@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,24 +12,31 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.grid import Request, cells
 from verl_actfocus.experiments.report.comparisons import Comparison, comparisons, contrasted, pooled
 from verl_actfocus.experiments.report.figures import Line, lines
 from verl_actfocus.experiments.report.writing import write_table
+from verl_actfocus.experiments.results import RunResult
 
-from .conftest import TABLE, finished
+from .conftest import finished
 
 MakeRequest = Callable[..., Request]
 Finish = Callable[..., None]
 TASKS = 10
-DECLARED = (
-    TABLE.replace("algorithm: grpo", "algorithm: grpo\nquantity: area").replace(
-        "  actfocus: {label: ActFocus}",
-        "  actfocus: {label: ActFocus}\n  half: {label: half, weighting: actfocus alpha=0.5}",
-    )
-    + "contrasts: [{weighting: actfocus, larger: frozenlake, than: sokoban}]\n"
-)
+DECLARED = """
+title: A comparison
+source: Nobody 2026, stage 9
+algorithm: grpo
+quantity: area
+weightings:
+  uniform: {label: Uniform, weighting: uniform}
+  actfocus: {label: ActFocus}
+  half: {label: half, weighting: actfocus alpha=0.5}
+rows:
+  - env: frozenlake
+  - env: sokoban
+contrasts: [{weighting: actfocus, larger: frozenlake, than: sokoban, number: final}]
+"""
 #: Solved tasks of ten, at steps 0, 2 and 4, of seeds 1, 2, 3.
 SOLVED = {
     ("frozenlake", "uniform"): [(1, 3, 5), (1, 4, 4), (1, 3, 4)],
@@ -81,13 +89,13 @@ def test_comparisons_are_paired_by_seed_and_corrected_over_those_of_one_number(p
             )
             assert comparison.p_value == pytest.approx(test.pvalue)
             p_values[row, weighting] = float(test.pvalue)
-        # By hand: the smallest times three, the next times two, the largest as it is, never falling.
+        # By hand: four are declared (two weightings in two rows), so the smallest times four and so on, never falling.
         largest = 0.0
-        for factor, (key, p_value) in zip((3, 2, 1), sorted(p_values.items(), key=lambda pair: pair[1]), strict=True):
+        for factor, (key, p_value) in zip((4, 3, 2), sorted(p_values.items(), key=lambda pair: pair[1]), strict=True):
             largest = max(largest, min(1.0, factor * p_value))
             assert found[*key, name].corrected == pytest.approx(largest)
-    assert found["frozenlake", "actfocus", "final"].verdict == "higher"
-    assert found["frozenlake", "half", "final"].verdict == "inconclusive"
+    assert found["frozenlake", "actfocus", "final"].conclusion == "higher"
+    assert found["frozenlake", "half", "final"].conclusion == "inconclusive"
 
 
 def test_weightings_are_pooled_over_the_rows_that_were_run(played: Request) -> None:
@@ -107,15 +115,37 @@ def test_weightings_are_pooled_over_the_rows_that_were_run(played: Request) -> N
 
 
 def test_a_contrast_is_welchs_test_over_the_paired_differences(played: Request) -> None:
-    found = {one.number: one for one in contrasted(played.table, comparisons(played.table, made(played)))}
-    for name in ("final", "area"):
-        differences = [
-            number(row, "actfocus", name) - number(row, "uniform", name) for row in ("frozenlake", "sokoban")
-        ]
-        test = stats.ttest_ind(*differences, equal_var=False)
-        assert found[name].p_value == pytest.approx(test.pvalue)
-        assert found[name].estimate.value == pytest.approx(differences[0].mean() - differences[1].mean())
-    assert found["final"].verdict == "higher"
+    (found,) = contrasted(played.table, comparisons(played.table, made(played)))
+    differences = [
+        number(row, "actfocus", "final") - number(row, "uniform", "final") for row in ("frozenlake", "sokoban")
+    ]
+    test = stats.ttest_ind(*differences, equal_var=False)
+    assert found.p_value == pytest.approx(test.pvalue) and found.number == "final"
+    assert found.estimate.value == pytest.approx(differences[0].mean() - differences[1].mean())
+    assert found.conclusion == "higher"
+
+
+def test_nothing_is_concluded_before_all_declared_seeds_have_finished(played: Request) -> None:
+    runs = finished(played)
+    del runs[next(path for path in runs if path.name == "actfocus-seed3" and "frozenlake" in str(path))]
+    found = comparisons(played.table, lines(played.table, cells(played), runs))
+    by_row = {
+        (one.line.cell.row.name, one.line.cell.weighting): one.conclusion for one in found if one.number == "final"
+    }
+    assert by_row["frozenlake", "actfocus"] == "unfinished" and by_row["sokoban", "actfocus"] == "inconclusive"
+    assert [one.conclusion for one in contrasted(played.table, found)] == ["unfinished"]
+    # Fewer seeds than the table declares, as --seeds may ask for.
+    declared = dataclasses.replace(played.table, seeds=5)
+    assert {one.conclusion for one in comparisons(declared, made(played))} == {"unfinished"}
+
+
+def test_other_outcomes_are_shown_without_a_conclusion(played: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    stock = RunResult.outcomes
+    monkeypatch.setattr(RunResult, "outcomes", lambda run, name="success": stock(run))  # the runs recorded no other
+    for row in played.table.rows:
+        row.outcome = "purchase"
+    found = comparisons(played.table, made(played))
+    assert len(found) == 6 and {(one.p_value, one.conclusion) for one in found} == {(None, "no test")}
 
 
 def test_the_files_say_the_same_in_words_and_numbers(played: Request, tmp_path: Path) -> None:
@@ -125,12 +155,12 @@ def test_the_files_say_the_same_in_words_and_numbers(played: Request, tmp_path: 
     for key, one in by_name(played).items():
         assert float(rows[key]["difference"]) == pytest.approx(one.estimate.value)
         assert float(rows[key]["p_value_corrected"]) == pytest.approx(one.corrected)
-        assert (rows[key]["conclusion"], rows[key]["seeds"]) == (one.verdict, "1 2 3")
+        assert (rows[key]["conclusion"], rows[key]["seeds"]) == (one.conclusion, "1 2 3")
     text = written["mine-cpu.md"].read_text(encoding="utf-8")
     final = by_name(played)["frozenlake", "actfocus", "final"]
     assert f"+43.3 [+29.0, +57.7]: higher (p = {final.corrected:.2g})" in text
     assert "| final | area |" in " ".join(text.split()) and "P(above Uniform)" in text
-    assert "difference of differences" in text and "Declared in Nobody 2026, Table 9." in text
+    assert "difference of differences" in text and "Source: Nobody 2026, stage 9." in text
     assert "peak" not in text and "-0.0" not in text
     assert not re.search(r"\|\n(?!\|)\S", text)  # a table ends with an empty line, or swallows the next one
 
@@ -143,9 +173,11 @@ def test_without_runs_everything_is_blank_and_nothing_is_pooled(make_request: Ma
     assert written["mine-cpu-comparisons.csv"].read_text(encoding="utf-8") == ""
 
 
-def test_a_run_with_a_single_evaluation_has_no_area(make_request: MakeRequest, finish: Finish) -> None:
+def test_the_area_leaves_out_the_evaluation_before_training_alone(make_request: MakeRequest, finish: Finish) -> None:
     request = make_request(DECLARED, seeds=1)
-    run = cells(request)[0].runs[0]
-    finish(run, {4: {0: [1]}}, settings={"trainer.val_before_train": False})
-    with pytest.raises(ExperimentError, match=r"has a single evaluation, so no area under its curve: .*test_freq"):
-        made(request)
+    evaluations = {2: {0: [1], 1: [0]}, 4: {0: [1], 1: [1]}}
+    first, second = (cell.runs[0] for cell in cells(request)[:2])
+    finish(first, {0: {0: [0], 1: [0]}, **evaluations})
+    finish(second, evaluations, settings={"trainer.val_before_train": False})
+    areas = [line.second.value for line in made(request) if line.second is not None]
+    assert areas == [pytest.approx(0.75)] * 2

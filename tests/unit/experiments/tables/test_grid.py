@@ -91,6 +91,16 @@ def test_variants_learning_rates_and_seeds_of_a_table_name_its_runs(make_request
     ]
 
 
+def test_an_override_of_what_the_table_sets_is_refused(make_request: MakeRequest) -> None:
+    mine = TABLE.replace("{label: ActFocus}", "{label: A, learning_rate: 3e-4, settings: {normalize_over: batch}}")
+    for key in ("actor_rollout_ref.actor.optim.lr", "algorithm.actfocus.normalize_over"):
+        with pytest.raises(ValueError, match=f"would change what mine sets in its rows or columns: {key}"):
+            cells(make_request(mine, extra=(f"++{key}=x",)))
+    assert cells(
+        make_request(scale="gpu", extra=("actor_rollout_ref.model.path=my/model",))
+    )  # the scale's, not the table's
+
+
 def test_two_outcomes_of_the_same_episodes_share_their_runs(make_request: MakeRequest) -> None:
     both = TABLE + "  - env: sokoban\n    outcome: something\n    label: something\n"
     assert folders(make_request(both)) == folders(make_request())

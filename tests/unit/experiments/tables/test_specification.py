@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from verl_actfocus import models
+from verl_actfocus.cli.main import main
 from verl_actfocus.experiments.composition import compose_run
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.grid import Request, cells, distinct_runs
@@ -20,6 +21,7 @@ from .conftest import TABLE
 MakeRequest = Callable[..., Request]
 #: Tables of our own, `recipes/paper/PROTOCOL.md`.
 PROTOCOL = ["learning_rates", "mechanism"]
+CONTRAST = "quantity: area\ncontrasts: [{{larger: sokoban, than: frozenlake, {}}}]\nrows:"
 NAMES = sorted(path.stem for path in tables_folder().glob("[!_]*.yaml"))
 
 
@@ -113,7 +115,7 @@ def test_the_protocols_learning_rates_are_those_that_their_columns_name(tmp_path
         assert weighting.learning_rate is not None
         assert name.endswith(f"{weighting.learning_rate:.0e}".replace("e-0", "e-"))
         assert (weighting.settings == {"normalize_over": "tokens"}) == name.startswith("by-tokens")
-    chosen = ("frozenlake", "uniform-3e-5", "by-tokens-1e-4", "gigpo-actfocus-3e-4")
+    chosen = ("frozenlake", "uniform-3e-5", *(name for name in table.weightings if name.endswith("-1e-4")))
     scale = read_scale(path, "cpu")
     request = Request(table=table, scale=scale, scale_name="cpu", seeds=2, out=tmp_path, only=chosen)
     found = {}
@@ -129,11 +131,9 @@ def test_the_protocols_learning_rates_are_those_that_their_columns_name(tmp_path
                 "algorithm.adv_estimator",
             )
         ]
-    assert found == {
-        "uniform-3e-5": [3e-5, "mini_batch", "actfocus_grpo"],
-        "by-tokens-1e-4": [1e-4, "tokens", "actfocus_grpo"],
-        "gigpo-actfocus-3e-4": [3e-4, "mini_batch", "actfocus_gigpo"],
-    }
+    assert len(found) == 1 + 8 and found["uniform-3e-5"] == [3e-5, "mini_batch", "actfocus_grpo"]
+    assert found["by-tokens-1e-4"] == [1e-4, "tokens", "actfocus_grpo"]
+    assert found["gigpo-actfocus-1e-4"] == [1e-4, "mini_batch", "actfocus_gigpo"]
 
 
 def test_the_protocols_models_are_those_of_the_warm_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,8 +191,29 @@ def test_an_unknown_table_is_refused_with_the_names() -> None:
         ),
         ("- env: sokoban", "- {env: sokoban, variant: mine}", "row mine needs both variant and model, or neither"),
         ("- env: sokoban", "- {env: sokoban, learning_rates: {me: 0.1}}", r"learning_rates: \['me'\] are not"),
-        ("rows:", "contrasts: [{weighting: uniform, larger: sokoban, than: frozenlake}]\nrows:", "no weighting beside"),
-        ("rows:", "contrasts: [{weighting: actfocus, larger: x, than: sokoban}]\nrows:", "0 rows are called 'x'"),
+        ("rows:", CONTRAST.format("weighting: uniform"), "no weighting beside the baseline"),
+        (
+            "rows:",
+            CONTRAST.format("weighting: actfocus").replace("than: frozenlake", "than: x"),
+            "0 rows are called 'x'",
+        ),
+        ("rows:", CONTRAST.format("weighting: actfocus, number: peak"), "'peak' is not one of"),
+        ("rows:", CONTRAST.format("weighting: actfocus").replace("than: frozenlake", "than: sokoban"), "with itself"),
+        ("rows:", CONTRAST.format("weighting: actfocus").replace("quantity: area", ""), "tables with quantity: area"),
+        ("rows:", "seeds: 0\nrows:", "seeds 0 must be at least 1"),
+        ("rows:", "steps: 0\nrows:", "steps 0 must be at least 1"),
+        ("rows:", "first_seed: -1\nrows:", "first_seed -1 must be at least 0"),
+        ("{label: ActFocus}", "{label: ActFocus, learning_rate: -1e-4}", "learning_rate -0.0001 must be above 0"),
+        (
+            "- env: sokoban",
+            "- {env: sokoban, variant: a, model: b, sizes: [large]}",
+            "row a has a variant, so no sizes",
+        ),
+        (
+            "- env: sokoban",
+            "- {env: sokoban, variant: a, model: b}\n  - {env: sokoban, variant: a, model: c}",
+            r"the variant 'a' of sokoban names the models \['b', 'c'\]",
+        ),
     ],
 )
 def test_a_mistake_in_a_table_is_named_with_the_file(
@@ -202,6 +223,11 @@ def test_a_mistake_in_a_table_is_named_with_the_file(
     with pytest.raises(ExperimentError, match=message) as error:
         make_request(TABLE.replace(line, instead))
     assert "mine.yaml" in str(error.value)
+
+
+def test_a_table_for_one_scale_is_refused_on_another(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "mechanism", "--scale", "gpu", "--dry-run"]) == 2
+    assert "mechanism is for --scale cpu, not gpu" in capsys.readouterr().err
 
 
 def test_an_unknown_scale_is_refused_with_the_names(make_request: MakeRequest) -> None:
