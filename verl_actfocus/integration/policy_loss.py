@@ -56,6 +56,23 @@ def _weights_of(data: TensorDict) -> Iterator[_MicroBatchWeights]:
         _current.reset(token)
 
 
+def normalizer_entries(normalize_over: str, weight_per_mini_batch: float) -> dict[str, Any]:
+    """Return the entries of a batch that say what its loss is divided by, where it is not the mini-batch's weights.
+
+    Args:
+        normalize_over: `algorithm.actfocus.normalize_over`.
+        weight_per_mini_batch: sum of the weights of the training step over its number of mini-batches.
+    """
+    match normalize_over:
+        case "batch":
+            return {fields.FIXED_NORMALIZER: weight_per_mini_batch}
+        case "micro_batch":
+            return {fields.NORMALIZE_MICRO_BATCHES: True}
+        case "tokens":
+            return {fields.NORMALIZE_BY_TOKENS: True}
+    return {}
+
+
 def _normalizer(weights: Tensor, data: TensorDict) -> float:
     """What the weighted sum of a micro-batch is divided by, see `algorithm.actfocus.normalize_over`."""
     if fields.MICRO_BATCHES in data:

@@ -39,7 +39,7 @@ from verl_actfocus.config.compatibility import TRAINER_MODE, checked_settings
 from verl_actfocus.integration import fields, nodes, registration
 from verl_actfocus.integration.episode_trainer import EpisodeTrainer
 from verl_actfocus.integration.passes import complete_reference_settings, run_by_groups
-from verl_actfocus.integration.policy_loss import SKIPPED_METRIC, actfocus_ppo_loss
+from verl_actfocus.integration.policy_loss import SKIPPED_METRIC, actfocus_ppo_loss, normalizer_entries
 from verl_actfocus.integration.response_tagger import ResponseTagger
 from verl_actfocus.integration.shared_prompts import empty_cache
 from verl_actfocus.integration.token_batch import fields_to_weight, token_batch, token_rows
@@ -275,12 +275,7 @@ class ActFocusTrainer(EpisodeTrainer):
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         actor = self.config.actor_rollout_ref.actor
         mini_batches = len(batch) // (actor.ppo_mini_batch_size * self.config.actor_rollout_ref.rollout.n)
-        if self.settings.normalize_over == "batch":
-            batch.extra_info[fields.FIXED_NORMALIZER] = self._weight_sum / mini_batches
-        elif self.settings.normalize_over == "micro_batch":
-            batch.extra_info[fields.NORMALIZE_MICRO_BATCHES] = True
-        elif self.settings.normalize_over == "tokens":
-            batch.extra_info[fields.NORMALIZE_BY_TOKENS] = True
+        batch.extra_info.update(normalizer_entries(self.settings.normalize_over, self._weight_sum / mini_batches))
         if self.settings.gradient_report.due(self.global_steps):
             batch.extra_info[fields.GRADIENT_REPORT] = self.global_steps
         batch = super()._update_actor(batch, metrics)

@@ -42,6 +42,7 @@ def build(monkeypatch, tokenizer):
         built.settings = ActFocusSettings(weighting=weighting, estimator=estimator or GAE())
         built.config = OmegaConf.create({"algorithm": {"use_kl_in_reward": False, "gamma": 1.0, "lam": 1.0}})
         built.global_steps, built.tokenizer, built._bypass = step, tokenizer, bypass
+        built._weight_sum = 6.0  # set where tokens are weighted, before every update
         built._tagger = ResponseTagger(tokenizer, built.settings.tags)
         built._trajectories = TrajectoryLog(built.settings.trajectories, None)
         return built, queue
@@ -279,7 +280,6 @@ def test_the_update_is_told_what_the_loss_is_divided_by(name, entries, build, mo
     built.settings = dataclasses.replace(built.settings, normalize_over=name)
     actor = {"ppo_mini_batch_size": 2, "ppo_epochs": 1}
     built.config = OmegaConf.create({"actor_rollout_ref": {"actor": actor, "rollout": {"n": 2}}})
-    built._weight_sum = 6.0
     told = {}
 
     def update(self, batch, metrics):
