@@ -56,16 +56,17 @@ def _weights_of(data: TensorDict) -> Iterator[_MicroBatchWeights]:
         _current.reset(token)
 
 
-def normalizer_entries(normalize_over: str, weight_per_mini_batch: float) -> dict[str, Any]:
+def normalizer_entries(normalize_over: str, weight_sum: float, mini_batches: int) -> dict[str, Any]:
     """Return the entries of a batch that say what its loss is divided by, where it is not the mini-batch's weights.
 
     Args:
         normalize_over: `algorithm.actfocus.normalize_over`.
-        weight_per_mini_batch: sum of the weights of the training step over its number of mini-batches.
+        weight_sum: sum of the weights of the training step.
+        mini_batches: number of its mini-batches.
     """
     match normalize_over:
         case "batch":
-            return {fields.FIXED_NORMALIZER: weight_per_mini_batch}
+            return {fields.FIXED_NORMALIZER: weight_sum / mini_batches}
         case "micro_batch":
             return {fields.NORMALIZE_MICRO_BATCHES: True}
         case "tokens":

@@ -275,7 +275,7 @@ class ActFocusTrainer(EpisodeTrainer):
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         actor = self.config.actor_rollout_ref.actor
         mini_batches = len(batch) // (actor.ppo_mini_batch_size * self.config.actor_rollout_ref.rollout.n)
-        batch.extra_info.update(normalizer_entries(self.settings.normalize_over, self._weight_sum / mini_batches))
+        batch.extra_info.update(normalizer_entries(self.settings.normalize_over, self._weight_sum, mini_batches))
         if self.settings.gradient_report.due(self.global_steps):
             batch.extra_info[fields.GRADIENT_REPORT] = self.global_steps
         batch = super()._update_actor(batch, metrics)
