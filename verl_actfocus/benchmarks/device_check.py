@@ -7,7 +7,9 @@ with stock veRL and with ActFocus. A part that fails is reported, and the others
 
 from __future__ import annotations
 
+import gc
 import math
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -72,11 +74,15 @@ class DeviceCheck:
     runs: dict[str, dict[str, float]] = field(default_factory=dict)
     #: Part → why it failed.
     failures: dict[str, str] = field(default_factory=dict)
+    #: Part → seconds it took, in the order in which they were run.
+    seconds: dict[str, float] = field(default_factory=dict)
+    #: Parts that are not done yet: of a check that was cut off, what it does not speak of.
+    missing: list[str] = field(default_factory=list)
 
     @property
     def well(self) -> bool:
         """Whether every part came to its end and every contract holds."""
-        return not self.failures and all(contract.holds for contract in self.contracts)
+        return not self.failures and not self.missing and all(contract.holds for contract in self.contracts)
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -89,10 +95,18 @@ class DeviceCheck:
             "steps": self.steps,
             "runs": self.runs,
             "failures": self.failures,
+            "seconds": self.seconds,
+            "missing": self.missing,
         }
 
 
-def check_device(folder: Path, device: str, sizes: Sizes, say: Callable[[str], None]) -> DeviceCheck:
+def check_device(
+    folder: Path,
+    device: str,
+    sizes: Sizes,
+    say: Callable[[str], None],
+    keep: Callable[[DeviceCheck], None] = lambda found: None,
+) -> DeviceCheck:
     """Check and measure everything; runs that are finished are not repeated.
 
     Args:
@@ -100,6 +114,7 @@ def check_device(folder: Path, device: str, sizes: Sizes, say: Callable[[str], N
         device: `cpu` or `cuda`.
         sizes: of what is measured.
         say: told what begins.
+        keep: given what was found so far after every part.
     """
     found = DeviceCheck(device)
 
@@ -124,14 +139,21 @@ def check_device(folder: Path, device: str, sizes: Sizes, say: Callable[[str], N
         "entropy of the update": entropy,
         **{f"steps of {name.upper()}": partial(_train, found, folder, name, sizes) for name in ALGORITHMS},
     }
+    found.missing = list(parts)
     for name, part in parts.items():
         say(name)
+        began = time.monotonic()
         try:
             part()
         except Exception as error:  # any: the others are worth knowing on a machine that was waited for
             found.failures[name] = _reason(error)
+        found.seconds[name] = round(time.monotonic() - began, 1)
+        found.missing.remove(name)
         if device == "cuda":
+            # Graphs of autograd hold each other: without the first, gigabytes stay taken beside the training runs.
+            gc.collect()
             torch.cuda.empty_cache()
+        keep(found)
     return found
 
 
@@ -181,8 +203,12 @@ def markdown(found: DeviceCheck) -> str:
     """Write the tables, and first of all whether everything is well."""
     failed = [contract for contract in found.contracts if not contract.holds]
     verdict = (
-        "Everything holds." if found.well else f"{len(failed)} promises broken, {len(found.failures)} parts failed."
+        "Everything holds."
+        if not failed and not found.failures
+        else f"{len(failed)} promises broken, {len(found.failures)} parts failed."
     )
+    if found.missing:
+        verdict = f"Not finished, {verdict[0].lower()}{verdict[1:]} Missing: {', '.join(found.missing)}."
     parts = [verdict, *(f"**{part}**: {reason}" for part, reason in found.failures.items())]
     if found.contracts:
         rows = [
@@ -194,6 +220,9 @@ def markdown(found: DeviceCheck) -> str:
         parts += ["### From hidden states to log-probabilities", *map(_pass_table, found.passes)]
     if found.entropy is not None:
         parts += ["### The update's entropy and its gradient", _entropy_table(found.entropy)]
+    if found.seconds:
+        taken = ", ".join(f"{name} {seconds:.0f}" for name, seconds in found.seconds.items())
+        parts += [f"Seconds that the parts took, starting veRL included: {taken}."]
     for algorithm, values in found.steps.items():
         parts += [f"### A step of {algorithm.upper()}", f"Rollout: `{server(found.device)}`.", _step_table(values)]
         run = ", ".join(f"`{name}` {value:.4g}" for name, value in found.runs.get(algorithm, {}).items())

@@ -10,10 +10,8 @@ import torch
 
 from verl_actfocus.benchmarks.allocations import peak_bytes
 from verl_actfocus.experiments.errors import ExperimentError
-from verl_actfocus.experiments.run import PLATFORM_VARIABLE
+from verl_actfocus.experiments.run import DEVICES, PLATFORM_VARIABLE
 
-#: Device → its configuration group, after that of the miniature.
-GROUPS = {"cpu": "+actfocus/device=cpu", "cuda": "+actfocus/device=cuda_check"}
 #: Name → dtype of what is measured.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 #: For vLLM, which looks for the tokenizer beside the model.
@@ -43,7 +41,7 @@ def server(device: str) -> str:
 
 def run_overrides_of(device: str) -> list[str]:
     """Return the Hydra overrides that put a miniature on a device; the group comes first."""
-    return [GROUPS[device], *(_VLLM if server(device) == "vllm" else ())]
+    return [DEVICES[device], *(_VLLM if server(device) == "vllm" else ())]
 
 
 def variables_of(device: str) -> dict[str, str]:

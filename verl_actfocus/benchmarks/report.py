@@ -52,8 +52,8 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([_row(header), rule, *map(_row, rows)])
 
 
-def write(folder: Path, name: str, values: dict[str, Any], markdown: str) -> None:
-    """Write `<name>.json` and `<name>.md` into a folder, and print the Markdown.
+def save(folder: Path, name: str, values: dict[str, Any], markdown: str) -> None:
+    """Write `<name>.json` and `<name>.md` into a folder.
 
     Raises:
         ExperimentError: the disk is full.
@@ -61,6 +61,15 @@ def write(folder: Path, name: str, values: dict[str, Any], markdown: str) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / f"{name}.json", values)
     write_whole(folder / f"{name}.md", (markdown + "\n").encode())
+
+
+def write(folder: Path, name: str, values: dict[str, Any], markdown: str) -> None:
+    """Write `<name>.json` and `<name>.md` into a folder, and print the Markdown.
+
+    Raises:
+        ExperimentError: the disk is full.
+    """
+    save(folder, name, values, markdown)
     print(f"{markdown}\n\n{folder / name}.json\n{folder / name}.md")
 
 

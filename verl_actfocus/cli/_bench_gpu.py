@@ -6,9 +6,13 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from verl_actfocus.cli._signals import exit_on_signals
 from verl_actfocus.cli._values import positive, writable
+
+if TYPE_CHECKING:  # torch
+    from verl_actfocus.benchmarks.device_check import DeviceCheck
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Check on one CUDA device what the tests check on a CPU, and measure what it costs there: contracts of "
         "signals, weights and loss in bfloat16 and float32, passes with energies and the update's entropy at a real "
         "vocabulary, a few steps of GRPO and PPO with a packaged tiny model, stock veRL beside ActFocus. Nothing is "
-        "downloaded. A part that fails is reported and the others are run; finished runs are kept. The exit code is "
-        "0 if everything holds."
+        "downloaded. A part that fails is reported and the others are run; what is finished is written and kept. The "
+        "exit code is 0 if everything holds."
     )
     parser.add_argument(
         "--device", default="cuda", choices=["cuda", "cpu"], help="cpu tries the check itself, small (default cuda)"
@@ -48,9 +52,13 @@ def run(args: argparse.Namespace) -> int:
     sizes = replace(SIZES[args.device], **{name: value for name, value in given.items() if value is not None})
     folder = (args.out or Path("outputs/gpu-check" if args.device == "cuda" else "outputs/gpu-check-cpu")).resolve()
     exit_on_signals()
-    found = check_device(folder, args.device, sizes, _say)
-    text = f"{markdown(found)}\n\n{report.conditions_line(measured)}"
-    report.write(folder, "gpu", {"conditions": measured, **found.as_json()}, text)
+
+    def written(found: DeviceCheck) -> tuple[Path, str, dict[str, Any], str]:
+        text = f"{markdown(found)}\n\n{report.conditions_line(measured)}"
+        return folder, "gpu", {"conditions": measured, **found.as_json()}, text
+
+    found = check_device(folder, args.device, sizes, _say, keep=lambda so_far: report.save(*written(so_far)))
+    report.write(*written(found))
     return 0 if found.well else 1
 
 

@@ -14,7 +14,7 @@ from verl_actfocus.experiments.composition import subject
 from verl_actfocus.experiments.launcher import Planned, launch, listing
 from verl_actfocus.experiments.machine import free_memory
 from verl_actfocus.experiments.requirements import require_attention, require_cluster, require_gpu
-from verl_actfocus.experiments.run import ESTIMATORS, PLATFORM_VARIABLE, Conditions
+from verl_actfocus.experiments.run import DEVICES, ESTIMATORS, PLATFORM_VARIABLE, Conditions
 
 #: What a profile that leaves the algorithm open is trained with.
 _ALGORITHM = "grpo"
@@ -39,6 +39,10 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder in which every run has one of its own (default outputs/<algorithm>-<environment>, "
         "outputs/<recipe>)",
     )
+    parser.add_argument(
+        "--device", default="cpu", choices=[*DEVICES], help="where a miniature is trained: this CPU, or one GPU "
+        "(default %(default)s); recipes are for GPUs as they are",
+    )  # fmt: skip
     add_dry_run_argument(parser)
     parser.set_defaults(overrides=())
 
@@ -66,6 +70,7 @@ def conditions_from(args: argparse.Namespace, profile: str, env: str = "", trial
         env=env,
         steps=args.steps,
         trial=trial,
+        device=args.device,
         extra=tuple(args.overrides),
     )
 

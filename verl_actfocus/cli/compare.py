@@ -18,9 +18,9 @@ _ENV = "frozenlake"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
     parser.description = (
-        "Train a tiny model on this machine's CPU with every weighting (and every estimator), everything else being "
-        "equal, and report the difference with its confidence interval. The same command continues what was "
-        "interrupted and adds seeds to what is there. Words after -- go to veRL as Hydra overrides."
+        "Train a tiny model on this machine, its CPU or one GPU, with every weighting (and every estimator), all "
+        "else equal, and report the difference with its confidence interval. The same command continues what "
+        "was interrupted and adds seeds to what is there. Words after -- go to veRL as Hydra overrides."
     )
     parser.add_argument("--env", default="", metavar="NAME", help=f"{' or '.join(environments())} (default {_ENV})")
     parser.add_argument("--profile", metavar="NAME", help="a miniature, or a recipe for GPUs (default cpu_<env>)")

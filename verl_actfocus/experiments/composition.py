@@ -62,9 +62,12 @@ class ComposedRun:
         """Return what the run is, as plain values for `run.json`; the folder is not part of it."""
         given, estimator = self.run.conditions, self.run.estimator
         other = {} if estimator == OWN[given.algorithm] else {"estimator": str(estimator)}
+        elsewhere = {} if given.device == "cpu" else {"device": given.device}
         return {
             "profile": given.profile,
             "trial": given.trial,
+            # Absent for a CPU, and for recipes.
+            **elsewhere,
             "algorithm": given.algorithm,
             "env": self.settings["data.environment.name"],
             "steps": self.steps,

@@ -31,6 +31,8 @@ SEED_KEYS = (
     "critic.fsdp.seed",
     "critic.data_loader_seed",
 )
+#: Device of a miniature → its configuration group, after the profile's.
+DEVICES = {"cpu": "+actfocus/device=cpu", "cuda": "+actfocus/device=cuda"}
 #: Settings that a run proposes and a user may change: its name and where else than into a file its metrics go.
 PROPOSED_KEYS = ("trainer.experiment_name", "trainer.logger")
 #: Names veRL's platform; without it veRL takes the accelerator that it finds.
@@ -65,6 +67,8 @@ class Conditions:
     steps: int | None = None
     #: Whether a recipe is tried on a CPU: two small steps with a tiny model.
     trial: bool = False
+    #: Where a miniature is trained, of `DEVICES`; a recipe is for GPUs as it is.
+    device: str = "cpu"
     #: Hydra overrides of the user's own, applied last.
     extra: tuple[str, ...] = ()
 
@@ -73,6 +77,13 @@ class Conditions:
             raise ValueError(f"unknown algorithm {self.algorithm!r}: choose one of {', '.join(ESTIMATORS)}")
         if profile_folder(self.profile) == "run" and self.trial:
             raise ValueError(f"{self.profile} is small and for a CPU as it is: a trial is made of a recipe for GPUs")
+        if self.device not in DEVICES:
+            raise ValueError(f"unknown device {self.device!r}: choose one of {', '.join(DEVICES)}")
+        if profile_folder(self.profile) != "run" and self.device != "cpu":
+            raise ValueError(
+                f"{self.profile} is for GPUs as it is, and --device {self.device} for a miniature; leave it out, or "
+                "name a miniature such as cpu_frozenlake"
+            )
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"{self.steps} training steps: there must be at least 1")
         object.__setattr__(self, "folder", Path(self.folder).resolve())
@@ -82,7 +93,7 @@ class Conditions:
     @property
     def on_cpu(self) -> bool:
         """Whether the runs are for a CPU."""
-        return self.trial or profile_folder(self.profile) == "run"
+        return self.trial or (profile_folder(self.profile) == "run" and self.device == "cpu")
 
     def runs(
         self,
@@ -184,8 +195,9 @@ class Run:
     def overrides(self) -> list[str]:
         """Return the Hydra overrides, groups first and the user's own last."""
         given = self.conditions
-        device = ["+actfocus/device=cpu_trial" if given.trial else "+actfocus/device=cpu"] if given.on_cpu else []
-        profile = f"+actfocus/{profile_folder(given.profile)}={given.profile}"
+        folder = profile_folder(given.profile)
+        profile = f"+actfocus/{folder}={given.profile}"
+        device = ["+actfocus/device=cpu_trial"] if given.trial else [DEVICES[given.device]] if folder == "run" else []
         proposed = {
             "trainer.experiment_name": f"{given.folder.name}-{self.folder.name}",
             "trainer.logger": ["file"],

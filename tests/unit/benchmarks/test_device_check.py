@@ -86,6 +86,21 @@ def test_everything_is_checked_measured_and_written(monkeypatch, tmp_path, capsy
     assert text.startswith("Everything holds.") and "### A step of PPO" in text
     assert "| ActFocus, KL on | 2.00 |" in text and "**NO**" not in text
     assert capsys.readouterr().err.count("checking: ") == 7
+    assert len(values["seconds"]) == 7 and values["missing"] == []
+
+
+def test_a_check_that_is_cut_off_leaves_what_it_found_and_says_what_is_missing(monkeypatch, tmp_path):
+    def cut_off(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(device_check, "_train", cut_off)
+    monkeypatch.setitem(device_check.SIZES, "cpu", SIZES)
+    assert main(["bench", "gpu", "--device", "cpu", "--out", str(tmp_path)]) == 130
+    values = json.loads((tmp_path / "gpu.json").read_text())
+    assert values["missing"] == ["steps of GRPO", "steps of PPO"] and not values["well"]
+    assert len(values["contracts"]) == 18 and values["entropy"]
+    begin = (tmp_path / "gpu.md").read_text().splitlines()[0]
+    assert begin == "Not finished, everything holds. Missing: steps of GRPO, steps of PPO."
 
 
 def test_a_part_that_fails_is_reported_and_the_others_are_run(monkeypatch, tmp_path):

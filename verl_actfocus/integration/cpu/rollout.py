@@ -16,7 +16,8 @@ from typing import Any
 
 import ray
 import torch
-from verl.utils.device import get_device_name
+from verl.plugin.platform import get_platform
+from verl.utils.device import get_device_name, get_resource_name
 from verl.workers.config import HFModelConfig, RolloutConfig
 from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica, TokenOutput
@@ -61,7 +62,7 @@ class HFServer:
         hf_config = model_config.hf_config
         hf_config._attn_implementation = "sdpa"
         model = AutoModelForCausalLM.from_config(hf_config, dtype=_torch_dtype(config.dtype))
-        # Of a GPU platform the first device: for `actfocus bench gpu` where there is no vLLM, and for nothing larger.
+        # Of a GPU platform the training worker's own device: for a miniature where there is no vLLM.
         self._model = model.to(get_device_name()).eval()
         tokenizer = model_config.tokenizer
         slots, length = config.max_num_seqs, config.max_model_len or config.prompt_length + config.response_length
@@ -194,13 +195,20 @@ class HFReplica(RolloutReplica):
                 f"{self.world_size}; set rollout.tensor_model_parallel_size=1 (more ranks become more replicas)"
             )
         name = _server_name(self.replica_rank, self.name_suffix)
-        node = await self.workers[0].__ray_call__.remote(lambda worker: ray.get_runtime_context().get_node_id())
+        resource = get_resource_name()
+        node, devices = await self.workers[0].__ray_call__.remote(
+            lambda worker: (
+                ray.get_runtime_context().get_node_id(),
+                ray.get_runtime_context().get_accelerator_ids().get(resource, []),
+            )
+        )
         server: Any = (
             ray.remote(HFServer)
             .options(
                 name=name,
                 num_cpus=0,
                 max_concurrency=self.max_concurrency,
+                runtime_env={"env_vars": _device_variables(devices)},
                 scheduling_strategy=ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
                     node_id=node, soft=False
                 ),
@@ -210,6 +218,14 @@ class HFReplica(RolloutReplica):
         self.servers = [server]
         self._server_handle = server
         self._server_address = name
+
+
+def _device_variables(devices: list[str]) -> dict[str, str]:
+    """Return the environment variables by which a server that asks Ray for no device sees its training worker's."""
+    platform = get_platform()
+    if platform.device_name == "cpu":
+        return {}
+    return {**dict.fromkeys(platform.ray_noset_envvars(), "1"), platform.visible_devices_envvar(): ",".join(devices)}
 
 
 def _resolved(model_config: Any) -> HFModelConfig:
