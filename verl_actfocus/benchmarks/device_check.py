@@ -7,7 +7,6 @@ with stock veRL and with ActFocus. A part that fails is reported, and the others
 
 from __future__ import annotations
 
-import gc
 import math
 import time
 import traceback
@@ -17,11 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from verl_actfocus.benchmarks import report, step
 from verl_actfocus.benchmarks.contracts import Contract, check_contracts
-from verl_actfocus.benchmarks.devices import DTYPES, server
+from verl_actfocus.benchmarks.devices import DTYPES, Compute, computing, server
 from verl_actfocus.benchmarks.energy import EnergyPass, measure_energy_pass
 from verl_actfocus.benchmarks.entropy import EntropyMemory, measure_entropy_memory
 from verl_actfocus.benchmarks.statistics import Spread
@@ -117,30 +114,11 @@ def check_device(
         keep: given what was found so far after every part.
     """
     found = DeviceCheck(device)
+    measured = _measured(found, device, sizes)
+    trained = {f"steps of {name.upper()}": partial(_train, found, folder, name, sizes) for name in ALGORITHMS}
+    found.missing = [*measured, *trained]
 
-    def contracts(dtype: torch.dtype) -> None:
-        found.contracts += check_contracts(
-            device, dtype, tokens=sizes.contract_tokens, vocabulary=sizes.vocabulary, hidden=sizes.hidden
-        )
-
-    def energy(dtype: torch.dtype) -> None:
-        found.passes.append(
-            measure_energy_pass(sizes.tokens, sizes.vocabulary, sizes.hidden, rounds=ROUNDS, dtype=dtype, device=device)
-        )
-
-    def entropy() -> None:
-        found.entropy = measure_entropy_memory(
-            sizes.tokens, sizes.vocabulary, chunk_size=512, rounds=ROUNDS, device=device
-        )
-
-    parts: dict[str, Callable[[], None]] = {
-        **{f"contracts in {name}": partial(contracts, dtype) for name, dtype in DTYPES.items()},
-        **{f"energy pass in {name}": partial(energy, dtype) for name, dtype in DTYPES.items()},
-        "entropy of the update": entropy,
-        **{f"steps of {name.upper()}": partial(_train, found, folder, name, sizes) for name in ALGORITHMS},
-    }
-    found.missing = list(parts)
-    for name, part in parts.items():
+    def done(name: str, part: Callable[[], None]) -> None:
         say(name)
         began = time.monotonic()
         try:
@@ -149,12 +127,46 @@ def check_device(
             found.failures[name] = _reason(error)
         found.seconds[name] = round(time.monotonic() - began, 1)
         found.missing.remove(name)
-        if device == "cuda":
-            # Graphs of autograd hold each other: without the first, gigabytes stay taken beside the training runs.
-            gc.collect()
-            torch.cuda.empty_cache()
         keep(found)
+
+    with computing(device) as compute:
+        for name, (measure, store) in measured.items():
+            done(name, partial(_stored, compute, measure, store))
+    for name, train in trained.items():
+        done(name, train)
     return found
+
+
+def _measured(
+    found: DeviceCheck, device: str, sizes: Sizes
+) -> dict[str, tuple[Callable[[], Any], Callable[[Any], None]]]:
+    """Name a part that computes in one process → what computes it, and what takes the result."""
+    contracts = partial(
+        check_contracts, device, tokens=sizes.contract_tokens, vocabulary=sizes.vocabulary, hidden=sizes.hidden
+    )
+    energy = partial(measure_energy_pass, sizes.tokens, sizes.vocabulary, sizes.hidden, rounds=ROUNDS, device=device)
+    entropy = partial(
+        measure_entropy_memory, sizes.tokens, sizes.vocabulary, chunk_size=512, rounds=ROUNDS, device=device
+    )
+    return {
+        **{f"contracts in {n}": (partial(contracts, dtype=d), found.contracts.extend) for n, d in DTYPES.items()},
+        **{f"energy pass in {n}": (partial(energy, dtype=d), found.passes.append) for n, d in DTYPES.items()},
+        "entropy of the update": (entropy, partial(setattr, found, "entropy")),
+    }
+
+
+def _stored(compute: Compute, measure: Callable[[], Any], store: Callable[[Any], None]) -> None:
+    store(compute(partial(_explained, measure)))
+
+
+def _explained(measure: Callable[[], Any]) -> Any:
+    """Measure; say where it failed while that is known, for the traceback does not leave its process."""
+    try:
+        return measure()
+    except ExperimentError:
+        raise
+    except Exception as error:
+        raise ExperimentError(_reason(error)) from error
 
 
 def _train(found: DeviceCheck, folder: Path, algorithm: str, sizes: Sizes) -> None:

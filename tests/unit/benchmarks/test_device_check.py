@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from verl_actfocus.benchmarks.device_check import Sizes, check_device
 from verl_actfocus.benchmarks.runs import BenchmarkRun
 from verl_actfocus.cli.main import main
 from verl_actfocus.experiments.composition import compose
+from verl_actfocus.experiments.errors import ExperimentError
 
 from .test_bench_command import CONDITIONS
 
@@ -116,6 +119,16 @@ def test_a_part_that_fails_is_reported_and_the_others_are_run(monkeypatch, tmp_p
     assert len(found.contracts) == 18 and len(found.passes) == 2
     text = device_check.markdown(found)
     assert text.startswith("0 promises broken, 3 parts failed.") and "**steps of GRPO**: rollout and trainer" in text
+
+
+def test_what_computes_on_a_gpu_has_a_process_of_its_own_and_says_where_it_fails():
+    with devices.computing("cuda") as compute:
+        other = compute(os.getpid)
+        assert other != os.getpid() and compute(os.getpid) == other
+        with pytest.raises(ExperimentError, match=r"ValueError: .* \(device_check.py, line \d+\)"):
+            compute(partial(device_check._explained, partial(math.sqrt, -1)))
+    with devices.computing("cpu") as compute:
+        assert compute(os.getpid) == os.getpid()
 
 
 def test_without_a_cuda_device_it_is_one_sentence(monkeypatch, tmp_path, capsys):

@@ -206,6 +206,26 @@ def test_without_steps_the_configuration_says_how_many(tmp_path: Path) -> None:
     assert compose_run(make(tmp_path, **recipe, trial=True)).steps == 2
 
 
+def test_a_miniature_is_trained_on_a_gpu_where_that_is_asked_for_and_is_another_run_there(tmp_path: Path) -> None:
+    here, there = make(tmp_path), make(tmp_path, device="cuda")
+    assert (here.environment, there.environment) == ({"VERL_PLATFORM": "cpu"}, {})
+    composed = compose_run(there)
+    assert composed.settings["trainer.device"] == "cuda" and settings_of(here)["trainer.device"] == "cpu"
+    assert composed.settings["actor_rollout_ref.rollout.name"] == "hf_cpu" and composed.attention == "sdpa"
+    assert composed.identity()["device"] == "cuda" and "device" not in compose_run(here).identity()
+    # What a profile says of its sequences holds on both.
+    smollm2 = compose(*make(tmp_path, profile="cpu_smollm2_frozenlake", steps=None, device="cuda").overrides())
+    assert smollm2.actor_rollout_ref.rollout.max_num_seqs == 16
+
+
+@pytest.mark.parametrize("values", [{"profile": "frozenlake_grpo"}, {"profile": "frozenlake_grpo", "trial": True}])
+def test_a_recipe_and_its_trial_have_their_device(tmp_path: Path, values: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="frozenlake_grpo is for GPUs as it is, and --device cuda for a miniature"):
+        make(tmp_path, device="cuda", **values)
+    with pytest.raises(ValueError, match="unknown device 'tpu': choose one of cpu, cuda"):
+        make(tmp_path, device="tpu")
+
+
 def test_where_a_run_is_written_is_not_part_of_its_settings(tmp_path: Path) -> None:
     assert settings_of(make(tmp_path / "here")) == settings_of(make(tmp_path / "there"))
 

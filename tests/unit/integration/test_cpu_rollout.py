@@ -9,10 +9,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
+from verl.plugin.platform.platform_cuda import PlatformCUDA
 
 from verl_actfocus import models
 from verl_actfocus.episodes.tokens import ChatML
 from verl_actfocus.evaluation.tokenizers import load_tokenizer
+from verl_actfocus.integration.cpu import rollout
 from verl_actfocus.integration.cpu.rollout import HFServer
 
 TINY = models.folder("frozenlake")
@@ -28,11 +30,11 @@ def tokenizer() -> PreTrainedTokenizerBase:
 @pytest.fixture
 def server(tokenizer: PreTrainedTokenizerBase) -> HFServer:
     """A server of the tiny model, its embedding padded as Qwen2.5's is."""
-    rollout = {"dtype": "float32", "max_num_seqs": 8, "max_model_len": 512, "prompt_length": 128, "seed": 0}
+    given = {"dtype": "float32", "max_num_seqs": 8, "max_model_len": 512, "prompt_length": 128, "seed": 0}
     config = AutoConfig.from_pretrained(TINY / "model")
     config.vocab_size += PADDING
     model = SimpleNamespace(hf_config=config, tokenizer=tokenizer, generation_config=None)
-    return HFServer(OmegaConf.create({**rollout, "response_length": 384}), model, 0)
+    return HFServer(OmegaConf.create({**given, "response_length": 384}), model, 0)
 
 
 def weights(likely: float = 1.0) -> dict[str, torch.Tensor]:
@@ -93,3 +95,13 @@ def test_weights_that_are_not_finite_end_the_generation_with_their_step_and_name
         generate(server, state, prompt)
     with pytest.raises(RuntimeError, match=message):  # whoever asks later
         asyncio.run(server.generate("late", prompt, {"max_tokens": 4}))
+
+
+def test_a_server_on_a_gpu_sees_the_device_of_its_training_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rollout._device_variables(["0"]) == {}
+    monkeypatch.setattr(rollout, "get_platform", PlatformCUDA)
+    # Of an actor that asks Ray for no GPU, Ray would otherwise decide; some versions hide all of them.
+    assert rollout._device_variables(["3"]) == {
+        "CUDA_VISIBLE_DEVICES": "3",
+        "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1",
+    }
