@@ -15,12 +15,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from verl_actfocus.experiments.composition import compose_profile
 from verl_actfocus.experiments.run import Conditions, Run, in_hydra
 from verl_actfocus.experiments.tables import Row, Scale, Table, Weighting
 from verl_actfocus.experiments.weightings import slug
 
-#: Setting that names a model.
+#: Settings that name a model and a learning rate.
 _MODEL = "actor_rollout_ref.model.path"
+_RATE = "actor_rollout_ref.actor.optim.lr"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +75,22 @@ def cells(request: Request) -> list[Cell]:
 
 
 def distinct_runs(chosen: Sequence[Cell]) -> list[Run]:
-    """Return every run once, seeds in turn, so that an interrupted grid has all cells with fewer seeds."""
+    """Return every run once, seeds in turn, so that an interrupted grid has all cells with fewer seeds.
+
+    Raises:
+        ValueError: two tables mean different runs by the same name.
+    """
     most = max(len(cell.runs) for cell in chosen)
-    ordered = [cell.runs[number] for number in range(most) for cell in chosen]
-    return list({run.folder: run for run in ordered}.values())
+    found: dict[Path, Run] = {}
+    for run in (cell.runs[number] for number in range(most) for cell in chosen if number < len(cell.runs)):
+        known = found.setdefault(run.folder, run)
+        if known != run:
+            one, other = (sorted({*a.overrides()} - {*b.overrides()}) for a, b in ((known, run), (run, known)))
+            raise ValueError(
+                f"{run.title} would be two runs, with {' '.join(one)} and with {' '.join(other)}; give the tables' "
+                "variants different names, or write the tables one after the other with an --out of their own"
+            )
+    return list(found.values())
 
 
 def select(table: Table, scale: Scale, only: Sequence[str]) -> list[tuple[Row, str, str, Weighting]]:
@@ -124,7 +138,11 @@ def select(table: Table, scale: Scale, only: Sequence[str]) -> list[tuple[Row, s
 
 def _runs(request: Request, row: Row, size: str, name: str, weighting: Weighting) -> list[Run]:
     scale, steps = request.scale, request.table.steps
-    rate = row.learning_rates.get(name, weighting.learning_rate)
+    profile = scale.run.format(env=row.env, algorithm=row.algorithm)
+    declared = row.learning_rates.get(name, weighting.learning_rate)
+    # The profile's own makes no other run of it.
+    usual = None if declared is None else float(compose_profile(profile).actor_rollout_ref.actor.optim.lr)
+    rate = None if declared == usual else declared
     conditions = [
         row.env,
         row.algorithm,
@@ -134,13 +152,14 @@ def _runs(request: Request, row: Row, size: str, name: str, weighting: Weighting
         *(f"{key}={value}" for key, value in weighting.settings.items()),
     ]
     first_seed = scale.first_seed if request.table.first_seed is None else request.table.first_seed
-    own = (*_model(scale, row, size), *_learning_rate(rate), *weighting.overrides)
+    own = (*_model(scale, row, size), *([] if rate is None else [f"{_RATE}={rate}"]), *weighting.overrides)
     named = {override.partition("=")[0] for override in own if row.variant or not override.startswith(_MODEL)}
+    named |= set() if declared is None else {_RATE}
     for override in request.extra:
         if (key := override.partition("=")[0].lstrip("+~")) in named:
             raise ValueError(f"{override!r} would change what {request.table.name} sets in its rows or columns: {key}")
     return Conditions(
-        profile=scale.run.format(env=row.env, algorithm=row.algorithm),
+        profile=profile,
         algorithm=row.algorithm,
         env=row.env,
         steps=steps or scale.steps,
@@ -159,7 +178,3 @@ def _model(scale: Scale, row: Row, size: str) -> tuple[str, ...]:
         paths = {"path": f"{row.model}/model", "tokenizer_path": f"{row.model}/tokenizer"}
         return tuple(f"actor_rollout_ref.model.{key}={in_hydra(value)}" for key, value in paths.items())
     return (f"{_MODEL}={scale.models[row.env][size]}",) if scale.models else ()
-
-
-def _learning_rate(rate: float | None) -> tuple[str, ...]:
-    return () if rate is None else (f"actor_rollout_ref.actor.optim.lr={rate}",)

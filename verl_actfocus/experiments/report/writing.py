@@ -181,10 +181,20 @@ def _markdown(request: Request, made: Sequence[Line], header: list[str], body: l
         hours=sum((run.folder.done or {})["seconds"] for run in runs) / 3600,
         resumed=[f"{run.folder.path.parent.name}/{run.folder.path.name}" for run in runs if _attempts(run) > 1],
         command=command(request),
+        rates=_row_rates(made),
         pooled=_grid(*pooled_grid(request.table, made)) if declared else "",
         contrasts=_grid(*contrast_grid(request.table, made)) if declared else "",
     )
     return render("table.md", context)
+
+
+def _row_rates(made: Sequence[Line]) -> list[str]:
+    """Name the learning rates that a row gives its weightings, which no other place of the table says."""
+    return [
+        f"{', '.join(line.place)}: {line.cell.weighting} {line.cell.row.learning_rates[line.cell.weighting]:g}"
+        for line in made
+        if line.cell.weighting in line.cell.row.learning_rates
+    ]
 
 
 def _grid(header: list[str], body: list[list[str]]) -> str:

@@ -91,6 +91,23 @@ def test_variants_learning_rates_and_seeds_of_a_table_name_its_runs(make_request
     ]
 
 
+def test_the_profiles_own_learning_rate_makes_no_other_run(make_request: MakeRequest) -> None:
+    mine = TABLE.replace("{label: ActFocus}", "{label: A, learning_rate: 1e-4}")
+    assert folders(make_request(mine)) == folders(make_request())
+    with pytest.raises(ValueError, match="would change what mine sets in its rows or columns"):
+        cells(make_request(mine, extra=("actor_rollout_ref.actor.optim.lr=1e-3",)))
+
+
+def test_one_name_for_two_models_is_refused(make_request: MakeRequest) -> None:
+    rows = "  - env: sokoban\n    variant: copied\n    model: outputs/{}\n"
+    here, there = (make_request(TABLE.replace("  - env: sokoban\n", rows.format(name))) for name in ("a", "b"))
+    with pytest.raises(
+        ValueError, match=r"sokoban-grpo-copied/uniform-seed1 would be two runs, with .*a/model.* and with .*b/model"
+    ):
+        distinct_runs([*cells(here), *cells(there)])
+    assert distinct_runs([*cells(here), *cells(here)]) == distinct_runs(cells(here))
+
+
 def test_an_override_of_what_the_table_sets_is_refused(make_request: MakeRequest) -> None:
     mine = TABLE.replace("{label: ActFocus}", "{label: A, learning_rate: 3e-4, settings: {normalize_over: batch}}")
     for key in ("actor_rollout_ref.actor.optim.lr", "algorithm.actfocus.normalize_over"):

@@ -132,6 +132,13 @@ def test_the_command_under_the_table_names_what_was_asked_for(make_request: Make
     )
 
 
+def test_a_rate_that_a_row_gives_stands_under_the_table(make_request: MakeRequest, tmp_path: Path) -> None:
+    given = TABLE.replace("  - env: sokoban\n", "  - env: sokoban\n    learning_rates: {uniform: 1e-5}\n")
+    for text, words in ((given, "Learning rates that rows give: Sokoban, GRPO, tiny: uniform 1e-05."), (TABLE, "")):
+        (written,) = (path for path in write_table(make_request(text), {}, tmp_path) if path.suffix == ".md")
+        assert ("Learning rates" in written.read_text()) == bool(words) and words in written.read_text()
+
+
 def test_the_command_under_a_complete_table_trains_nothing(
     make_request: MakeRequest, finish: Finish, tmp_path: Path
 ) -> None:
