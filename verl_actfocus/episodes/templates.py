@@ -7,7 +7,10 @@ family is taken if it does, otherwise `TemplatePrompts` if that does, and otherw
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
@@ -165,12 +168,29 @@ def _family_prompts(
     """Return what veRL builds the prompts of a model's family with."""
     if model_type in CHATML_MODEL_TYPES:
         return ChatML(tokenizer, prefill, arguments)
-    from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
+    with _without_remarks():
+        from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
 
-    family = create_continuous_token_builder(
-        tokenizer, hf_model_type=model_type, chat_template_kwargs=arguments, processor=processor
-    )
+        family = create_continuous_token_builder(
+            tokenizer, hf_model_type=model_type, chat_template_kwargs=arguments, processor=processor
+        )
     return VerlPrompts(family, tokenizer, prefill, end)
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Leave out what veRL says of engines that are not installed, and that it has no builder of its own for a family.
+
+    Neither is a reason to do anything: what it builds is compared with the template.
+    """
+    threshold = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(threshold)
 
 
 def _check_date(template: ChatTemplate) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import subprocess
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -167,6 +171,15 @@ def test_a_conversation_that_is_built_turn_by_turn_reads_as_the_template_writes_
 )
 def test_prompts_are_verls_where_verls_agree_with_the_template(template: str, model_type: str, kind: type) -> None:
     assert isinstance(builder(template, model_type)[0], kind)
+
+
+def test_what_verl_remarks_about_itself_reaches_no_terminal() -> None:
+    code = "from tests.unit.episodes.test_templates import LLAMA3, builder; print(builder(LLAMA3, 'llama')[0])"
+    root = Path(__file__).resolve().parents[3]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    assert "VerlPrompts" in done.stdout and done.stderr == ""
+    builder(LLAMA3, "llama")
+    assert logging.root.manager.disable == logging.NOTSET
 
 
 @pytest.mark.parametrize("model_type", ["qwen2", "qwen3", "other"])
