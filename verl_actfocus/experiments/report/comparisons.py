@@ -129,7 +129,9 @@ def comparisons(table: Table, made: Sequence[Line]) -> list[Comparison]:
             differences = {seed: own[seed] - other[seed] for seed in sorted(own.keys() & other.keys())}
             if differences:
                 each = list(differences.values())
-                estimate = clipped(mean_over_seeds(each), -1.0, 1.0)
+                # One pair of runs has an interval over tasks, which the line has; of an area there is none.
+                alone = line.difference if number == "final" and len(each) == 1 else None
+                estimate = alone or clipped(mean_over_seeds(each), -1.0, 1.0)
                 found.append(
                     Comparison(
                         line=line,

@@ -165,6 +165,23 @@ def test_the_files_say_the_same_in_words_and_numbers(played: Request, tmp_path: 
     assert not re.search(r"\|\n(?!\|)\S", text)  # a table ends with an empty line, or swallows the next one
 
 
+def test_of_one_pair_of_runs_every_file_has_the_interval_over_tasks(
+    make_request: MakeRequest, finish: Finish, tmp_path: Path
+) -> None:
+    request = make_request(DECLARED, seeds=1)
+    for cell, solved in zip(cells(request), (2, 5), strict=False):
+        finish(
+            cell.runs[0],
+            {0: {task: [0] for task in range(TASKS)}, 4: {task: [int(task < solved)] for task in range(TASKS)}},
+        )
+    written = {path.name: path for path in write_table(request, finished(request), tmp_path / "written")}
+    (one,) = csv.DictReader(written["mine-cpu-comparisons.csv"].read_text().splitlines()[:2])
+    numbers = list(csv.DictReader(written["mine-cpu.csv"].read_text().splitlines()))
+    other = next(row for row in numbers if row["number"] == "difference" and row["value"])
+    assert one["number"] == "final" and one["low"]
+    assert (one["difference"], one["low"], one["high"]) == (other["value"], other["low"], other["high"])
+
+
 def test_without_runs_everything_is_blank_and_nothing_is_pooled(make_request: MakeRequest, tmp_path: Path) -> None:
     request = make_request(DECLARED, seeds=3)
     written = {path.name: path for path in write_table(request, {}, tmp_path / "written")}
