@@ -224,7 +224,7 @@ def markdown(found: DeviceCheck) -> str:
     parts = [verdict, *(f"**{part}**: {reason}" for part, reason in found.failures.items())]
     if found.contracts:
         rows = [
-            [one.promise, one.dtype, f"{one.error:.1e}", f"{one.tolerance:.0e}", "yes" if one.holds else "**NO**"]
+            [one.promise, one.dtype, f"{one.error:.1e}", f"{one.tolerance:.1e}", "yes" if one.holds else "**NO**"]
             for one in found.contracts
         ]
         parts += ["### Contracts", report.markdown_table(["", "dtype", "largest error", "allowed", "holds"], rows)]

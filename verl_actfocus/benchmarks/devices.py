@@ -23,6 +23,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 #: For vLLM, which looks for the tokenizer beside the model.
 _VLLM = (
     "actor_rollout_ref.rollout.name=vllm",
+    # It would make room for as many tokens as the model knows positions.
+    "actor_rollout_ref.rollout.max_model_len=2048",
     "+actor_rollout_ref.rollout.engine_kwargs.vllm.tokenizer=${actor_rollout_ref.model.tokenizer_path}",
 )
 
@@ -59,18 +61,42 @@ def variables_of(device: str) -> dict[str, str]:
 def computing(device: str) -> Iterator[Compute]:
     """Give what calls functions on a device, and give all of its memory back at the end.
 
-    On a GPU they run in one process of their own, since torch keeps what its allocator once had: beside training runs,
-    15 GB of an H100 were taken that way. Functions, arguments and results are pickled there.
+    On a GPU they run in a process of their own, since torch keeps what its allocator once had: beside training runs,
+    15 GB of an H100 were taken that way. Functions, arguments and results are pickled there. After a failure, which may
+    have broken the process or its CUDA context, the next function gets a new one.
     """
     if device == "cpu":
-        yield _call
+        yield lambda function: function()
         return
-    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
-        yield lambda function: pool.submit(function).result()
+    apart = _Apart()
+    try:
+        yield apart
+    finally:
+        apart.close()
 
 
-def _call(function: Callable[[], Any]) -> Any:
-    return function()
+class _Apart:
+    """Calls functions in another process, a new one after each failure."""
+
+    def __init__(self) -> None:
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __call__(self, function: Callable[[], Any]) -> Any:
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn"))
+        try:
+            return self._pool.submit(function).result()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the process, whatever it is doing."""
+        if self._pool is not None:
+            for process in list((self._pool._processes or {}).values()):
+                process.kill()
+            self._pool.shutdown()
+            self._pool = None
 
 
 def described(device: str) -> str:

@@ -112,6 +112,7 @@ class BenchmarkRun:
                 stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
                 env=environment_of(self.folder, self._variables, own_ray=True, place=place), cwd=os.getcwd(),
             )  # fmt: skip
+            processes.share_priority(process)
         look, told = partial(census, self.folder, set()), DeathNotices(self.folder / "log.txt", 0).new
         watchdog, standstill = Watchdog(look, time.monotonic(), told), None
         try:

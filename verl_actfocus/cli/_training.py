@@ -37,11 +37,11 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         type=writable,
         metavar="DIR",
         help="folder in which every run has one of its own (default outputs/<algorithm>-<environment>, "
-        "outputs/<recipe>)",
+        "outputs/<recipe>, with -cuda or -trial)",
     )
     parser.add_argument(
-        "--device", default="cpu", choices=[*DEVICES], help="where a miniature is trained: this CPU, or one GPU "
-        "(default %(default)s); recipes are for GPUs as they are",
+        "--device", default="", choices=[*DEVICES], help="where a miniature is trained: this CPU, or one GPU "
+        "(default cpu); a recipe is for GPUs as it is",
     )  # fmt: skip
     add_dry_run_argument(parser)
     parser.set_defaults(overrides=())
@@ -63,10 +63,11 @@ def conditions_from(args: argparse.Namespace, profile: str, env: str = "", trial
     trained, algorithm = subject(profile)
     algorithm = args.algorithm or algorithm or _ALGORITHM
     name = profile if profile_folder(profile) == "recipe" else f"{algorithm}-{trained}"
+    name += "-trial" if trial else "-cuda" if args.device == "cuda" else ""
     return Conditions(
         profile=profile,
         algorithm=algorithm,
-        folder=args.out or Path("outputs") / (f"{name}-trial" if trial else name),
+        folder=args.out or Path("outputs") / name,
         env=env,
         steps=args.steps,
         trial=trial,
@@ -118,7 +119,7 @@ def _require_machine(planned: Sequence[Planned]) -> None:
         require_cluster(nodes, {PLATFORM_VARIABLE: "cpu"} if on_cpu else {})
     on_gpu = [one.composed for one in planned if not one.run.conditions.on_cpu]
     if on_gpu:
-        require_gpu()
+        require_gpu(alone=any(one.run.conditions.small for one in planned))
         for name in dict.fromkeys(composed.attention for composed in on_gpu):
             require_attention(name)
         return

@@ -184,7 +184,7 @@ def _without_remarks() -> Iterator[None]:
     Neither is a reason to do anything: what it builds is compared with the template.
     """
     threshold = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(max(threshold, logging.WARNING))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -62,7 +62,7 @@ class ComposedRun:
         """Return what the run is, as plain values for `run.json`; the folder is not part of it."""
         given, estimator = self.run.conditions, self.run.estimator
         other = {} if estimator == OWN[given.algorithm] else {"estimator": str(estimator)}
-        elsewhere = {} if given.device == "cpu" else {"device": given.device}
+        elsewhere = {"device": given.device} if given.device not in ("", "cpu") else {}
         return {
             "profile": given.profile,
             "trial": given.trial,

@@ -141,7 +141,7 @@ class _Watch:
 def _attempt(composed: ComposedRun, folder: RunFolder, watch: _Watch) -> None:
     run = composed.run
     # On GPUs the session of Ray may be that of others, and compiled kernels in the temporary folder serve the next run.
-    own_ray = run.conditions.on_cpu and composed.nodes == 1
+    own_ray = run.conditions.small and composed.nodes == 1
     place = temporary.claim(folder.path) if own_ray else None
     environment = environment_of(run.folder, run.environment, own_ray=own_ray, place=place)
     started, began = time.monotonic(), _now()
@@ -156,6 +156,7 @@ def _attempt(composed: ComposedRun, folder: RunFolder, watch: _Watch) -> None:
             [*run.command(), metrics_override(folder.metrics(attempt))],
             stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment, start_new_session=True,
         )  # fmt: skip
+        processes.share_priority(process)
         look, told = partial(census, run.folder, set()), DeathNotices(folder.log, offset).new
         watchdog, standstill = Watchdog(look, time.monotonic(), told), None
         try:

@@ -85,9 +85,12 @@ def distinct_runs(chosen: Sequence[Cell]) -> list[Run]:
     for run in (cell.runs[number] for number in range(most) for cell in chosen if number < len(cell.runs)):
         known = found.setdefault(run.folder, run)
         if known != run:
-            one, other = (sorted({*a.overrides()} - {*b.overrides()}) for a, b in ((known, run), (run, known)))
+            one, other = (
+                " ".join(sorted({*a.overrides()} - {*b.overrides()})) or "the profile's settings"
+                for a, b in ((known, run), (run, known))
+            )
             raise ValueError(
-                f"{run.title} would be two runs, with {' '.join(one)} and with {' '.join(other)}; give the tables' "
+                f"{run.title} would be two runs, with {one} and with {other}; give the tables' "
                 "variants different names, or write the tables one after the other with an --out of their own"
             )
     return list(found.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
@@ -42,8 +43,10 @@ def git_commit() -> str | None:
 
 
 def hardware() -> dict[str, str | int | float]:
-    """Return the CPU's model, the cores this process may use and the memory in GB (10⁹ bytes)."""
+    """Return the CPU's model, the cores this process may use, the memory in GB (10⁹ bytes), and `gpus` if there are."""
+    gpus = _gpus()
     return {
+        **({"gpus": gpus} if gpus else {}),
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(total_memory() / 1e9, 1),
@@ -80,6 +83,19 @@ def _cpu_model() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def _gpus() -> str:
+    """Name NVIDIA's GPUs, such as "2 × NVIDIA H100 80GB HBM3"; empty where there are none."""
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
+            capture_output=True, text=True, check=True, timeout=30,
+        ).stdout  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    counted = Counter(line.strip() for line in listed.splitlines() if line.strip())
+    return ", ".join(f"{count} × {name}" for name, count in counted.items())
 
 
 def _git(folder: str, *arguments: str) -> str:

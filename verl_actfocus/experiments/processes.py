@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -52,6 +52,18 @@ def processes_of(folder: Path, others: set[psutil.Process] | None = None) -> lis
         except psutil.NoSuchProcess:
             continue  # it ended meanwhile
     return [process for process in found if process.pid != os.getpid()]
+
+
+def share_priority(process: subprocess.Popen[bytes]) -> None:
+    """Give a process that leads a new session the share of the processor that this session has.
+
+    Linux divides the processor between sessions first (autogroups), and a new one begins with the usual share: a grid
+    at low priority would train at the usual one. Where the kernel does not, there is nothing to do.
+    """
+    with suppress(OSError):
+        nice = Path("/proc/self/autogroup").read_text().rpartition("nice")[2].strip()
+        if nice != "0":
+            Path(f"/proc/{process.pid}/autogroup").write_text(nice)
 
 
 def stop(process: subprocess.Popen[bytes], folder: Path) -> None:

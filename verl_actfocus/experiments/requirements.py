@@ -77,8 +77,11 @@ def require_verl() -> None:
             raise ExperimentError(f"training needs {requirement}, found {found}; {how}")
 
 
-def require_gpu() -> None:
+def require_gpu(*, alone: bool = False) -> None:
     """Make sure that a run on GPUs has some: on this machine, or in the Ray cluster that RAY_ADDRESS names.
+
+    Args:
+        alone: the run is for this machine, whatever cluster there is.
 
     Raises:
         ExperimentError: there are none, or they are not NVIDIA's; the message holds the remedy.
@@ -90,7 +93,7 @@ def require_gpu() -> None:
             f"torch {torch.__version__} is built for AMD GPUs (ROCm {torch.version.hip}), which this package's "
             "training engines are not for; use NVIDIA GPUs (pip install -e '.[gpu]'), or train a miniature on the CPU"
         )
-    if not torch.cuda.is_available() and not os.environ.get("RAY_ADDRESS"):
+    if not torch.cuda.is_available() and (alone or not os.environ.get("RAY_ADDRESS")):
         raise ExperimentError(
             "torch finds no GPU here; run this on a GPU node, name a Ray cluster with RAY_ADDRESS, or train a "
             "miniature on the CPU (actfocus train cpu_<env>, a recipe with --trial, actfocus reproduce --scale cpu)"

@@ -55,7 +55,7 @@ class Conditions:
         ValueError: a value is unknown or out of range, or an override is taken; the message says what to do.
     """
 
-    #: Configuration group: of `+actfocus/run` for a CPU, of `+actfocus/recipe` for GPUs.
+    #: Configuration group: of `+actfocus/run` for a miniature, of `+actfocus/recipe` for GPUs.
     profile: str
     #: `grpo` or `ppo`.
     algorithm: str
@@ -67,8 +67,8 @@ class Conditions:
     steps: int | None = None
     #: Whether a recipe is tried on a CPU: two small steps with a tiny model.
     trial: bool = False
-    #: Where a miniature is trained, of `DEVICES`; a recipe is for GPUs as it is.
-    device: str = "cpu"
+    #: Where a miniature is trained, of `DEVICES`; empty for a CPU, and for a recipe.
+    device: str = ""
     #: Hydra overrides of the user's own, applied last.
     extra: tuple[str, ...] = ()
 
@@ -77,12 +77,13 @@ class Conditions:
             raise ValueError(f"unknown algorithm {self.algorithm!r}: choose one of {', '.join(ESTIMATORS)}")
         if profile_folder(self.profile) == "run" and self.trial:
             raise ValueError(f"{self.profile} is small and for a CPU as it is: a trial is made of a recipe for GPUs")
-        if self.device not in DEVICES:
+        if self.device not in ("", *DEVICES):
             raise ValueError(f"unknown device {self.device!r}: choose one of {', '.join(DEVICES)}")
-        if profile_folder(self.profile) != "run" and self.device != "cpu":
+        if self.device and profile_folder(self.profile) != "run":
+            where = "tried on a CPU (--trial)" if self.trial else "for GPUs, or tried on a CPU with --trial"
             raise ValueError(
-                f"{self.profile} is for GPUs as it is, and --device {self.device} for a miniature; leave it out, or "
-                "name a miniature such as cpu_frozenlake"
+                f"{self.profile} is {where}, and --device {self.device} is for a miniature; leave it out, or name a "
+                "miniature such as cpu_frozenlake"
             )
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"{self.steps} training steps: there must be at least 1")
@@ -93,7 +94,12 @@ class Conditions:
     @property
     def on_cpu(self) -> bool:
         """Whether the runs are for a CPU."""
-        return self.trial or (profile_folder(self.profile) == "run" and self.device == "cpu")
+        return self.small and self.device != "cuda"
+
+    @property
+    def small(self) -> bool:
+        """Whether the runs are miniatures or trials, for this machine alone."""
+        return self.trial or profile_folder(self.profile) == "run"
 
     def runs(
         self,
@@ -197,7 +203,13 @@ class Run:
         given = self.conditions
         folder = profile_folder(given.profile)
         profile = f"+actfocus/{folder}={given.profile}"
-        device = ["+actfocus/device=cpu_trial"] if given.trial else [DEVICES[given.device]] if folder == "run" else []
+        device = (
+            ["+actfocus/device=cpu_trial"]
+            if given.trial
+            else [DEVICES[given.device or "cpu"]]
+            if folder == "run"
+            else []
+        )
         proposed = {
             "trainer.experiment_name": f"{given.folder.name}-{self.folder.name}",
             "trainer.logger": ["file"],

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import subprocess
+from concurrent.futures import BrokenExecutor
 from functools import partial
 from pathlib import Path
 
@@ -127,8 +128,21 @@ def test_what_computes_on_a_gpu_has_a_process_of_its_own_and_says_where_it_fails
         assert other != os.getpid() and compute(os.getpid) == other
         with pytest.raises(ExperimentError, match=r"ValueError: .* \(device_check.py, line \d+\)"):
             compute(partial(device_check._explained, partial(math.sqrt, -1)))
+        # A dead process, and one that may have lost its CUDA context, takes no later part with it.
+        with pytest.raises(BrokenExecutor):
+            compute(partial(os._exit, 1))
+        assert compute(os.getpid) not in (other, os.getpid())
     with devices.computing("cpu") as compute:
         assert compute(os.getpid) == os.getpid()
+
+
+def test_every_measurement_and_its_result_reach_the_other_process_and_come_back():
+    found = device_check.DeviceCheck("cpu")
+    with devices.computing("cuda") as compute:
+        for measure, store in device_check._measured(found, "cpu", SIZES).values():
+            device_check._stored(compute, measure, store)
+    assert len(found.contracts) == 18 and all(one.holds for one in found.contracts)
+    assert [one.dtype for one in found.passes] == ["float32", "bfloat16"] and found.entropy is not None
 
 
 def test_without_a_cuda_device_it_is_one_sentence(monkeypatch, tmp_path, capsys):

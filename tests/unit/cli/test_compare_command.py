@@ -133,6 +133,36 @@ def test_a_run_of_train_is_a_run_of_the_comparison(tmp_path: Path, trainer: dict
     assert {path.name for path in (tmp_path / "o").glob("report.*")} == {"report.md", "report.html"}
 
 
+def test_a_miniature_on_a_gpu_has_a_folder_of_its_own_and_its_report_names_the_device(
+    tmp_path: Path, trainer: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", "--steps", "2"]) == main(["compare", "--steps", "2", "--device", "cuda"]) == 0
+    report = (tmp_path / "outputs/grpo-frozenlake-cuda/report.md").read_text()
+    (again,) = (line for line in report.splitlines() if line.startswith("actfocus compare"))
+    assert "--device cuda" in again
+    trained = tmp_path / "outputs/grpo-frozenlake-cuda/actfocus-seed0/trained"
+    assert main(shlex.split(again)[1:]) == 0 and trained.read_text() == "once\n"
+    assert "--device" not in (tmp_path / "outputs/grpo-frozenlake/report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "--device cpu",
+            "sokoban_ppo is for GPUs, or tried on a CPU with --trial, and --device cpu is for a miniature",
+        ),
+        ("--device cuda", "sokoban_ppo is for GPUs, or tried on a CPU with --trial, and --device cuda is for"),
+        ("--trial --device cuda", "sokoban_ppo is tried on a CPU (--trial), and --device cuda is for a miniature"),
+    ],
+)
+def test_a_recipe_takes_no_device(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "sokoban_ppo", *words.split(), "--dry-run"]) == 2
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["train", "sokoban_ppo"], ["compare", "--env", "sudoku"]])
 def test_a_dry_run_says_what_a_step_consists_of_and_the_command_and_writes_nothing(
     tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]

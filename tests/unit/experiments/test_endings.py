@@ -65,6 +65,26 @@ class Interrupting(Display):
             raise KeyboardInterrupt
 
 
+def test_a_run_has_the_share_of_the_processor_that_its_command_has(tmp_path: Path) -> None:
+    """A session of its own would begin with the usual share, whatever priority the grid was given."""
+    own = Path("/proc/self/autogroup")
+    code = (
+        "import subprocess, sys; from pathlib import Path\n"
+        "from verl_actfocus.experiments.processes import share_priority\n"
+        f"group = Path({str(own)!r})\n"
+        "if group.exists(): group.write_text('11')\n"
+        "child = subprocess.Popen(['sleep', '60'], start_new_session=True)\n"
+        "share_priority(child)\n"
+        "mark = Path(f'/proc/{child.pid}/autogroup')\n"
+        "print(mark.read_text() if group.exists() else 'nice 11')\n"
+        "child.kill()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, start_new_session=True
+    )
+    assert done.stdout.strip().endswith("nice 11")
+
+
 def test_ctrl_c_ends_the_run_and_its_daemons(tmp_path: Path) -> None:
     run = make(tmp_path / "r")
     display = Interrupting(run.folder)

@@ -23,6 +23,8 @@ def test_a_run_on_gpus_needs_one_here_or_in_a_cluster(monkeypatch: pytest.Monkey
         require_gpu()
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     require_gpu()
+    with pytest.raises(ExperimentError, match="torch finds no GPU here"):
+        require_gpu(alone=True)
 
 
 def test_a_torch_for_amd_is_refused_though_it_says_cuda(monkeypatch: pytest.MonkeyPatch) -> None:

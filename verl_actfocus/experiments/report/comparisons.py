@@ -48,7 +48,7 @@ class Comparison:
     number: str
     #: Seed → number of the line minus that of the baseline.
     differences: Mapping[int, float]
-    #: Mean difference with Student's t interval.
+    #: Mean difference with Student's t interval; of one pair, *final* has an interval over tasks and *area* none.
     estimate: Estimate
     #: Two-sided p-value of the paired t-test; None where there is none.
     p_value: float | None

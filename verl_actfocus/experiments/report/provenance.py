@@ -43,4 +43,5 @@ def wall_times(runs: Sequence[RunResult]) -> list[Row]:
 
 
 def _hardware(machine: dict[str, Any]) -> str:
-    return f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB"
+    gpus = f"{machine['gpus']}; " if "gpus" in machine else ""
+    return f"{gpus}{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB"

@@ -127,6 +127,7 @@ def _compare_command(summary: Summary, out: Path) -> list[str]:
     weightings = [str(choice) for choice in numbers.baseline_first(run.weighting for run in runs)]
     words = ["actfocus", "compare", "--profile", run["profile"], "--algorithm", run["algorithm"]]
     words += ["--steps", str(run["steps"]), "--seeds", str(1 + max(seeds)), "--weightings", *weightings]
+    words += ["--device", run["device"]] if "device" in run else []
     if any("estimator" in one.identity for one in runs):
         words += ["--estimators", *dict.fromkeys(str(one.estimator) for one in sorted(runs, key=numbers.method_order))]
     return [shlex.join([*words, "--out", str(out), *(["--", *run["extra"]] if run["extra"] else [])])]

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from verl_actfocus.experiments import machine
 from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.report import provenance
 from verl_actfocus.experiments.report.plots import COLOURS, learning_curves
 from verl_actfocus.experiments.report.summary import summarise
 from verl_actfocus.experiments.results import read_runs
@@ -90,6 +92,16 @@ def test_a_weighting_of_which_nothing_is_finished_is_in_the_command(tmp_path: Pa
     record_run(tmp_path, "uniform", 0, {0: outcomes(8), 2: outcomes(9)})
     record_run(tmp_path, "actfocus", 0, {0: outcomes(8)}, done=False)
     assert "--weightings uniform actfocus" in write(tmp_path)[0].read_text()
+
+
+def test_the_gpus_of_a_machine_are_part_of_its_hardware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "gpus" not in machine.hardware()
+    lister = tmp_path / "nvidia-smi"
+    lister.write_text("#!/bin/sh\nprintf 'A GPU\\nA GPU\\nAnother\\n'\n")
+    lister.chmod(0o755)
+    found = machine.hardware()
+    assert provenance._hardware(found).startswith("2 × A GPU, 1 × Another; ") and found["cores"] >= 1
 
 
 def test_runs_that_no_comparison_makes_have_no_compare_command(tmp_path: Path, record_run: RecordRun) -> None:

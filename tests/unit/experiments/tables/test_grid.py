@@ -106,6 +106,8 @@ def test_one_name_for_two_models_is_refused(make_request: MakeRequest) -> None:
     ):
         distinct_runs([*cells(here), *cells(there)])
     assert distinct_runs([*cells(here), *cells(here)]) == distinct_runs(cells(here))
+    # Tables with different numbers of seeds go together.
+    assert len(distinct_runs([*cells(make_request(seeds=1)), *cells(make_request(seeds=3))])) == 4 * 3
 
 
 def test_an_override_of_what_the_table_sets_is_refused(make_request: MakeRequest) -> None:
