@@ -4,7 +4,8 @@
 - `engines`: veRL's FSDP engines without their assumptions about accelerators.
 - `rollout`: the rollout backend `hf_cpu` around `verl_actfocus.generation`.
 
-Selected by `VERL_PLATFORM=cpu` and the configuration group `+actfocus/device=cpu`.
+Selected by `VERL_PLATFORM=cpu` and the configuration group `+actfocus/device=cpu`. The rollout backend computes where
+veRL's platform does: `+actfocus/device=cuda` has it on one GPU.
 """
 
 #: Value of `actor_rollout_ref.rollout.name` that selects the rollout backend.
