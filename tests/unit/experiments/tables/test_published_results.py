@@ -82,3 +82,15 @@ def test_pictures_and_files_that_the_page_names_are_there() -> None:
     assert targets
     for target in targets:
         assert (tables_folder() / target).exists(), target
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "actfocus"])
+def test_the_page_shows_the_pretrained_models_evaluations(weighting: str) -> None:
+    runs = [row for row in rows(FOLDER / "smollm2-frozenlake-runs.csv") if row["weighting"] == weighting]
+    assert [row["step"] for row in runs] == ["0", "8", "16"]
+    (line,) = (line for line in PAGE.splitlines() if re.match(rf"\| {weighting} \| 17", line, re.IGNORECASE))
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    rates = [100 * float(row["success"]) for row in runs]
+    assert [cell.split(" %")[0] for cell in cells[1:4]] == [f"{rate:.1f}" for rate in rates]
+    assert cells[4].startswith(f"{rates[2] - rates[0]:+.1f} points".replace("-", "−"))
+    assert cells[5] == f"{runs[2]['valid_turns']} of {runs[2]['turns']}"
