@@ -23,7 +23,7 @@ def run(script, *arguments, **parameters):
     """Run a script with nothing but these parameters set."""
     environment = {name: value for name, value in os.environ.items() if name not in PARAMETERS}
     environment = {**environment, "PYTHON": sys.executable, **parameters}
-    return subprocess.run([script, *arguments], env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run([script, *arguments], env=environment, capture_output=True, text=True, timeout=300)
 
 
 def dry_run(script, *arguments, **parameters):
