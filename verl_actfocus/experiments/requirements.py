@@ -94,9 +94,10 @@ def require_gpu(*, alone: bool = False) -> None:
             "training engines are not for; use NVIDIA GPUs (pip install -e '.[gpu]'), or train a miniature on the CPU"
         )
     if not torch.cuda.is_available() and (alone or not os.environ.get("RAY_ADDRESS")):
+        cluster = "" if alone else "name a Ray cluster with RAY_ADDRESS, "
         raise ExperimentError(
-            "torch finds no GPU here; run this on a GPU node, name a Ray cluster with RAY_ADDRESS, or train a "
-            "miniature on the CPU (actfocus train cpu_<env>, a recipe with --trial, actfocus reproduce --scale cpu)"
+            f"torch finds no GPU here; run this on a GPU node, {cluster}or train a miniature on the CPU (actfocus "
+            "train cpu_<env>, a recipe with --trial, actfocus reproduce --scale cpu)"
         )
 
 

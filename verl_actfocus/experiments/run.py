@@ -201,15 +201,7 @@ class Run:
     def overrides(self) -> list[str]:
         """Return the Hydra overrides, groups first and the user's own last."""
         given = self.conditions
-        folder = profile_folder(given.profile)
-        profile = f"+actfocus/{folder}={given.profile}"
-        device = (
-            ["+actfocus/device=cpu_trial"]
-            if given.trial
-            else [DEVICES[given.device or "cpu"]]
-            if folder == "run"
-            else []
-        )
+        profile = f"+actfocus/{profile_folder(given.profile)}={given.profile}"
         proposed = {
             "trainer.experiment_name": f"{given.folder.name}-{self.folder.name}",
             "trainer.logger": ["file"],
@@ -217,7 +209,7 @@ class Run:
         assigned = [f"{key}={in_hydra(value)}" for key, value in {**self.assigned(), **proposed}.items()]
         # Not part of any group, so they are added.
         estimator = [f"++{key}={value}" for key, value in self.estimator.assigned().items()]
-        return [*self.weighting.overrides(), profile, *device, *assigned, *estimator, *given.extra]
+        return [*self.weighting.overrides(), profile, *self._device(), *assigned, *estimator, *given.extra]
 
     def command(self) -> list[str]:
         """Return the command line as a list of arguments."""
@@ -250,6 +242,13 @@ class Run:
             "algorithm.actfocus.trajectories.folder": str(self.folder / "trajectories"),
             "hydra.run.dir": str(self.folder / "hydra"),
         }
+
+    def _device(self) -> list[str]:
+        """The device's group; of a recipe none."""
+        given = self.conditions
+        if given.trial:
+            return ["+actfocus/device=cpu_trial"]
+        return [DEVICES[given.device or "cpu"]] if given.small else []
 
     def _check_extra(self) -> None:
         taken = [*self.assigned(), "actfocus", "actfocus/run", "actfocus/recipe", "actfocus/device"]

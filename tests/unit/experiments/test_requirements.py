@@ -23,7 +23,7 @@ def test_a_run_on_gpus_needs_one_here_or_in_a_cluster(monkeypatch: pytest.Monkey
         require_gpu()
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     require_gpu()
-    with pytest.raises(ExperimentError, match="torch finds no GPU here"):
+    with pytest.raises(ExperimentError, match="run this on a GPU node, or train a miniature"):
         require_gpu(alone=True)
 
 

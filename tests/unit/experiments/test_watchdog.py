@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -198,7 +197,6 @@ class Killing(Display):
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.skipif(sys.platform != "linux", reason="a stand-in for a worker is known by its title in /proc")
 def test_a_run_whose_worker_is_killed_ends_within_the_time_and_says_which(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

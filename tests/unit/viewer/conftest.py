@@ -33,10 +33,14 @@ Scheme = Literal["light", "dark"]
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """One browser for all tests here; closed behind them, since its event loop is in the way of other tests'."""
-    found = next((path for path in map(shutil.which, NAMES) if path), None)
-    if found is None:
-        pytest.skip(f"no browser on PATH ({', '.join(NAMES)}); on Debian: apt-get install chromium")
     with sync_playwright() as playwright:
+        own = playwright.chromium.executable_path
+        found = next((path for path in map(shutil.which, NAMES) if path), own if Path(own).exists() else None)
+        if found is None:
+            pytest.skip(
+                "pip cannot bring the browser that looks at the page: install Chromium or Chrome (on Debian: apt-get "
+                "install chromium), or run 'playwright install chromium'"
+            )
         browser = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
         yield browser
         browser.close()
