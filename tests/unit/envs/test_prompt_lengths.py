@@ -121,6 +121,7 @@ def test_a_worked_turn_is_counted_in_the_first_prompt_alone(capsys):
     ("words", "message"),
     [
         (["--tokenizer", "no/such/folder"], "no/such/folder: there is no such folder"),
+        (["--tokenizer", "outputs/nowhere"], "outputs/nowhere: there is no such folder"),
         (["--tokenizer", "x", "--turns", "3"], "name it with --env"),
         (["--tokenizer", "x", "--env", "chess"], "unknown environment 'chess'"),
     ],
