@@ -46,3 +46,15 @@ def test_the_page_has_the_passes_of_the_file() -> None:
 def test_the_page_has_the_entropies_of_the_file(way: str, words: str) -> None:
     cost = FOUND["entropy"]["costs"][way]
     assert f"{cost['peak_bytes'] / 1e9:.1f} GB and {milliseconds(cost)} {words}" in SECTION
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "ppo"])
+def test_the_page_has_the_steps_of_the_file(algorithm: str) -> None:
+    (table,) = FOUND["steps"][algorithm]["tables"]
+    stock, weighted = (table["variants"][name]["spread"]["step"]["median"] for name in ("stock-kl", "actfocus-kl"))
+    assert f"{stock:.1f} and {weighted:.1f} s with {algorithm.upper()}" in SECTION
+
+
+def test_the_page_says_that_everything_holds_because_it_does() -> None:
+    assert FOUND["well"] and not FOUND["missing"] and not FOUND["failures"]
+    assert "everything holds" in SECTION
