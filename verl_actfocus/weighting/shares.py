@@ -18,8 +18,9 @@ def share_metrics(batch: TokenBatch, weights: Tensor) -> dict[str, float]:
     Returns:
         For each span `token_share/<span>`: share of the response tokens; `weight_share/<span>`: share of `Σ w`;
         `gradient_share/<span>`: share of `Σ w·|Â|`, what the first gradient step is spent on;
-        `mean_weight/<span>`: mean weight of a token of the span; and the number of `action_tokens`. Shares of
-        nothing are 0.
+        `mean_weight/<span>`: mean weight of a token of the span; and the number of `action_tokens`. A share of
+        nothing and the mean of no tokens are left out: in a step in which no prompt group has two different rewards
+        there is no gradient to share.
     """
     mask = batch.response_mask
     pull = weights * batch.advantages.abs()
@@ -30,7 +31,9 @@ def share_metrics(batch: TokenBatch, weights: Tensor) -> dict[str, float]:
         sums = (chosen.sum().item(), weights[chosen].sum().item(), pull[chosen].sum().item())
         name = span.name.lower()
         for kind, part, total in zip(("token", "weight", "gradient"), sums, totals, strict=True):
-            metrics[f"{kind}_share/{name}"] = part / total if total else 0.0
-        metrics[f"mean_weight/{name}"] = sums[1] / sums[0] if sums[0] else 0.0
+            if total:
+                metrics[f"{kind}_share/{name}"] = part / total
+        if sums[0]:
+            metrics[f"mean_weight/{name}"] = sums[1] / sums[0]
     metrics["action_tokens"] = float((mask & (batch.spans == Span.ACTION)).sum().item())
     return metrics

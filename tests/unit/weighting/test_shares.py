@@ -28,7 +28,19 @@ def test_shares_and_mean_weights_are_those_of_a_hand_computed_batch():
     assert metrics["action_tokens"] == 3
 
 
-def test_shares_of_nothing_are_zero_not_nan():
+def test_shares_of_nothing_are_left_out_and_not_called_zero():
     none = torch.zeros(1, 2, dtype=torch.long)
     batch = TokenBatch(spans=none, response_mask=none, turns=turn_indices(none), advantages=torch.ones(1, 2))
-    assert set(share_metrics(batch, torch.zeros(1, 2)).values()) == {0.0}
+    assert share_metrics(batch, torch.zeros(1, 2)) == {"action_tokens": 0}
+
+
+def test_a_step_without_advantages_has_no_gradient_to_share():
+    # As in a step in which no prompt group has two different rewards.
+    mask = torch.ones(1, 2, dtype=torch.long)
+    batch = TokenBatch(
+        spans=torch.tensor([[R, A]]), response_mask=mask, turns=turn_indices(mask), advantages=torch.zeros(1, 2)
+    )
+    metrics = share_metrics(batch, torch.tensor([[0.1, 1.4]]))
+    assert not [name for name in metrics if name.startswith("gradient_share")]
+    assert metrics["weight_share/action"] == pytest.approx(1.4 / 1.5)
+    assert "mean_weight/none" not in metrics and metrics["token_share/none"] == 0
