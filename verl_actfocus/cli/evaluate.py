@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import re
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     tasks.add_argument("--episodes", type=positive, metavar="N", help="episodes in all (default: tasks × samples)")
     tasks.add_argument("--samples-per-task", type=positive, metavar="K", help="episodes of each task (paper: 16)")
+    tasks.add_argument(
+        "--first-task",
+        type=seed,
+        metavar="N",
+        help="seed of the first task, the others follow (default: the training's); 64 gives a miniature tasks that its "
+        "training never evaluated",
+    )
     add_option_argument(parser)
     add_limit_arguments(parser)
     sampling = parser.add_argument_group("sampling")
@@ -134,7 +140,8 @@ def settings_from(args: argparse.Namespace) -> EvaluationSettings:
         settings = paper_settings(args.env)
     else:
         raise ValueError("name an environment with --env, or the settings of a training run with --profile")
-    given: dict[str, Any] = {name: vars(args)[name] for name in ("temperature", "seed") if vars(args)[name] is not None}
+    changes = ("temperature", "seed", "first_task")
+    given: dict[str, Any] = {name: vars(args)[name] for name in changes if vars(args)[name] is not None}
     options = dict(args.option)
     training = settings.training_options
     changed = dataclasses.replace(
@@ -181,32 +188,12 @@ def _report(
     model: str, settings: EvaluationSettings, policy: Policy, folder: EvaluationFolder, attempt: Attempt
 ) -> int:
     """Write the summary and print it; return the exit code."""
-    from verl_actfocus.evaluation import figures
-    from verl_actfocus.experiments import machine
+    from verl_actfocus.evaluation.figures import figures, stop_reasons
+    from verl_actfocus.evaluation.summary import write_summary
 
-    found = figures.figures(attempt.finished) if attempt.finished else []
-    reasons = figures.stop_reasons(attempt.finished)
-    missing = settings.episodes - len(attempt.finished)
-    folder.finish(
-        {
-            "model": {"name": model, **policy.identity(), **policy.notes()},
-            "evaluation": settings.as_dict(),
-            "episodes": {
-                "asked": settings.episodes,
-                "finished": len(attempt.finished),
-                "failed": len(attempt.failures),
-                "not_played": missing - len(attempt.failures),
-            },
-            "figures": figures.summary_of(found),
-            "stop_reasons": reasons,
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": machine.versions(),
-            "commit": machine.git_commit(),
-            "hardware": machine.hardware(),
-        }
-    )
-    if found:
-        print(table.table(found, reasons))
+    missing = write_summary(model, settings, policy, folder, attempt)
+    if attempt.finished:
+        print(table.table(figures(attempt.finished), stop_reasons(attempt.finished)))
     print(f"written: {folder.summary}, {folder.trajectories}")
     if not missing:
         return 0

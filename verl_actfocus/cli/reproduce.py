@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from verl_actfocus.cli._training import add_dry_run_argument, show, train
+from verl_actfocus.cli._signals import exit_on_signals
+from verl_actfocus.cli._training import INTERRUPTED, RUN_FAILED, add_dry_run_argument, show, train
 from verl_actfocus.cli._values import positive, writable
+from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.grid import Request, cells, distinct_runs
-from verl_actfocus.experiments.launcher import plan
+from verl_actfocus.experiments.launcher import Planned, plan
 from verl_actfocus.experiments.table_files import find_table, read_scale, read_table, tables_folder
+from verl_actfocus.experiments.tables import OtherEvaluation
 from verl_actfocus.experiments.weightings import slug
 
 
@@ -44,6 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dry_run_argument(parser)
     parser.add_argument("--no-training", action="store_true", help="write the tables from the runs that are done")
     parser.add_argument(
+        "--evaluate",
+        action="store_true",
+        help="evaluate every run that is done as the table's evaluations say, at another temperature or on other tasks",
+    )
+    parser.add_argument(
         "--delete-checkpoints", action="store_true", help="delete the checkpoints of every run that is done"
     )
     parser.set_defaults(overrides=())
@@ -64,12 +74,18 @@ def run(args: argparse.Namespace) -> int:
             else.
     """
     requests = [_request(args, name) for name in args.tables]
+    if args.evaluate and not any(request.table.evaluations for request in requests):
+        raise ValueError(f"--evaluate: {', '.join(args.tables)} declares no evaluations; leave it out")
     planned = plan(distinct_runs([cell for request in requests for cell in cells(request)]))
     if args.dry_run:
         return show(planned)
     code = 0
     if not args.no_training:
-        code = train("reproduce", planned, keep_going=True, delete_checkpoints=args.delete_checkpoints)
+        # What is still to be evaluated is deleted after that.
+        delete = args.delete_checkpoints and not args.evaluate
+        code = train("reproduce", planned, keep_going=True, delete_checkpoints=delete)
+    if args.evaluate and code != INTERRUPTED:
+        code = max(code, _evaluate(requests, planned))
     from verl_actfocus.experiments.report.writing import write_table
 
     finished = {one.folder.path: one.result for one in planned if one.record is not None}
@@ -80,6 +96,30 @@ def run(args: argparse.Namespace) -> int:
         for one in planned:
             if one.record is not None:
                 one.folder.delete_checkpoints()
+    return code
+
+
+def _evaluate(requests: Sequence[Request], planned: Sequence[Planned]) -> int:
+    """Evaluate the finished runs of every table as it declares; return the exit code."""
+    from verl_actfocus.evaluation.reevaluation import reevaluate
+
+    done = {one.run.folder: one.run for one in planned if one.record is not None}
+    wanted: dict[Path, dict[str, OtherEvaluation]] = {}
+    for request in requests:
+        for run in distinct_runs(cells(request)):
+            if run.folder in done:
+                wanted.setdefault(run.folder, {}).update(request.table.evaluations)
+    exit_on_signals()
+    code = 0
+    for number, (folder, others) in enumerate(wanted.items(), start=1):
+        try:
+            reevaluate(done[folder], others, f"[{number}/{len(wanted)}]")
+        except ExperimentError as error:
+            print(f"actfocus reproduce: {error}", file=sys.stderr)
+            code = RUN_FAILED
+        except KeyboardInterrupt:
+            print("\ninterrupted; the same command continues", file=sys.stderr)
+            return INTERRUPTED
     return code
 
 

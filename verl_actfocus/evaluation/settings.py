@@ -19,6 +19,7 @@ from verl_actfocus.episodes.phrasing import BRIEF, Phrasing
 from verl_actfocus.episodes.tokens import Lengths
 from verl_actfocus.episodes.worked_turns import phrasing_of
 from verl_actfocus.experiments.composition import compose, compose_profile
+from verl_actfocus.experiments.run import Run
 from verl_actfocus.weighting.settings import check_types
 
 #: Evaluation of the paper where no packaged recipe says it (He et al. 2026, App. C): 16 episodes of a task at 0.5.
@@ -158,6 +159,15 @@ def profile_settings(profile: str) -> EvaluationSettings:
         ValueError: there is no such profile.
     """
     return _settings(compose_profile(profile))
+
+
+def run_settings(run: Run) -> EvaluationSettings:
+    """Return the evaluation of a training run, sampled with the run's seed.
+
+    Raises:
+        ExperimentError: the run cannot be composed.
+    """
+    return dataclasses.replace(_settings(compose(*run.overrides())), seed=run.seed)
 
 
 def paper_settings(environment: str) -> EvaluationSettings:

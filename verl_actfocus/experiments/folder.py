@@ -6,6 +6,7 @@
 `attempt-<n>.json`     when attempt *n* began, how it ended, how long it took
 `log.txt`              console output of all attempts
 `evaluations/`         every evaluation episode, one file per evaluation (veRL)
+`reevaluations/`       evaluations of the last checkpoint, made after training: `actfocus reproduce --evaluate`
 `trajectories/`        sampled training trajectories, token by token
 `checkpoints/`         the latest checkpoint (veRL)
 `ray/`                 Ray's own logs of the latest attempt on a CPU, if it failed
@@ -53,6 +54,14 @@ class RunFolder:
     def evaluations(self) -> Path:
         """Folder of the evaluation episodes."""
         return self.path / "evaluations"
+
+    def reevaluation(self, name: str) -> Path:
+        """Folder of an evaluation of the last checkpoint, made after training."""
+        return self.path / "reevaluations" / name
+
+    def reevaluated(self, name: str) -> Path:
+        """Its outcomes in the form of veRL's evaluation episodes, written once all episodes are played."""
+        return self.reevaluation(name) / "outcomes.jsonl"
 
     @property
     def trajectories(self) -> Path:

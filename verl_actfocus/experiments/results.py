@@ -149,6 +149,19 @@ class RunResult:
             for evaluation in self.evaluations
         }
 
+    def reevaluated(self, evaluation: str, name: str = "success") -> Outcomes | None:
+        """Return the outcomes of an evaluation that was made after training; None if it was not.
+
+        Args:
+            evaluation: its name in the table that declares it.
+            name: which outcome of an episode counts.
+
+        Raises:
+            ExperimentError: the file of its episodes cannot be read.
+        """
+        path = self.folder.reevaluated(evaluation)
+        return read_outcomes(path, name) if path.exists() else None
+
     def area(self, name: str = "success") -> float:
         """Return the mean rate of all evaluations but the one before training: the area under an evenly spaced curve.
 

@@ -14,7 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.estimators import PACKAGED
 from verl_actfocus.experiments.run import ESTIMATORS
-from verl_actfocus.experiments.tables import NUMBERS, Quantity, Scale, Table
+from verl_actfocus.experiments.tables import IN_TRAINING, NUMBERS, Quantity, Scale, Table
+from verl_actfocus.experiments.weightings import slug
 
 #: Name of the file with the scales.
 SCALES_FILE = "_scales.yaml"
@@ -73,6 +74,7 @@ def read_table(path: Path) -> Table:
     _require(path, bool(table.weightings), "there are no weightings")
     _require(path, table.baseline in table.weightings, f"the baseline {table.baseline!r} is not a weighting")
     _check_names(path, table)
+    _check_evaluations(path, table)
     for name, weighting in table.weightings.items():
         for part in ("weighting", "estimator"):
             try:
@@ -118,6 +120,19 @@ def _check_names(path: Path, table: Table) -> None:
         _require(path, known, f"contrasts: {contrast.weighting!r} is no weighting beside the baseline")
         for name in (contrast.larger, contrast.than):
             _require(path, rows.count(name) == 1, f"contrasts: {rows.count(name)} rows are called {name!r}, of {rows}")
+
+
+def _check_evaluations(path: Path, table: Table) -> None:
+    """Check the evaluations of finished runs that a table declares."""
+    some = table.quantity.of_success or not table.evaluations
+    _require(path, some, f"evaluations are of tables of success, not of {table.quantity}")
+    for name, other in table.evaluations.items():
+        place = f"evaluations.{name}"
+        _require(path, slug(name) == name, f"{place} names a folder: take letters, digits and hyphens")
+        _require(path, name != IN_TRAINING, f"{place}: that is what the training's own evaluation is called")
+        _require(path, bool(other.changes), f"{place} is the training's: give a temperature, a first_task, or both")
+        for key, value in other.changes.items():
+            _require(path, 0 <= value < math.inf, f"{place}.{key} {value} must be at least 0")
 
 
 def read_scale(path: Path, name: str) -> Scale:

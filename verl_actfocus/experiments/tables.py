@@ -17,6 +17,8 @@ from verl_actfocus.experiments.weightings import ACTFOCUS, WeightingChoice
 
 #: What a table with `quantity: area` compares.
 NUMBERS = ("final", "area")
+#: Name of the training's last evaluation, beside a table's own `evaluations`.
+IN_TRAINING = "training"
 
 
 class Quantity(StrEnum):
@@ -112,6 +114,24 @@ class Contrast:
 
 
 @dataclass(kw_only=True)
+class OtherEvaluation:
+    """An evaluation of the runs' last checkpoints that differs from the one in training; null is the training's."""
+
+    #: Label in the table.
+    label: str
+    #: Sampling temperature; 0 takes the most likely token.
+    temperature: float | None = None
+    #: First environment seed: tasks that the training never evaluated.
+    first_task: int | None = None
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What differs, by the names of `verl_actfocus.evaluation.settings.EvaluationSettings`."""
+        given = {"temperature": self.temperature, "first_task": self.first_task}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(kw_only=True)
 class Table:
     """A table or ablation of the paper, or of a protocol of our own."""
 
@@ -135,6 +155,8 @@ class Table:
     seeds: int | None = None
     #: What is tested between rows.
     contrasts: list[Contrast] = field(default_factory=list)
+    #: Name → evaluation of every run's last checkpoint, made with `--evaluate`.
+    evaluations: dict[str, OtherEvaluation] = field(default_factory=dict)
     #: Sentences under the table.
     notes: list[str] = field(default_factory=list)
     #: File name without its ending.

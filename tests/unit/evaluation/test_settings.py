@@ -82,12 +82,12 @@ def test_every_packaged_profile_can_be_evaluated(name: str) -> None:
 def test_the_command_line_changes_single_settings() -> None:
     found = settings(
         *("--profile", "cpu_frozenlake", "--episodes", "40", "--samples-per-task", "8", "--temperature", "0"),
-        *("--seed", "3", "--prefill", "", "--turns", "2", "--option", "size=5"),
+        *("--seed", "3", "--prefill", "", "--turns", "2", "--option", "size=5", "--first-task", "64"),
     )
     assert (found.tasks, found.samples, found.temperature, found.seed, found.tags.prefill) == (5, 8, 0.0, 3, "")
     assert found.limits.turns == 2 and found.limits.actions == 6
     assert found.options == {"success_rate": 1.0, "size": 5}
-    assert found.schedule()[:9] == [*((0, sample) for sample in range(8)), (1, 0)]
+    assert found.schedule()[:9] == [*((64, sample) for sample in range(8)), (65, 0)]
 
 
 @pytest.mark.parametrize(

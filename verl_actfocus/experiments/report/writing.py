@@ -27,6 +27,7 @@ from verl_actfocus.experiments.report.escapes import csv_cell, markdown, one_lin
 from verl_actfocus.experiments.report.figures import Line, lines
 from verl_actfocus.experiments.report.provenance import made_with
 from verl_actfocus.experiments.report.report import render
+from verl_actfocus.experiments.report.robustness import missing, robustness_grid, robustness_rows
 from verl_actfocus.experiments.report.summary import in_numbers, in_percent, points
 from verl_actfocus.experiments.results import RunResult
 from verl_actfocus.experiments.statistics import Estimate
@@ -50,7 +51,8 @@ def write_table(request: Request, finished: Mapping[Path, RunResult], folder: Pa
         folder: where the files go. Of every table `<table>-<scale>.md`, `.tex`, `.csv` (a row for each number)
             and `-runs.csv` (every evaluation of every run); of a table of success `-steps.csv`, too (the difference
             to the baseline at every evaluation), and `.png` once a run has finished (the learning curves).
-            Of a table of final success and area `-comparisons.csv`, `-pooled.csv` and `-contrasts.csv` besides.
+            Of a table of final success and area `-comparisons.csv`, `-pooled.csv` and `-contrasts.csv` besides; of one
+            that declares evaluations `-robustness.csv`.
 
     Returns:
         The files written.
@@ -75,6 +77,8 @@ def write_table(request: Request, finished: Mapping[Path, RunResult], folder: Pa
         contents[f"{stem}-comparisons.csv"] = _csv(comparison_rows(request.table, made)).encode()
         contents[f"{stem}-pooled.csv"] = _csv(pooled_rows(request.table, made)).encode()
         contents[f"{stem}-contrasts.csv"] = _csv(contrast_rows(request.table, made)).encode()
+    if request.table.evaluations:
+        contents[f"{stem}-robustness.csv"] = _csv(robustness_rows(request.table, made)).encode()
     for name, content in contents.items():
         write_whole(folder / name, content)
     return [folder / name for name in contents]
@@ -184,6 +188,8 @@ def _markdown(request: Request, made: Sequence[Line], header: list[str], body: l
         rates=_row_rates(made),
         pooled=_grid(*pooled_grid(request.table, made)) if declared else "",
         contrasts=_grid(*contrast_grid(request.table, made)) if declared else "",
+        robustness=_grid(*robustness_grid(request.table, made)),
+        not_evaluated=missing(request.table, made),
     )
     return render("table.md", context)
 

@@ -22,6 +22,7 @@ MakeRequest = Callable[..., Request]
 #: Tables of our own, `recipes/paper/PROTOCOL.md`.
 PROTOCOL = ["learning_rates", "mechanism"]
 CONTRAST = "quantity: area\ncontrasts: [{{larger: sokoban, than: frozenlake, {}}}]\nrows:"
+EVALUATIONS = "evaluations:\n  {}\nrows:"
 NAMES = sorted(path.stem for path in tables_folder().glob("[!_]*.yaml"))
 
 
@@ -200,6 +201,20 @@ def test_an_unknown_table_is_refused_with_the_names() -> None:
         ("rows:", CONTRAST.format("weighting: actfocus, number: peak"), "'peak' is not one of"),
         ("rows:", CONTRAST.format("weighting: actfocus").replace("than: frozenlake", "than: sokoban"), "with itself"),
         ("rows:", CONTRAST.format("weighting: actfocus").replace("quantity: area", ""), "tables with quantity: area"),
+        (
+            "rows:",
+            EVALUATIONS.format("greedy: {label: a}"),
+            r"greedy is the training's: give a temperature",
+        ),
+        ("rows:", EVALUATIONS.format("a/b: {label: a, temperature: 0}"), r"evaluations\.a/b names a folder"),
+        ("rows:", EVALUATIONS.format("training: {label: a, temperature: 0}"), "what the training's own evaluation is"),
+        ("rows:", EVALUATIONS.format("a: {label: a, temperature: -1}"), r"a\.temperature -1\.0 must be at least 0"),
+        ("rows:", EVALUATIONS.format("a: {label: a, first_task: -1}"), r"a\.first_task -1 must be at least 0"),
+        (
+            "rows:",
+            "quantity: action_tokens\n" + EVALUATIONS.format("a: {label: a, temperature: 0}"),
+            "evaluations are of tables of success",
+        ),
         ("rows:", "seeds: 0\nrows:", "seeds 0 must be at least 1"),
         ("rows:", "steps: 0\nrows:", "steps 0 must be at least 1"),
         ("rows:", "first_seed: -1\nrows:", "first_seed -1 must be at least 0"),
