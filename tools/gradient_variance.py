@@ -2,9 +2,12 @@
 
     python -m tools.gradient_variance --env frozenlake --groups 64 --group-size 8
 
-Plays groups of episodes with the environment's tiny model, as a training step of GRPO does, and takes the gradient of
-every group at the start of the update, where the ratio is 1 and nothing is clipped. Groups are independent, so that the
-variance of a gradient that is averaged over `n` groups is the trace of the groups' covariance over `n`.
+    python -m tools.gradient_variance --env frozenlake --model outputs/frozenlake-action --groups 256
+
+Plays groups of episodes with the environment's tiny model, or with another one of the environment, as a training step
+of GRPO does, and takes the gradient of every group at the start of the update, where the ratio is 1 and nothing is
+clipped. Groups are independent, so that the variance of a gradient that is averaged over `n` groups is the trace of the
+groups' covariance over `n`.
 """
 
 from __future__ import annotations
@@ -115,13 +118,15 @@ def gradients(model: torch.nn.Module, group: Sequence[Trajectory], weights: Sequ
 def main() -> None:
     """Play, measure, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--env", default="frozenlake", choices=models.available(), help="whose tiny model plays")
+    parser.add_argument("--env", default="frozenlake", choices=models.available(), help="environment of the episodes")
+    parser.add_argument("--model", help="who plays, named as for actfocus eval (default: the environment's tiny model)")
     parser.add_argument("--groups", type=int, default=64, help="tasks (default 64)")
     parser.add_argument("--group-size", type=int, default=8, help="episodes of a task (default 8)")
     args = parser.parse_args()
-    policy = LocalModel(find_model(str(models.folder(args.env))), device="cpu")
+    name = args.model or args.env
+    policy = LocalModel(find_model(name), device="cpu")
     groups = play_groups(policy, f"cpu_{args.env}", args.groups, args.group_size)
-    print(f"{args.env}: {len(groups)} of {args.groups} groups of {args.group_size} differ in return")
+    print(f"{name}: {len(groups)} of {args.groups} groups of {args.group_size} differ in return")
 
     trajectories = [one for group in groups for one in group]
     pad = torch.nn.utils.rnn.pad_sequence
