@@ -23,21 +23,23 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 RESULTS = RECIPES / "paper" / "results"
 DIAGNOSES = RECIPES / "diagnose" / "results"
 PICTURE = RESULTS / "mechanism-shares.png"
+#: Turn at which the decision was measured.
+TURN = 1
+#: Height of the picture in points, to both sides of 0: an interval over two seeds does not fit.
+HEIGHT = 32
 #: Where the two numbers of a point stand: group → table of differences, its column of names, file of the diagnosis.
 GROUPS = {
-    "FrozenLake, one model for each place of the decision": (
+    "FrozenLake, a model for each place of the decision (40 steps)": (
         "mechanism-cpu.csv",
         "model",
-        str(RESULTS / "decisions-{}-turn1.json"),
+        str(RESULTS / "decisions-{name}-turn{turn}.json"),
     ),
     "packaged models of four environments (20 steps)": (
         "table6-cpu.csv",
         "environment",
-        str(DIAGNOSES / "{}-before-decisions.json"),
+        str(DIAGNOSES / "{name}-before-decisions.json"),
     ),
 }
-#: Turn at which the decision was measured.
-TURN = 1
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def points() -> list[Point]:
     found = []
     for group, (table, names, diagnosis) in GROUPS.items():
         for row in _differences(RESULTS / table):
-            file = Path(diagnosis.format(row[names]))
+            file = Path(diagnosis.format(name=row[names], turn=TURN))
             if not file.exists():
                 continue
             (decided,) = (
@@ -84,6 +86,8 @@ def points() -> list[Point]:
 
 def _differences(path: Path) -> list[dict[str, str]]:
     """Read the differences of ActFocus in success that have an interval."""
+    if not path.exists():
+        return []
     with path.open(encoding="utf-8") as file:
         return [
             row
@@ -114,8 +118,8 @@ def picture(found: list[Point]) -> bytes:
             text = f"{one.name} ({one.seeds} seed{'s' if one.seeds > 1 else ''})"
             axes.annotate(text, (one.share, one.difference), (5, 5), textcoords="offset points", fontsize=8)
     axes.set_xlabel("decided by the reasoning, of what reasoning and action decide at turn 1")
-    axes.set_ylabel("ActFocus − Uniform, final success (points)")
-    axes.set_ylim(-32, 32)
+    axes.set_ylabel(f"ActFocus − Uniform, final success\n(points; intervals are cut off at ±{HEIGHT})")
+    axes.set_ylim(-HEIGHT, HEIGHT)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower left", fontsize=8, frameon=False)
     return png(figure)

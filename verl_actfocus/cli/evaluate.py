@@ -71,8 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--first-task",
         type=seed,
         metavar="N",
-        help="seed of the first task, the others follow (default: the training's); 64 gives a miniature tasks that its "
-        "training never evaluated",
+        help="environment seed of the first task, the others follow (default: the profile's, mostly 0)",
     )
     add_option_argument(parser)
     add_limit_arguments(parser)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from verl_actfocus.cli._signals import exit_on_signals
 from verl_actfocus.cli._training import INTERRUPTED, RUN_FAILED, add_dry_run_argument, show, train
@@ -14,8 +16,10 @@ from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.grid import Request, cells, distinct_runs
 from verl_actfocus.experiments.launcher import Planned, plan
 from verl_actfocus.experiments.table_files import find_table, read_scale, read_table, tables_folder
-from verl_actfocus.experiments.tables import OtherEvaluation
 from verl_actfocus.experiments.weightings import slug
+
+if TYPE_CHECKING:
+    from verl_actfocus.evaluation.reevaluation import Reevaluation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,22 +55,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--evaluate",
         action="store_true",
-        help="evaluate every run that is done as the table's evaluations say, at another temperature or on other tasks",
+        help="once all runs are trained, evaluate every one that is done as the table's evaluations say: at another "
+        "temperature, on other tasks",
     )
     parser.add_argument(
-        "--delete-checkpoints", action="store_true", help="delete the checkpoints of every run that is done"
+        "--delete-checkpoints",
+        action="store_true",
+        help="delete the checkpoints of every run that is done, with --evaluate once it is evaluated",
     )
     parser.set_defaults(overrides=())
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train what is not trained yet and write the tables.
+    """Train what is not trained yet, evaluate it if that is asked for, and write the tables.
 
     Args:
         args: the parsed arguments.
 
     Returns:
-        0; 1 if a training run failed, 130 after Ctrl-C.
+        0; 1 if a training run or an evaluation failed, 130 after Ctrl-C.
 
     Raises:
         ValueError: an argument is unknown or out of range.
@@ -74,46 +81,61 @@ def run(args: argparse.Namespace) -> int:
             else.
     """
     requests = [_request(args, name) for name in args.tables]
-    if args.evaluate and not any(request.table.evaluations for request in requests):
-        raise ValueError(f"--evaluate: {', '.join(args.tables)} declares no evaluations; leave it out")
     planned = plan(distinct_runs([cell for request in requests for cell in cells(request)]))
+    again = _declared(requests) if args.evaluate else {}
     if args.dry_run:
-        return show(planned)
+        return _show(planned, again)
+    # What is to be evaluated is deleted after that.
+    kept = bool(again)
     code = 0
     if not args.no_training:
-        # What is still to be evaluated is deleted after that.
-        delete = args.delete_checkpoints and not args.evaluate
+        delete = args.delete_checkpoints and not kept
         code = train("reproduce", planned, keep_going=True, delete_checkpoints=delete)
-    if args.evaluate and code != INTERRUPTED:
-        code = max(code, _evaluate(requests, planned))
+    finished = [one for one in planned if one.record is not None]
+    if again and code != INTERRUPTED:
+        code = max(code, _evaluate([one for one in finished if one.run.folder in again], again))
     from verl_actfocus.experiments.report.writing import write_table
 
-    finished = {one.folder.path: one.result for one in planned if one.record is not None}
+    results = {one.folder.path: one.result for one in finished}
     for request in requests:
-        for path in write_table(request, finished, args.write_to or args.out / slug(request.scale_name)):
+        for path in write_table(request, results, args.write_to or args.out / slug(request.scale_name)):
             print(path)
     if args.delete_checkpoints:
-        for one in planned:
-            if one.record is not None:
+        for one in finished:
+            if all(evaluation.made for evaluation in again.get(one.run.folder, [])):
                 one.folder.delete_checkpoints()
     return code
 
 
-def _evaluate(requests: Sequence[Request], planned: Sequence[Planned]) -> int:
-    """Evaluate the finished runs of every table as it declares; return the exit code."""
+def _declared(requests: Sequence[Request]) -> Mapping[Path, Sequence[Reevaluation]]:
+    """Compose the evaluations of the tables; a table without any is named."""
+    from verl_actfocus.evaluation.reevaluation import declare
+
+    found = declare(requests)
+    without = [request.table.name for request in requests if not request.table.evaluations]
+    if without:
+        print(f"note: {', '.join(without)} declares no evaluations", file=sys.stderr)
+    return found
+
+
+def _show(planned: Sequence[Planned], again: Mapping[Path, Sequence[Reevaluation]]) -> int:
+    """Print what a dry run says; returns 0."""
+    show(planned)
+    for one in planned:
+        for evaluation in again.get(one.run.folder, []):
+            print(f"{one.run.title} {evaluation.name}: {evaluation.state()}")
+    return 0
+
+
+def _evaluate(finished: Sequence[Planned], again: Mapping[Path, Sequence[Reevaluation]]) -> int:
+    """Evaluate finished runs as their tables declare; return the exit code."""
     from verl_actfocus.evaluation.reevaluation import reevaluate
 
-    done = {one.run.folder: one.run for one in planned if one.record is not None}
-    wanted: dict[Path, dict[str, OtherEvaluation]] = {}
-    for request in requests:
-        for run in distinct_runs(cells(request)):
-            if run.folder in done:
-                wanted.setdefault(run.folder, {}).update(request.table.evaluations)
     exit_on_signals()
     code = 0
-    for number, (folder, others) in enumerate(wanted.items(), start=1):
+    for number, one in enumerate(finished, start=1):
         try:
-            reevaluate(done[folder], others, f"[{number}/{len(wanted)}]")
+            reevaluate(again[one.run.folder], f"[{number}/{len(finished)}]", partial(print, file=sys.stderr))
         except ExperimentError as error:
             print(f"actfocus reproduce: {error}", file=sys.stderr)
             code = RUN_FAILED

@@ -31,9 +31,11 @@ class EvaluationFolder:
 
     Args:
         path: the folder; it need not exist yet.
+        remedy: what to do where it cannot be continued, for messages.
     """
 
     path: Path
+    remedy: str = "choose another --out or delete the folder"
 
     @property
     def trajectories(self) -> Path:
@@ -60,7 +62,7 @@ class EvaluationFolder:
         Raises:
             ExperimentError: the folder holds another evaluation or other files, or is in use.
         """
-        with claimed(self.path, settings, "evaluation"):
+        with claimed(self.path, settings, "evaluation", self.remedy):
             yield
 
     def check(self) -> None:
@@ -92,7 +94,7 @@ class EvaluationFolder:
         except TrajectoryFormatError as error:
             raise ExperimentError(
                 f"{error}; the evaluation was written by another version of this package, or the file is damaged: "
-                "choose another --out or delete the folder"
+                f"{self.remedy}"
             ) from error
 
     def add(self, trajectory: Trajectory) -> None:

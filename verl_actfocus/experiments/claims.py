@@ -15,7 +15,9 @@ from verl_actfocus.experiments.settings import differences, flatten, in_words
 
 
 @contextmanager
-def claimed(folder: Path, settings: dict[str, Any], what: str) -> Iterator[None]:
+def claimed(
+    folder: Path, settings: dict[str, Any], what: str, remedy: str = "choose another --out or delete the folder"
+) -> Iterator[None]:
     """Claim a folder, or make sure that it was claimed with these settings, while the block runs.
 
     The settings stand in its `settings.json`.
@@ -24,6 +26,7 @@ def claimed(folder: Path, settings: dict[str, Any], what: str) -> Iterator[None]
         folder: need not exist yet.
         settings: model and settings, as plain values.
         what: what the folder holds, in a word.
+        remedy: what to do about a folder that holds something else.
 
     Raises:
         ExperimentError: the folder holds results of other settings or other files, or is in use.
@@ -35,17 +38,14 @@ def claimed(folder: Path, settings: dict[str, Any], what: str) -> Iterator[None]
         try:
             before = json.loads(begun.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ExperimentError(
-                f"{begun} cannot be read ({error}); choose another --out or delete the folder"
-            ) from error
+            raise ExperimentError(f"{begun} cannot be read ({error}); {remedy}") from error
         changes = differences(flatten(before), flatten(wanted))
         if changes:
             raise ExperimentError(
-                f"{folder} holds {article} {what} with other settings ({in_words(changes)}); choose another --out or "
-                "delete the folder"
+                f"{folder} holds {article} {what} with other settings ({in_words(changes)}); {remedy}"
             )
     elif folder.exists() and any(folder.iterdir()):
-        raise ExperimentError(f"{folder} holds files but no {what}; choose another --out")
+        raise ExperimentError(f"{folder} holds files but no {what}; {remedy}")
     with locked(folder):
         write_json(begun, wanted)
         yield

@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -59,9 +60,25 @@ class RunFolder:
         """Folder of an evaluation of the last checkpoint, made after training."""
         return self.path / "reevaluations" / name
 
-    def reevaluated(self, name: str) -> Path:
+    def outcomes(self, name: str) -> Path:
         """Its outcomes in the form of veRL's evaluation episodes, written once all episodes are played."""
         return self.reevaluation(name) / "outcomes.jsonl"
+
+    def reevaluated(self, name: str, changes: Mapping[str, float]) -> Path | None:
+        """Return the outcomes of such an evaluation; None if it is not complete, or was made otherwise.
+
+        Args:
+            name: its name in the table that declares it.
+            changes: what the table says differs from the run's own evaluations.
+
+        Raises:
+            ExperimentError: what it was made with cannot be read.
+        """
+        if not self.outcomes(name).exists():
+            return None
+        file = self.reevaluation(name) / "settings.json"
+        made = _read(file, "delete the folder, --evaluate makes it again") or {}
+        return self.outcomes(name) if made.get("changes") == dict(changes) else None
 
     @property
     def trajectories(self) -> Path:
@@ -158,6 +175,8 @@ class RunFolder:
         for number in before[-1:]:
             # One that was killed: from now on, the log's time is the new one's.
             write_json(self._attempt_file(number), self._attempt(number))
+        # What is trained again is evaluated again.
+        shutil.rmtree(self.path / "reevaluations", ignore_errors=True)
         attempt = (before or [0])[-1] + 1
         with writing(self.metrics(attempt)):
             self.metrics(attempt).touch()

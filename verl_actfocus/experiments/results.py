@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -149,18 +150,19 @@ class RunResult:
             for evaluation in self.evaluations
         }
 
-    def reevaluated(self, evaluation: str, name: str = "success") -> Outcomes | None:
-        """Return the outcomes of an evaluation that was made after training; None if it was not.
+    def reevaluated(self, evaluation: str, changes: Mapping[str, float], name: str = "success") -> Outcomes | None:
+        """Return the outcomes of an evaluation after training; None if it was not made, or not as it is declared.
 
         Args:
             evaluation: its name in the table that declares it.
+            changes: what differs from the run's own evaluations.
             name: which outcome of an episode counts.
 
         Raises:
             ExperimentError: the file of its episodes cannot be read.
         """
-        path = self.folder.reevaluated(evaluation)
-        return read_outcomes(path, name) if path.exists() else None
+        path = self.folder.reevaluated(evaluation, changes)
+        return None if path is None else read_outcomes(path, name)
 
     def area(self, name: str = "success") -> float:
         """Return the mean rate of all evaluations but the one before training: the area under an evenly spaced curve.

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.estimators import PACKAGED
 from verl_actfocus.experiments.run import ESTIMATORS
-from verl_actfocus.experiments.tables import IN_TRAINING, NUMBERS, Quantity, Scale, Table
+from verl_actfocus.experiments.tables import AS_IN_TRAINING, IN_TRAINING, NUMBERS, Quantity, Scale, Table
 from verl_actfocus.experiments.weightings import slug
 
 #: Name of the file with the scales.
@@ -126,11 +126,12 @@ def _check_evaluations(path: Path, table: Table) -> None:
     """Check the evaluations of finished runs that a table declares."""
     some = table.quantity.of_success or not table.evaluations
     _require(path, some, f"evaluations are of tables of success, not of {table.quantity}")
+    labels = [AS_IN_TRAINING, *(other.label for other in table.evaluations.values())]
     for name, other in table.evaluations.items():
         place = f"evaluations.{name}"
         _require(path, slug(name) == name, f"{place} names a folder: take letters, digits and hyphens")
         _require(path, name != IN_TRAINING, f"{place}: that is what the training's own evaluation is called")
-        _require(path, bool(other.changes), f"{place} is the training's: give a temperature, a first_task, or both")
+        _require(path, labels.count(other.label) == 1, f"{place}.label {other.label!r} is another one's, too")
         for key, value in other.changes.items():
             _require(path, 0 <= value < math.inf, f"{place}.{key} {value} must be at least 0")
 

@@ -17,8 +17,8 @@ from verl_actfocus.experiments.weightings import ACTFOCUS, WeightingChoice
 
 #: What a table with `quantity: area` compares.
 NUMBERS = ("final", "area")
-#: Name of the training's last evaluation, beside a table's own `evaluations`.
-IN_TRAINING = "training"
+#: Name and label of the training's last evaluation, beside a table's own `evaluations`.
+IN_TRAINING, AS_IN_TRAINING = "training", "in training"
 
 
 class Quantity(StrEnum):
@@ -115,19 +115,22 @@ class Contrast:
 
 @dataclass(kw_only=True)
 class OtherEvaluation:
-    """An evaluation of the runs' last checkpoints that differs from the one in training; null is the training's."""
+    """An evaluation of the runs' last checkpoints; null is as in training.
+
+    One that changes nothing is a control: what other samples, and the merged weights in bfloat16, change.
+    """
 
     #: Label in the table.
     label: str
     #: Sampling temperature; 0 takes the most likely token.
     temperature: float | None = None
-    #: First environment seed: tasks that the training never evaluated.
+    #: First environment seed of as many tasks, none of them the training's.
     first_task: int | None = None
 
     @property
-    def changes(self) -> dict[str, Any]:
+    def changes(self) -> dict[str, float]:
         """What differs, by the names of `verl_actfocus.evaluation.settings.EvaluationSettings`."""
-        given = {"temperature": self.temperature, "first_task": self.first_task}
+        given: dict[str, float | None] = {"temperature": self.temperature, "first_task": self.first_task}
         return {name: value for name, value in given.items() if value is not None}
 
 

@@ -19,8 +19,8 @@ def share_metrics(batch: TokenBatch, weights: Tensor) -> dict[str, float]:
         For each span `token_share/<span>`: share of the response tokens; `weight_share/<span>`: share of `Σ w`;
         `gradient_share/<span>`: share of `Σ w·|Â|`, what the first gradient step is spent on;
         `mean_weight/<span>`: mean weight of a token of the span; and the number of `action_tokens`. A share of
-        nothing and the mean of no tokens are left out: in a step in which no prompt group has two different rewards
-        there is no gradient to share.
+        nothing and the mean of no tokens are left out: where all advantages are 0, with GRPO in a step in which no
+        prompt group has two different rewards, there is no gradient to share.
     """
     mask = batch.response_mask
     pull = weights * batch.advantages.abs()

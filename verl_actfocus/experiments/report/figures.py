@@ -108,13 +108,13 @@ def _line(table: Table, cell: Cell, runs: tuple[RunResult, ...], baseline: tuple
             first=mean_over_seeds([_at_first_step(run, _TOKENS) for run in runs]),
             second=mean_over_seeds([_at_first_step(run, _ACTION_SHARE) for run in runs]),
         )
-    estimate, seeds = paired(*({run.seed: _final(run, cell) for run in group} for group in (runs, baseline)))
+    estimate, seeds = paired(*({run.seed: final_outcomes(run, cell) for run in group} for group in (runs, baseline)))
     return Line(
         cell=cell,
         paper=paper,
         runs=runs,
         missing=missing,
-        first=success_rate([_final(run, cell) for run in runs]),
+        first=success_rate([final_outcomes(run, cell) for run in runs]),
         second=_second(table, runs, cell),
         difference=estimate,
         paired_seeds=tuple(seeds),
@@ -136,7 +136,8 @@ def _of(cell: Cell, finished: Mapping[Path, RunResult]) -> tuple[RunResult, ...]
     return tuple(finished[run.folder] for run in cell.runs if run.folder in finished)
 
 
-def _final(run: RunResult, cell: Cell) -> Outcomes:
+def final_outcomes(run: RunResult, cell: Cell) -> Outcomes:
+    """Return the outcomes of a run's last evaluation, of what the row counts."""
     outcomes = run.outcomes(cell.row.outcome)
     return outcomes[max(outcomes)]
 

@@ -27,7 +27,7 @@ from verl_actfocus.experiments.report.escapes import csv_cell, markdown, one_lin
 from verl_actfocus.experiments.report.figures import Line, lines
 from verl_actfocus.experiments.report.provenance import made_with
 from verl_actfocus.experiments.report.report import render
-from verl_actfocus.experiments.report.robustness import missing, robustness_grid, robustness_rows
+from verl_actfocus.experiments.report.robustness import intervals, missing, robustness_grid, robustness_rows
 from verl_actfocus.experiments.report.summary import in_numbers, in_percent, points
 from verl_actfocus.experiments.results import RunResult
 from verl_actfocus.experiments.statistics import Estimate
@@ -88,6 +88,7 @@ def command(request: Request) -> str:
     """Return the command line that makes the table."""
     words = ["actfocus", "reproduce", request.table.name, "--scale", request.scale_name]
     words += ["--seeds", str(request.seeds), *(["--only", *request.only] if request.only else [])]
+    words += ["--evaluate"] if request.table.evaluations else []
     return shlex.join([*words, *(["--", *request.extra] if request.extra else [])])
 
 
@@ -189,6 +190,7 @@ def _markdown(request: Request, made: Sequence[Line], header: list[str], body: l
         pooled=_grid(*pooled_grid(request.table, made)) if declared else "",
         contrasts=_grid(*contrast_grid(request.table, made)) if declared else "",
         robustness=_grid(*robustness_grid(request.table, made)),
+        robustness_intervals=intervals(request.table, made),
         not_evaluated=missing(request.table, made),
     )
     return render("table.md", context)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +43,12 @@ SOLVED = {
 }
 
 
+def made_with(run: Path, name: str, changes: dict[str, float]) -> None:
+    folder = RunFolder(run).reevaluation(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "settings.json").write_text(json.dumps({"changes": changes}))
+
+
 @pytest.fixture
 def evaluated(make_request: Callable[..., Request], finish: Callable[..., None]) -> Request:
     request = make_request(DECLARED, seeds=2)
@@ -50,7 +57,8 @@ def evaluated(make_request: Callable[..., Request], finish: Callable[..., None])
             final, greedy = SOLVED[run.conditions.env, str(run.weighting)][run.seed - 1]
             finish(run, {step: {task: [int(task < n)] for task in range(TASKS)} for step, n in ((0, 1), (4, final))})
             outcomes = [{"seed": task, "success": task < greedy} for task in range(TASKS)]
-            write_lines(RunFolder(run.folder).reevaluated("greedy"), outcomes)
+            write_lines(RunFolder(run.folder).outcomes("greedy"), outcomes)
+            made_with(run.folder, "greedy", {"temperature": 0.0})
     return request
 
 
@@ -61,7 +69,7 @@ def test_every_evaluation_has_a_column_with_rates_differences_and_the_contrast(
     text = written["mine-cpu.md"].read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     (header,) = (row for row in rows if "greedy" in row)
-    assert header == ["environment", "model", "final success of", "as in training", "greedy", "other tasks"]
+    assert header == ["environment", "model", "final success of", "in training", "greedy", "other tasks"]
     by_label = {(row[0], row[2]): [cell.split(" ")[0] for cell in row[3:]] for row in rows if len(row) == 6}
     assert by_label["FrozenLake, GRPO", "Uniform"] == ["45.0", "65.0", ""]
     assert by_label["FrozenLake, GRPO", "ActFocus − Uniform"] == ["+40.0", "+20.0", ""]
@@ -75,14 +83,15 @@ def test_every_evaluation_has_a_column_with_rates_differences_and_the_contrast(
     assert float(numbers["sokoban", "actfocus", "greedy", "difference"]["value"]) == pytest.approx(-0.1)
     assert numbers["sokoban", "actfocus", "greedy", "difference"]["seeds"] == "2"
     assert numbers["sokoban", "actfocus", "unseen", "final"]["value"] == ""
-    assert len(numbers) == 4 * 3 * 2
+    assert float(numbers["", "actfocus", "greedy", "contrast"]["value"]) == pytest.approx(0.3)
+    assert len(numbers) == 4 * 3 * 2 + 2
 
 
 def test_differences_are_over_the_seeds_that_both_were_evaluated_with(evaluated: Request, tmp_path: Path) -> None:
     for cell in cells(evaluated):
         for run in cell.runs:
             if (run.seed, run.weighting.name, run.conditions.env) == (2, "uniform", "frozenlake"):
-                RunFolder(run.folder).reevaluated("greedy").unlink()
+                RunFolder(run.folder).outcomes("greedy").unlink()
     written = {path.name: path for path in write_table(evaluated, finished(evaluated), tmp_path / "written")}
     with written["mine-cpu-robustness.csv"].open(encoding="utf-8") as file:
         (one,) = (
@@ -97,14 +106,23 @@ def test_differences_are_over_the_seeds_that_both_were_evaluated_with(evaluated:
 def test_without_any_of_them_the_table_says_nothing_of_them(evaluated: Request, tmp_path: Path) -> None:
     for cell in cells(evaluated):
         for run in cell.runs:
-            RunFolder(run.folder).reevaluated("greedy").unlink()
+            RunFolder(run.folder).outcomes("greedy").unlink()
     written = {path.name: path for path in write_table(evaluated, finished(evaluated), tmp_path / "written")}
     text = written["mine-cpu.md"].read_text(encoding="utf-8")
     assert "Evaluated otherwise" not in text and "greedy" not in text and "other evaluations" not in text
 
 
+def test_an_evaluation_that_was_made_otherwise_than_declared_is_not_shown_as_if_it_were(
+    evaluated: Request, tmp_path: Path
+) -> None:
+    run = next(run for cell in cells(evaluated) for run in cell.runs)
+    made_with(run.folder, "greedy", {"temperature": 0.25})
+    written = {path.name: path for path in write_table(evaluated, finished(evaluated), tmp_path / "written")}
+    assert "9 of the other evaluations were not made" in written["mine-cpu.md"].read_text(encoding="utf-8")
+
+
 def test_a_damaged_file_is_named(evaluated: Request, tmp_path: Path) -> None:
     run = cells(evaluated)[0].runs[0]
-    RunFolder(run.folder).reevaluated("greedy").write_text("{}\n")
+    RunFolder(run.folder).outcomes("greedy").write_text("{}\n")
     with pytest.raises(ExperimentError, match=r"greedy/outcomes\.jsonl, line 1: not an evaluation episode"):
         write_table(evaluated, finished(evaluated), tmp_path / "written")

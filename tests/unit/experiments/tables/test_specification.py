@@ -201,11 +201,7 @@ def test_an_unknown_table_is_refused_with_the_names() -> None:
         ("rows:", CONTRAST.format("weighting: actfocus, number: peak"), "'peak' is not one of"),
         ("rows:", CONTRAST.format("weighting: actfocus").replace("than: frozenlake", "than: sokoban"), "with itself"),
         ("rows:", CONTRAST.format("weighting: actfocus").replace("quantity: area", ""), "tables with quantity: area"),
-        (
-            "rows:",
-            EVALUATIONS.format("greedy: {label: a}"),
-            r"greedy is the training's: give a temperature",
-        ),
+        ("rows:", EVALUATIONS.format("a: {label: in training}"), "label 'in training' is another one's, too"),
         ("rows:", EVALUATIONS.format("a/b: {label: a, temperature: 0}"), r"evaluations\.a/b names a folder"),
         ("rows:", EVALUATIONS.format("training: {label: a, temperature: 0}"), "what the training's own evaluation is"),
         ("rows:", EVALUATIONS.format("a: {label: a, temperature: -1}"), r"a\.temperature -1\.0 must be at least 0"),
