@@ -128,9 +128,9 @@ class OtherEvaluation:
     first_task: int | None = None
 
     @property
-    def changes(self) -> dict[str, float]:
+    def changes(self) -> dict[str, Any]:
         """What differs, by the names of `verl_actfocus.evaluation.settings.EvaluationSettings`."""
-        given: dict[str, float | None] = {"temperature": self.temperature, "first_task": self.first_task}
+        given = {"temperature": self.temperature, "first_task": self.first_task}
         return {name: value for name, value in given.items() if value is not None}
 
 
