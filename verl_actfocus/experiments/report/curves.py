@@ -9,7 +9,15 @@ from matplotlib.figure import Figure
 from verl_actfocus.episodes.clusters import Outcomes
 from verl_actfocus.experiments.report.escapes import literal
 from verl_actfocus.experiments.report.figures import Line, baseline_of
-from verl_actfocus.experiments.report.plots import colour, draw_success, finish, make_room_for_legends, marker, png
+from verl_actfocus.experiments.report.plots import (
+    BANDS,
+    colour,
+    draw_success,
+    finish,
+    make_room_for_legends,
+    marker,
+    png,
+)
 from verl_actfocus.experiments.report.summary import paired
 from verl_actfocus.experiments.tables import Table
 
@@ -94,6 +102,6 @@ def picture(table: Table, made: Sequence[Line]) -> bytes:
             draw_success(axes, runs, label, colour(index), marker(index))
         finish(axes, ", ".join(panel[0].place), "success rate (%)")
         axes.set_ylim(bottom=0)
-    figure.suptitle(literal(f"{table.title} (bands: 95 % CI)"))
+    figure.suptitle(literal(f"{table.title} ({BANDS})"))
     make_room_for_legends(figure)
     return png(figure)

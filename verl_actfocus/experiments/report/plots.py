@@ -63,6 +63,10 @@ def line_style(index: int, metric: int = 0) -> LineStyle:
 _SHARES = {"weight": "weight", "gradient": "weight × |advantage|", "token": "tokens"}
 
 
+#: What the bands of `draw_success` are, for titles.
+BANDS = "bands: 95 % CI, none for two seeds"
+
+
 def learning_curves(summary: Summary, title: str) -> bytes:
     """Draw success, response length and the shares of action tokens over training, below them the exact gradients.
 
@@ -85,7 +89,7 @@ def learning_curves(summary: Summary, title: str) -> bytes:
             _draw_named(share, one, f"actfocus/{kind}_share/action", index, place, f"{one.label}: {what}", 100)
         for row in below:
             _draw_gradient(row, one, index)
-    finish(success, "Evaluation success (bands: 95 % CI)", "success rate (%)")
+    finish(success, f"Evaluation success ({BANDS})", "success rate (%)")
     finish(length, "Response length in training", "generated tokens per episode")
     finish(share, "Share of action tokens", "share of tokens, weight, weight × |advantage| (%)")
     success.set_ylim(bottom=0)
@@ -134,6 +138,9 @@ def png(figure: Figure) -> bytes:
 def draw_success(axes: Axes, runs: Sequence[Mapping[int, Outcomes]], label: str, colour: str, marker: str) -> None:
     """Draw the mean success rate over seeds with its interval; with several seeds, every run as a thin line too.
 
+    Two seeds have no band: it would be Student's interval with one degree of freedom, which fills the plot, and the two
+    lines say all that is known.
+
     Args:
         axes: where to draw.
         runs: for each seed, the evaluations by step.
@@ -145,9 +152,9 @@ def draw_success(axes: Axes, runs: Sequence[Mapping[int, Outcomes]], label: str,
     estimates = [success_rate([run[step] for run in runs]) for step in steps]
     values = [100 * estimate.value for estimate in estimates]
     ends = [estimate.interval or (estimate.value, estimate.value) for estimate in estimates]
-    axes.fill_between(
-        steps, [100 * low for low, _ in ends], [100 * high for _, high in ends], color=colour, alpha=0.15, linewidth=0
-    )
+    if len(runs) != 2:
+        low, high = ([100 * pair[side] for pair in ends] for side in (0, 1))
+        axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.plot(steps, values, color=colour, marker=marker, markersize=5, linewidth=2, label=literal(label))
     if len(runs) > 1:
         for run in runs:

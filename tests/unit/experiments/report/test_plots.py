@@ -12,12 +12,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from verl_actfocus.episodes.clusters import Outcomes
 from verl_actfocus.experiments.report.plots import (
     COLOURS,
     FEWER_SEEDS,
     PALE,
     colour,
     draw_series,
+    draw_success,
     finish,
     line_style,
     marker,
@@ -42,6 +44,18 @@ def test_a_line_is_the_mean_over_seeds_with_gaps_where_steps_are_missing(series,
     (line,) = axes.get_lines()
     np.testing.assert_array_equal(line.get_xdata(), steps)
     np.testing.assert_array_equal(line.get_ydata(), means)
+
+
+@pytest.mark.parametrize(("seeds", "bands", "lines"), [(1, 1, 1), (2, 0, 3), (3, 1, 4)])
+def test_success_has_a_band_but_of_two_seeds_whose_interval_says_less_than_their_lines(seeds, bands, lines) -> None:
+    axes = Figure().add_subplot()
+    solved = [
+        {0: Outcomes.of([(0, False), (1, seed > 0)]), 5: Outcomes.of([(0, True), (1, True)])} for seed in range(seeds)
+    ]
+    draw_success(axes, solved, "label", "C0", "o")
+    assert (len(axes.collections), len(axes.get_lines())) == (bands, lines)
+    mean = axes.get_lines()[0]
+    np.testing.assert_allclose(mean.get_ydata(), [50 * (seeds - 1) / seeds, 100])
 
 
 @pytest.mark.parametrize(
