@@ -161,11 +161,11 @@ def main() -> None:
         )
     estimates = {name: Estimate.of(gradients) for name, gradients in found.items()}
     everything = estimates["Uniform"].variance
-    print(f"{'gradient of':<36} {'variance':>9} {'signal ± error':>17} {'groups until noise equals signal':>33}")
+    print(f"{'gradient of':<36} {'variance':>9} {'signal ± error':>19} {'groups until noise equals signal':>33}")
     for name, one in estimates.items():
-        signal = f"{one.signal / everything:.2%} ± {one.error / everything:.2%}"
+        signal = f"{one.signal / everything:.3%} ± {one.error / everything:.3%}"
         until = f"{one.variance / one.signal:.0f}" if one.signal > 2 * one.error else "signal not told from 0"
-        print(f"{name:<36} {one.variance / everything:>9.1%} {signal:>17} {until:>33}")
+        print(f"{name:<36} {one.variance / everything:>9.1%} {signal:>19} {until:>33}")
 
 
 if __name__ == "__main__":
