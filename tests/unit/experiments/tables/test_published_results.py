@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tools.pictures import mechanism
 from verl_actfocus.experiments.table_files import find_table, tables_folder
 
 FOLDER = tables_folder() / "results"
@@ -94,3 +95,41 @@ def test_the_page_shows_the_pretrained_models_evaluations(weighting: str) -> Non
     assert [cell.split(" %")[0] for cell in cells[1:4]] == [f"{rate:.1f}" for rate in rates]
     assert cells[4].startswith(f"{rates[2] - rates[0]:+.1f} points".replace("-", "−"))
     assert cells[5] == f"{runs[2]['valid_turns']} of {runs[2]['turns']}"
+
+
+@pytest.mark.parametrize("model", ["action", "reasoning", "both"])
+def test_the_page_shows_the_printed_gradients(model: str) -> None:
+    printed = (FOLDER / f"gradient-variance-{model}.txt").read_text(encoding="utf-8")
+    lines = dict(
+        re.split(r"\s{2,}", line, maxsplit=1) for line in printed.splitlines() if re.search(r"\S\s{2,}\S", line)
+    )
+    begins = PAGE.index(f"| `{model}` | reasoning tokens alone")
+    rows_of_page = [[*map(str.strip, row.split("|")[2:-1])] for row in PAGE[begins:].splitlines()[:4]]
+    names = {"reasoning tokens alone": "Uniform, reasoning only", "action tokens alone": "Uniform, action only"}
+    for name, variance, signal, until in rows_of_page:
+        cells = re.split(r"\s{2,}", lines[names.get(name, name)])
+        assert cells[:2] == [variance, signal]
+        assert (until == "–") == ("not told from 0" in cells[2]) and until in ("–", cells[2])
+
+
+def test_the_sentences_about_the_contrast_are_those_of_its_file() -> None:
+    (found,) = rows(FOLDER / "mechanism-cpu-contrasts.csv")
+    assert found["conclusion"] == "higher"
+    value, low, high = (f"{100 * float(found[name]):.1f}" for name in ("difference", "low", "high"))
+    p_value = f"p = {float(found['p_value']):.3f}"
+    assert f"+{value} points of the mean over training, {low} to {high}, {p_value}" in PAGE
+    readme = (tables_folder().parents[1] / "README.md").read_text(encoding="utf-8")
+    assert f"+{value} points of mean success over training, 95 % interval {low} to {high}" in readme
+    assert p_value in (tables_folder().parents[1] / "docs/why.md").read_text(encoding="utf-8")
+
+
+def test_the_picture_of_shares_has_what_is_published() -> None:
+    found = {one.name: one for one in mechanism.points()}
+    assert {"action", "reasoning", "frozenlake", "sokoban", "sudoku", "webshop"} <= found.keys()
+    (final,) = (
+        row
+        for row in rows(FOLDER / "mechanism-cpu-comparisons.csv")
+        if (row["model"], row["weighting"], row["number"]) == ("reasoning", "actfocus", "final")
+    )
+    assert found["reasoning"].difference == pytest.approx(100 * float(final["difference"]))
+    assert f"{found['reasoning'].share:.2f} [{found['reasoning'].share_ends[0]:.2f}" in PAGE
