@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tools import contrast_checks
 from tools.pictures import mechanism
 from verl_actfocus.experiments.table_files import find_table, tables_folder
 
@@ -133,3 +134,14 @@ def test_the_picture_of_shares_has_what_is_published() -> None:
     )
     assert found["reasoning"].difference == pytest.approx(100 * float(final["difference"]))
     assert f"{found['reasoning'].share:.2f} [{found['reasoning'].share_ends[0]:.2f}" in PAGE
+
+
+def test_what_was_not_declared_is_printed_as_the_page_says(capsys: pytest.CaptureFixture[str]) -> None:
+    contrast_checks.main()
+    printed = capsys.readouterr().out
+    by_step = re.findall(r"\+(\d\.\d) \(step", printed)
+    assert f"{', '.join(by_step[:-1])} and {by_step[-1]} points at steps 10 to 40" in PAGE
+    for p_value in re.findall(r"p = 0\.\d+", printed):
+        assert p_value in PAGE
+    # By hand: of the six ways to deal 4 values out in pairs, two are as far apart as 0, 1 and 10, 11.
+    assert contrast_checks.permutation_p_value(np.array([0.0, 1.0]), np.array([10.0, 11.0])) == pytest.approx(1 / 3)
