@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from verl_actfocus.cli._alpha import ready
 from verl_actfocus.cli._training import add_run_arguments, conditions_from, show, train
 from verl_actfocus.cli._values import positive
 from verl_actfocus.experiments.estimators import OWN, EstimatorChoice, estimators_of
@@ -64,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
     conditions = conditions_from(args, args.profile or f"cpu_{args.env or _ENV}", env=args.env)
     weightings = [WeightingChoice.parse(text) for text in args.weightings]
     estimators = [EstimatorChoice.parse(text) for text in args.estimators]
-    planned = plan(conditions.runs(weightings, range(args.seeds), estimators))
+    runs = conditions.runs(weightings, range(args.seeds), estimators)
+    planned = plan(ready(runs, measure=not args.dry_run))
     if args.dry_run:
         return show(planned)
     code = train("compare", planned)

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from verl_actfocus.cli._alpha import ready
 from verl_actfocus.cli._signals import exit_on_signals
 from verl_actfocus.cli._training import INTERRUPTED, RUN_FAILED, add_dry_run_argument, show, train
 from verl_actfocus.cli._values import positive, writable
@@ -81,7 +82,8 @@ def run(args: argparse.Namespace) -> int:
             else.
     """
     requests = [_request(args, name) for name in args.tables]
-    planned = plan(distinct_runs([cell for request in requests for cell in cells(request)]))
+    runs = distinct_runs([cell for request in requests for cell in cells(request)])
+    planned = plan(ready(runs, measure=not (args.dry_run or args.no_training)))
     again = _declared(requests) if args.evaluate else {}
     if args.dry_run:
         return _show(planned, again)

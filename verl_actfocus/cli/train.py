@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from verl_actfocus.cli._alpha import ready
 from verl_actfocus.cli._training import add_run_arguments, conditions_from, show, train
 from verl_actfocus.cli._values import seed
 from verl_actfocus.config.groups import profiles
@@ -46,5 +47,6 @@ def run(args: argparse.Namespace) -> int:
     """
     conditions = conditions_from(args, args.profile, trial=args.trial)
     estimators = [EstimatorChoice.parse(args.estimator)] if args.estimator else []
-    planned = plan(conditions.runs([WeightingChoice.parse(args.weighting)], [args.seed], estimators))
+    runs = conditions.runs([WeightingChoice.parse(args.weighting)], [args.seed], estimators)
+    planned = plan(ready(runs, measure=not args.dry_run))
     return show(planned) if args.dry_run else train("train", planned)

@@ -22,6 +22,7 @@ from verl_actfocus.evaluation.runner import run as play
 from verl_actfocus.evaluation.settings import EvaluationSettings, run_settings
 from verl_actfocus.evaluation.summary import write_summary
 from verl_actfocus.evaluation.table import failures
+from verl_actfocus.experiments.alpha import is_auto, is_measured
 from verl_actfocus.experiments.composition import compose
 from verl_actfocus.experiments.disk import write_whole
 from verl_actfocus.experiments.errors import ExperimentError
@@ -80,6 +81,8 @@ def declare(requests: Sequence[Request]) -> dict[Path, list[Reevaluation]]:
     found: dict[Path, dict[str, Reevaluation]] = {}
     for request in requests:
         for run in distinct_runs(cells(request)) if request.table.evaluations else ():
+            if is_auto(run.weighting) and not is_measured(run.conditions.folder):
+                continue  # not trained, and not to be trained by this command
             _require_checkpoints(run)
             for name, other in request.table.evaluations.items():
                 place = f"{request.table.name}, evaluations.{name}"

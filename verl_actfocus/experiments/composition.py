@@ -222,7 +222,7 @@ def _require_untouched(run: Run, settings: dict[str, Any]) -> None:
     claims = run.assigned()
     # Hydra's own, which is no part of the configuration.
     del claims["hydra.run.dir"]
-    claims |= {f"{SECTION}.{key}": value for key, value in _weighting_settings(run.weighting).items()}
+    claims |= {f"{SECTION}.{key}": value for key, value in _weighting_settings(run.weights).items()}
     claims |= _estimator_settings(run.estimator)
     if run.conditions.env:
         claims["data.environment.name"] = run.conditions.env

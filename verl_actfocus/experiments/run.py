@@ -17,6 +17,7 @@ from typing import Any
 
 from verl_actfocus import models
 from verl_actfocus.config.groups import packaged_groups, profile_folder
+from verl_actfocus.experiments.alpha import resolved
 from verl_actfocus.experiments.estimators import ESTIMATOR_SECTION, OWN, PACKAGED, EstimatorChoice, estimators_of
 from verl_actfocus.experiments.weightings import SECTION, WeightingChoice
 
@@ -171,6 +172,15 @@ class Run:
         return self.other_estimator or OWN[self.conditions.algorithm]
 
     @property
+    def weights(self) -> WeightingChoice:
+        """The weighting as veRL reads it: with the measured α in the place of `alpha=auto`.
+
+        Raises:
+            ExperimentError: α is not measured yet, see `verl_actfocus.experiments.alpha`.
+        """
+        return resolved(self.weighting, self.conditions.folder)
+
+    @property
     def method(self) -> str:
         """Weighting and, where it is not the algorithm's own, estimator, as a part of a file's name.
 
@@ -209,7 +219,7 @@ class Run:
         assigned = [f"{key}={in_hydra(value)}" for key, value in {**self.assigned(), **proposed}.items()]
         # Not part of any group, so they are added.
         estimator = [f"++{key}={value}" for key, value in self.estimator.assigned().items()]
-        return [*self.weighting.overrides(), profile, *self._device(), *assigned, *estimator, *given.extra]
+        return [*self.weights.overrides(), profile, *self._device(), *assigned, *estimator, *given.extra]
 
     def command(self) -> list[str]:
         """Return the command line as a list of arguments."""
