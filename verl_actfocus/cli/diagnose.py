@@ -98,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_common(parser: argparse.ArgumentParser, *, model_required: bool) -> None:
-    parser.set_defaults(episodes=None, samples_per_task=None)
+    parser.set_defaults(episodes=None, samples_per_task=None, first_task=None)
     model = parser.add_argument_group("model")
     model.add_argument(
         "--model",
