@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from verl_actfocus.cli._signals import exit_on_signals
 from verl_actfocus.cli._values import positive, writable
 from verl_actfocus.config.groups import profile_folder
 from verl_actfocus.experiments.composition import subject
+from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.launcher import Planned, launch, listing
 from verl_actfocus.experiments.machine import free_memory
 from verl_actfocus.experiments.requirements import require_attention, require_cluster, require_gpu
@@ -77,7 +78,11 @@ def conditions_from(args: argparse.Namespace, profile: str, env: str = "", trial
 
 
 def train(
-    command: str, planned: Sequence[Planned], *, keep_going: bool = False, delete_checkpoints: bool = False
+    command: str,
+    planned: Sequence[Planned],
+    *,
+    keep_going: bool = False,
+    when_done: Callable[[RunFolder], None] | None = None,
 ) -> int:
     """Train what is not finished, and say what went wrong.
 
@@ -85,7 +90,7 @@ def train(
         command: the subcommand, for messages.
         planned: the runs.
         keep_going: whether a failure leaves the others to be trained.
-        delete_checkpoints: delete the checkpoints of every run that is done.
+        when_done: called with every run that is done, also with one that was finished before.
 
     Returns:
         0; 1 if a run failed, 130 after Ctrl-C.
@@ -96,7 +101,7 @@ def train(
     _require_machine(planned)
     exit_on_signals()
     try:
-        failures = launch(planned, keep_going=keep_going, delete_checkpoints=delete_checkpoints)
+        failures = launch(planned, keep_going=keep_going, when_done=when_done)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues from the last checkpoint", file=sys.stderr)
         return INTERRUPTED

@@ -13,9 +13,12 @@ from verl_actfocus.cli._alpha import ready
 from verl_actfocus.cli._signals import exit_on_signals
 from verl_actfocus.cli._training import INTERRUPTED, RUN_FAILED, add_dry_run_argument, show, train
 from verl_actfocus.cli._values import positive, writable
+from verl_actfocus.experiments.archive import Archive, name_of
 from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.grid import Request, cells, distinct_runs
 from verl_actfocus.experiments.launcher import Planned, plan
+from verl_actfocus.experiments.run import Run
 from verl_actfocus.experiments.table_files import find_table, read_scale, read_table, tables_folder
 from verl_actfocus.experiments.weightings import slug
 
@@ -50,6 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the runs (default outputs/paper)",
     )
+    parser.add_argument(
+        "--archive",
+        type=Path,
+        metavar="FILE.tar.xz",
+        help="small file of finished runs, without texts and weights: those in it are put into --out, those that "
+        "finish are added, so that machines without a common disk share a table",
+    )
     parser.add_argument("--write-to", type=writable, metavar="DIR", help="the tables (default: the folder of the runs)")
     add_dry_run_argument(parser)
     parser.add_argument("--no-training", action="store_true", help="write the tables from the runs that are done")
@@ -83,19 +93,23 @@ def run(args: argparse.Namespace) -> int:
     """
     requests = [_request(args, name) for name in args.tables]
     runs = distinct_runs([cell for request in requests for cell in cells(request)])
+    archive = None if args.archive is None else Archive(args.archive)
+    if archive is not None:
+        _restore(archive, runs)
     planned = plan(ready(runs, measure=not (args.dry_run or args.no_training)))
     again = _declared(requests) if args.evaluate else {}
     if args.dry_run:
         return _show(planned, again)
-    # What is to be evaluated is deleted after that.
-    kept = bool(again)
+    _archive(archive, planned)
     code = 0
     if not args.no_training:
-        delete = args.delete_checkpoints and not kept
-        code = train("reproduce", planned, keep_going=True, delete_checkpoints=delete)
+        # What is to be evaluated is deleted after that.
+        delete = args.delete_checkpoints and not again
+        code = train("reproduce", planned, keep_going=True, when_done=partial(_keep, archive, delete))
     finished = [one for one in planned if one.record is not None]
     if again and code != INTERRUPTED:
         code = max(code, _evaluate([one for one in finished if one.run.folder in again], again))
+        _archive(archive, finished)
     from verl_actfocus.experiments.report.writing import write_table
 
     results = {one.folder.path: one.result for one in finished}
@@ -107,6 +121,27 @@ def run(args: argparse.Namespace) -> int:
             if all(evaluation.made for evaluation in again.get(one.run.folder, [])):
                 one.folder.delete_checkpoints()
     return code
+
+
+def _restore(archive: Archive, runs: Sequence[Run]) -> None:
+    """Put archived runs where the grid looks for them, and say so."""
+    restored = archive.restore({name_of(folder): folder for folder in (RunFolder(run.folder) for run in runs)})
+    if restored:
+        print(f"note: {len(restored)} of the runs asked for come from the archive", file=sys.stderr)
+
+
+def _archive(archive: Archive | None, planned: Sequence[Planned]) -> None:
+    if archive is not None:
+        archive.add({name_of(one.folder): one.folder for one in planned})
+
+
+def _keep(archive: Archive | None, delete: bool, folder: RunFolder) -> None:
+    """What is done with a run once it is finished."""
+    name = name_of(folder)
+    if archive is not None and name not in archive:
+        archive.add({name: folder})
+    if delete:
+        folder.delete_checkpoints()
 
 
 def _declared(requests: Sequence[Request]) -> Mapping[Path, Sequence[Reevaluation]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -81,7 +81,7 @@ def launch(
     stream: TextIO | None = None,
     *,
     keep_going: bool = True,
-    delete_checkpoints: bool = False,
+    when_done: Callable[[RunFolder], None] | None = None,
 ) -> list[Failure]:
     """Train what is not finished yet, one run after another.
 
@@ -89,7 +89,7 @@ def launch(
         planned: the runs, in the order in which to train them.
         stream: where progress is written; None for the standard output.
         keep_going: whether a failure leaves the others to be trained.
-        delete_checkpoints: delete the checkpoints of every run that is done.
+        when_done: called with every run that is done, also with one that was finished before.
 
     Returns:
         The runs that failed, are in use or cannot be read.
@@ -102,8 +102,8 @@ def launch(
         display = Display(f"[{number}/{len(planned)}] {one.run.title}", stream)
         try:
             display.close(_train(one, planned, number, display))
-            if delete_checkpoints:
-                one.folder.delete_checkpoints()
+            if when_done is not None:
+                when_done(one.folder)
         except ExperimentError as error:
             failures.append(Failure(one.run, error))
             display.close(f"FAILED: {error}")

@@ -18,21 +18,23 @@ _WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, name: str = LOCK, *, wait: bool = False) -> Iterator[None]:
     """Keep other commands out of a folder while the block runs.
 
     The lock ends with this process, even if that is killed. Processes that the block starts do not hold it.
 
     Args:
         folder: the folder; it is made if there is none.
+        name: file that is locked; another one locks something of its own in the folder.
+        wait: wait for the other command, which is done in a moment.
 
     Raises:
         ExperimentError: another command is in the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
+    with (folder / name).open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise ExperimentError(f"{folder} is in use by another command; wait for it or end it") from error
         except OSError as error:

@@ -91,3 +91,18 @@ def test_words_after_two_dashes_are_refused_by_commands_that_have_no_use_for_the
         main(["doctor", "--", "trainer.test_freq=2"])
     assert end.value.code == 2
     assert "doctor takes no words after --" in capsys.readouterr().err
+
+
+def test_a_second_machine_goes_on_where_the_archive_of_the_first_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = str(tmp_path / "published" / "runs.tar.xz")
+    assert main([*WORDS, "uniform", "--out", str(tmp_path / "one"), "--archive", archive]) == 0
+    assert main([*WORDS, "--out", str(tmp_path / "two"), "--archive", archive]) == 0
+    assert "1 of the runs asked for come from the archive" in capsys.readouterr().err
+    trained = {path.parent.name for path in (tmp_path / "two").rglob("trained")}
+    assert trained == {"actfocus-seed1"}
+    # What is published makes the table again, without any run.
+    assert main([*WORDS, "--out", str(tmp_path / "three"), "--archive", archive, "--no-training"]) == 0
+    two, three = ((tmp_path / name / "cpu/table6-cpu.md").read_text() for name in ("two", "three"))
+    assert two == three and "not finished" not in three

@@ -100,10 +100,10 @@ def test_checkpoints_of_finished_runs_are_deleted_if_asked_for_and_no_others(
     checkpoints = [checkpoint(run) for run in runs]
     train(runs, io.StringIO())
     assert [path.exists() for path in checkpoints] == [True, True]
-    train(runs, io.StringIO(), delete_checkpoints=True)
+    train(runs, io.StringIO(), when_done=RunFolder.delete_checkpoints)
     assert [path.exists() for path in checkpoints] == [False, True]
     trainer["dies"] = False
-    assert train(runs, io.StringIO(), delete_checkpoints=True) == []
+    assert train(runs, io.StringIO(), when_done=RunFolder.delete_checkpoints) == []
     assert not (actfocus.folder / "checkpoints").exists()
     with pytest.raises(ExperimentError, match="is not finished"):
         RunFolder(runs[0].folder / "elsewhere").delete_checkpoints()

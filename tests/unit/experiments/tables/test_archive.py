@@ -1,0 +1,182 @@
+"""Finished runs in one file: the same tables come of it, nothing is replaced unseen, nothing is written elsewhere."""
+
+from __future__ import annotations
+
+import io
+import json
+import lzma
+import shutil
+import tarfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from verl_actfocus.experiments.archive import Archive, name_of
+from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.folder import RunFolder
+from verl_actfocus.experiments.grid import Request, cells, distinct_runs
+from verl_actfocus.experiments.report.writing import write_table
+
+from ...conftest import write_lines
+from .conftest import finished
+from .test_robustness import DECLARED, made_with
+
+Finish = Callable[..., None]
+
+
+def folders(request: Request) -> dict[str, RunFolder]:
+    """All runs of a request, by their names in an archive."""
+    every = [RunFolder(run.folder) for run in distinct_runs(cells(request))]
+    return {name_of(folder): folder for folder in every}
+
+
+@pytest.fixture
+def trained(make_request: Callable[..., Request], finish: Finish) -> Request:
+    """Eight finished runs; those of Uniform have been evaluated greedily, too."""
+    request = make_request(DECLARED, seeds=2)
+    for run in distinct_runs(cells(request)):
+        solved = 3 + run.seed + 2 * (str(run.weighting) == "actfocus")
+        finish(run, {step: {task: [int(task < n)] for task in range(10)} for step, n in ((0, 1), (4, solved))})
+        if str(run.weighting) == "uniform":
+            write_lines(RunFolder(run.folder).outcomes("greedy"), [{"seed": t, "success": t < 4} for t in range(10)])
+            made_with(run.folder, "greedy", {"temperature": 0.0})
+    return request
+
+
+@pytest.fixture
+def archive(trained: Request, tmp_path: Path) -> Path:
+    path = tmp_path / "runs.tar.xz"
+    Archive(path).add(folders(trained))
+    return path
+
+
+def test_a_table_made_of_an_archive_is_the_table_of_its_runs(trained: Request, archive: Path, tmp_path: Path) -> None:
+    elsewhere = replace(trained, out=tmp_path / "elsewhere")
+    assert len(Archive(archive).restore(folders(elsewhere))) == 8
+    there = {path.name: path for path in write_table(trained, finished(trained), tmp_path / "there")}
+    here = {path.name: path for path in write_table(elsewhere, finished(elsewhere), tmp_path / "here")}
+    assert there.keys() == here.keys() and any(name.endswith("robustness.csv") for name in there)
+    for name, path in there.items():
+        if not name.endswith(".png"):
+            assert path.read_text(encoding="utf-8") == here[name].read_text(encoding="utf-8"), name
+
+
+def test_the_same_runs_make_the_same_bytes_and_none_of_this_machine(
+    trained: Request, archive: Path, tmp_path: Path
+) -> None:
+    elsewhere = replace(trained, out=tmp_path / "elsewhere")
+    for one, other in zip(folders(trained).values(), folders(elsewhere).values(), strict=True):
+        Archive(archive).restore({name_of(other): other})
+        command = f"python -m verl.trainer.main_ppo trainer.default_local_dir={one.path}/checkpoints"
+        (one.path / "done.json").write_text(json.dumps({**(one.done or {}), "command": command}))
+        (other.path / "done.json").write_text(
+            json.dumps({**(other.done or {}), "command": command.replace(str(one.path), str(other.path))})
+        )
+    first, second = tmp_path / "first.tar.xz", tmp_path / "second.tar.xz"
+    Archive(first).add(folders(trained))
+    names = [*folders(elsewhere).items()]
+    for name, folder in reversed(names):
+        Archive(second).add({name: folder})
+    assert first.read_bytes() == second.read_bytes()
+    content = lzma.decompress(first.read_bytes())
+    assert str(tmp_path).encode() not in content and b"RUN/checkpoints" in content
+    assert "…".encode() not in content  # texts of episodes
+
+
+def test_two_commands_add_to_one_file(trained: Request, tmp_path: Path) -> None:
+    path, names = tmp_path / "runs.tar.xz", folders(trained)
+    one, other = Archive(path), Archive(path)
+    halves = [dict(list(names.items())[start::2]) for start in (0, 1)]
+    assert one.add(halves[0]) == [*halves[0]]
+    assert other.add(halves[1]) == [*halves[1]]
+    assert all(name in Archive(path) for name in names)
+    assert Archive(path).add(names) == []
+
+
+def test_unfinished_runs_are_left_out_and_later_evaluations_are_added(
+    trained: Request, archive: Path, tmp_path: Path
+) -> None:
+    (name, folder), *_ = folders(trained).items()
+    fresh = tmp_path / "fresh.tar.xz"
+    (folder.path / "done.json").rename(folder.path / "kept")
+    assert name not in Archive(fresh).add(folders(trained))
+    (folder.path / "kept").rename(folder.path / "done.json")
+    write_lines(folder.outcomes("unseen"), [{"seed": 64, "success": True, "output": "text"}])
+    made_with(folder.path, "unseen", {"first_task": 64})
+    assert Archive(archive).add(folders(trained)) == [name]
+    # A machine that has the run without its evaluations takes nothing away.
+    shutil.rmtree(folder.path / "reevaluations")
+    assert Archive(archive).add(folders(trained)) == []
+    shutil.rmtree(folder.path)
+    assert Archive(archive).restore(folders(trained)) == [name]
+    assert json.loads(folder.outcomes("unseen").read_text()) == {"seed": 64, "success": True}
+    assert folder.reevaluated("unseen", {"first_task": 64}) is not None
+
+
+def test_a_run_of_another_training_is_refused_on_both_ways(trained: Request, archive: Path) -> None:
+    (name, folder), *_ = folders(trained).items()
+    record = folder.done or {}
+    (folder.path / "done.json").write_text(json.dumps({**record, "finished": "2026-02-02T00:00:00+00:00"}))
+    for way in (Archive(archive).add, Archive(archive).restore):
+        with pytest.raises(
+            ExperimentError, match=f"{name} of two trainings; delete the folder, or name another archive"
+        ):
+            way({name: folder})
+    (folder.path / "done.json").unlink()
+    with pytest.raises(
+        ExperimentError, match=f"holds {name} finished, and .* the same run unfinished; delete that folder"
+    ):
+        Archive(archive).restore({name: folder})
+
+
+def test_a_measured_alpha_comes_with_its_run(
+    make_request: Callable[..., Request], finish: Finish, tmp_path: Path
+) -> None:
+    table = DECLARED.replace("actfocus: {label: ActFocus}", 'actfocus: {label: α, weighting: "actfocus alpha=auto"}')
+    request = make_request(table, seeds=1, only=("frozenlake", "actfocus"))
+    (name, folder), *_ = folders(request).items()
+    (run,) = distinct_runs(cells(request))
+    diagnosis = folder.path.parent / "diagnosis" / "diagnosis.json"
+    diagnosis.parent.mkdir(parents=True)
+    diagnosis.write_text('{"decisions": []}')
+    finish(run, {step: {0: [1]} for step in (0, 4)})
+    Archive(tmp_path / "runs.tar.xz").add({name: folder})
+    shutil.rmtree(folder.path.parent)
+    assert Archive(tmp_path / "runs.tar.xz").restore({name: folder}) == [name]
+    assert diagnosis.read_text() == '{"decisions": []}'
+
+
+def _packed(name: str, kind: bytes = tarfile.REGTYPE) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:xz") as tar:
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = kind, "/etc/passwd"
+        tar.addfile(member, io.BytesIO())
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"no archive", "cannot be read as an archive of runs"),
+        (lzma.compress(b"x" * 2000), "cannot be read as an archive of runs"),
+        (_packed("cpu/a/b/run.json")[:60], "cannot be read as an archive of runs"),
+        (_packed("cpu/a/../../../b/run.json"), "is no file of a run"),
+        (_packed("/cpu/a/b/run.json"), "is no file of a run"),
+        (_packed("cpu/a/b/run.json", tarfile.SYMTYPE), "is no file of a run"),
+        (_packed("notes.txt"), "is no file of a run"),
+        (_packed("cpu/a/b/run.json"), r"cpu/a/b lacks done.json, metrics-1.jsonl"),
+    ],
+)
+def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "runs.tar.xz"
+    path.write_bytes(content)
+    with pytest.raises(ExperimentError, match=message):
+        Archive(path)
+
+
+def test_its_name_says_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match=r"runs.zip is no name for an archive of runs: let it end in .tar.xz"):
+        Archive(tmp_path / "runs.zip")
