@@ -1,48 +1,124 @@
-"""How much of the policy gradient is signal, and how much noise, under each weighting: the table of docs/why.md.
+"""How much of the policy gradient is signal, how much noise, and what a step gains, under each way of giving credit.
 
     python -m tools.gradient_variance --env frozenlake --groups 64 --group-size 8
 
     python -m tools.gradient_variance --env frozenlake --model outputs/frozenlake-action --groups 256
 
+    python -m tools.gradient_variance --env sokoban --groups 128 --methods actfocus entropy_top gigpo/uniform
+
 Plays groups of episodes with the environment's tiny model, or with another one of the environment, as a training step
-of GRPO does, and takes the gradient of every group at the start of the update, where the ratio is 1 and nothing is
+does, and takes the gradient of every group at the start of the update, where the ratio is 1 and nothing is
 clipped. Groups are independent, so that the variance of a gradient that is averaged over `n` groups is the trace of the
 groups' covariance over `n`.
+
+A gradient with much signal may point elsewhere than the objective's. So the last column is what a step of a fixed
+length along the mean of `n` groups (`--step`) adds to Uniform's objective to first order, against Uniform's own step:
+`(μ·u / √E|ḡ|²) / (|u|² / √E|ḡ_U|²)`, with `μ` and `u` the expected gradients of a method and of Uniform, `ḡ` the mean
+of `n` groups. AdamW's step is of fixed length in every parameter rather than in all together, so that this is a
+direction and no forecast.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
+import yaml
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from verl_actfocus import models
 from verl_actfocus.diagnosis.groups import play
 from verl_actfocus.episodes.player import Player
+from verl_actfocus.episodes.states import state_id
+from verl_actfocus.estimators import PREFIX, Estimator, Place, TrajectoryBatch, estimator_from
 from verl_actfocus.evaluation.checkpoints import find_model
 from verl_actfocus.evaluation.local import LocalModel
 from verl_actfocus.evaluation.settings import profile_settings
-from verl_actfocus.weighting import Span, token_energy, token_weights
+from verl_actfocus.experiments.estimators import EstimatorChoice
+from verl_actfocus.experiments.weightings import WeightingChoice
+from verl_actfocus.weighting import (
+    Span,
+    TokenBatch,
+    Weighting,
+    token_energy,
+    token_entropy,
+    turn_indices,
+    weighting_from,
+)
 
 FIRST_SEED = 1_000_000
 """First task of training, as in the configurations."""
 AT_ONCE = 64
 """Episodes at a time."""
-PARTS = ("reasoning", "action", "tags and ends of turn")
+PARTS = {
+    "reasoning tokens alone": Span.REASONING,
+    "action tokens alone": Span.ACTION,
+    "tags and ends of turn alone": Span.NONE,
+}
+"""Whose gradients add up to Uniform's."""
+UNIFORM = "uniform"
+STEP = 4
+"""Groups of an optimizer step in the miniatures: a quarter of 16."""
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One played episode: its tokens, mask and span of every token after the first prompt, and its return."""
+    """One played episode; lists are over every token after the first prompt."""
 
+    task: int
+    sample: int
     ids: list[int]
+    """All tokens, the first prompt included."""
     prompt_length: int
     mask: list[int]
     spans: list[int]
+    turn_rewards: list[float]
+    """At the last token of every turn, 0 elsewhere, as the agent loop hands them on."""
+    states: list[int]
+    """The state that a turn began in, at its last token."""
     reward: float
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way of giving credit: an estimator of advantages and a weighting of tokens."""
+
+    name: str
+    """As on the command line: `weighting`, or `estimator/weighting`."""
+    estimator: Estimator
+    weighting: Weighting
+
+    @classmethod
+    def parse(cls, name: str) -> Method:
+        """Read `weighting`, or `estimator/weighting`, with settings as `actfocus compare` takes them.
+
+        Raises:
+            ValueError: there is no such estimator or weighting, or a setting is out of range.
+        """
+        estimator, _, weighting = name.rpartition("/")
+        chosen, weights = EstimatorChoice.parse(estimator or "grpo"), WeightingChoice.parse(weighting)
+        return cls(
+            name,
+            estimator_from(PREFIX + chosen.name, _values(chosen.settings)),
+            weighting_from({"name": weights.name, **_values(weights.settings)}),
+        )
+
+    def factors(self, trajectories: Sequence[Trajectory], inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return advantage times weight of every token, shape (B, T), over all trajectories at once as in training."""
+        mask = inputs["mask"]
+        advantages = pad_sequence(_advantages(self.estimator, trajectories), batch_first=True)
+        batch = TokenBatch(
+            spans=inputs["spans"],
+            response_mask=mask,
+            turns=turn_indices(mask),
+            advantages=advantages,
+            inputs={name: inputs[name] for name in ("ref_energy", "old_entropy")},
+        )
+        return self.weighting.weights(batch) * advantages * mask
 
 
 @dataclass(frozen=True)
@@ -55,23 +131,61 @@ class Estimate:
     """Squared length of the expected gradient, unbiased, and so maybe below zero."""
     error: float
     """Standard error of the signal, by the jackknife over groups."""
+    gain: float
+    """What a step of fixed length adds to Uniform's objective, against Uniform's own step; see the module."""
+    gain_error: float
+    """Its standard error, by the jackknife over groups."""
 
     @classmethod
-    def of(cls, gradients: Sequence[Tensor]) -> Estimate:
-        """Estimate from the gradient of every group, each of shape (parameters,)."""
-        stacked = torch.stack(list(gradients))
-        products = (stacked @ stacked.T).double()
+    def of(cls, gradients: Tensor, uniform: Tensor, step: int = STEP) -> Estimate:
+        """Estimate from the gradient of every group.
+
+        Args:
+            gradients: Of the method, shape (groups, parameters).
+            uniform: Uniform's of the same groups, same shape.
+            step: Groups that a step is averaged over.
+        """
+        own, stock = _Products.of(gradients, gradients), _Products.of(uniform, uniform)
+        both = _Products.of(gradients, uniform)
         count = len(gradients)
-        rows = products.sum(dim=1) - products.diag()
-        signal = rows.sum().item() / (count * (count - 1))
-        # Without one group, the mean over the pairs of the others.
-        without = (rows.sum() - 2 * rows) / ((count - 1) * (count - 2))
-        error = ((count - 1) / count * (without - without.mean()).square().sum()).sqrt().item()
-        return cls(products.diag().mean().item() - signal, signal, error)
+
+        def error(values: Tensor) -> float:
+            return ((count - 1) / count * (values - values.mean()).square().sum()).sqrt().item()
+
+        gain, without = (
+            (crossed.pairs / mine.length(step)) / (theirs.pairs / theirs.length(step))
+            for mine, theirs, crossed in zip(own, stock, both, strict=True)
+        )
+        signal = own[0].pairs.item()
+        return cls(own[0].squares.item() - signal, signal, error(own[1].pairs), gain.item(), error(without))
+
+
+@dataclass(frozen=True)
+class _Products:
+    """Mean inner products of the groups' gradients under two methods."""
+
+    pairs: Tensor
+    """Of different groups: the product of the two expectations, unbiased."""
+    squares: Tensor
+    """Of a group with itself."""
+
+    @classmethod
+    def of(cls, one: Tensor, other: Tensor) -> tuple[_Products, _Products]:
+        """Return those of all groups, scalars, and those without each group in turn, shape (groups)."""
+        products = (one @ other.T).double()
+        count, diagonal = len(products), products.diag()
+        pairs = products.sum() - diagonal.sum()
+        beside = products.sum(dim=0) + products.sum(dim=1) - 2 * diagonal
+        left_out = (pairs - beside) / ((count - 1) * (count - 2)), (diagonal.sum() - diagonal) / (count - 1)
+        return cls(pairs / (count * (count - 1)), diagonal.mean()), cls(*left_out)
+
+    def length(self, groups: int) -> Tensor:
+        """Root of the expected squared length of the mean gradient of so many groups."""
+        return (self.pairs + (self.squares - self.pairs) / groups).sqrt()
 
 
 def play_groups(model: LocalModel, profile: str, groups: int, size: int) -> list[list[Trajectory]]:
-    """Play `groups` tasks, `size` episodes each, at temperature 1; leave out groups that do not differ in return."""
+    """Play `groups` tasks, `size` episodes each, at temperature 1."""
     settings = profile_settings(profile)
     tasks = range(FIRST_SEED, FIRST_SEED + groups)
     played: dict[int, list[Trajectory]] = {task: [] for task in tasks}
@@ -84,35 +198,151 @@ def play_groups(model: LocalModel, profile: str, groups: int, size: int) -> list
     )
     if failures:
         raise RuntimeError("\n".join(failures))
-    return [group for group in played.values() if len({round(one.reward, 9) for one in group}) > 1]
+    return list(played.values())
 
 
 def _trajectory(player: Player) -> Trajectory:
     tokens = player.tokens
-    return Trajectory(tokens.ids, tokens.prompt_length, tokens.mask, tokens.spans, player.episode.total_reward)
+    rewards, states = [0.0] * len(tokens.mask), [0] * len(tokens.mask)
+    for end, turn in zip(tokens.turn_ends, player.turns, strict=True):
+        rewards[end], states[end] = turn.reward, state_id(turn.observation)
+    return Trajectory(
+        task=player.task,
+        sample=player.sample,
+        ids=tokens.ids,
+        prompt_length=tokens.prompt_length,
+        mask=tokens.mask,
+        spans=tokens.spans,
+        turn_rewards=rewards,
+        states=states,
+        reward=player.episode.total_reward,
+    )
 
 
-def gradients(model: torch.nn.Module, group: Sequence[Trajectory], weights: Sequence[Tensor]) -> Iterator[Tensor]:
-    """Yield the group's gradient of `sum_t v_t A log pi(y_t)` for each per-token factor `v` in `weights`.
+def _values(settings: Sequence[tuple[str, str]]) -> dict[str, object]:
+    return {name: yaml.safe_load(value) for name, value in settings}
+
+
+def _advantages(estimator: Estimator, trajectories: Sequence[Trajectory]) -> list[Tensor]:
+    """Advantage of every token, as the trainer has them: veRL's GRPO, then the estimator."""
+    masks = [torch.tensor(one.mask) for one in trajectories]
+    by_task: dict[int, list[float]] = {}
+    for one in trajectories:
+        by_task.setdefault(one.task, []).append(one.reward)
+    returns = {task: torch.tensor(values, dtype=torch.float64) for task, values in by_task.items()}
+    stock = [
+        ((one.reward - returns[one.task].mean()) / (returns[one.task].std() + 1e-6)).float() * mask
+        for one, mask in zip(trajectories, masks, strict=True)
+    ]
+    rewards = [torch.zeros(len(mask)) for mask in masks]
+    for row, one in zip(rewards, trajectories, strict=True):
+        row[-1] = one.reward
+    estimate = estimator.estimate(
+        TrajectoryBatch(
+            places=[Place(str(one.task), str(one.sample), 0) for one in trajectories],
+            rewards=rewards,
+            model_mask=masks,
+            response_mask=masks,
+            advantages=stock,
+            inputs={
+                "turn_rewards": [torch.tensor(one.turn_rewards) for one in trajectories],
+                "anchor_states": [torch.tensor(one.states) for one in trajectories],
+            },
+        )
+    )
+    return stock if estimate is None else estimate.advantages
+
+
+def gradients(model: torch.nn.Module, group: Sequence[Trajectory], factors: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Yield the group's gradient of `sum_t f_t log pi(y_t)` for each per-token factor `f` in `factors`.
 
     Args:
         model: The policy.
         group: Its trajectories.
-        weights: Factors, each of shape (B, T) over the tokens after the first prompt, padded with 0.
+        factors: Advantage times weight, each of shape (B, T) over the tokens after the first prompt, padded with 0.
     """
-    rewards = torch.tensor([one.reward for one in group], dtype=torch.float64)
-    advantages = ((rewards - rewards.mean()) / (rewards.std() + 1e-6)).float()
-    rows = []
-    for one in group:
-        ids = torch.tensor([one.ids])
-        logits = model(ids).logits[0, one.prompt_length - 1 : -1].float()
-        rows.append(torch.log_softmax(logits, -1).gather(1, ids[0, one.prompt_length :, None])[:, 0])
-    log_probs = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    ids = pad_sequence([torch.tensor(one.ids) for one in group], batch_first=True)
+    # What is padded comes last, where a causal model does not see it.
+    logits = model(ids).logits[:, :-1].float()
+    every = torch.log_softmax(logits, -1).gather(2, ids[:, 1:, None])[..., 0]
+    rows = [row[one.prompt_length - 1 : len(one.ids) - 1] for row, one in zip(every, group, strict=True)]
+    log_probs = pad_sequence(rows, batch_first=True)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for number, factor in enumerate(weights, start=1):
-        loss = (factor * advantages[:, None] * log_probs).sum()
-        parts = torch.autograd.grad(loss, parameters, retain_graph=number < len(weights))
+    for number, factor in enumerate(factors, start=1):
+        parts = torch.autograd.grad((factor * log_probs).sum(), parameters, retain_graph=number < len(factors))
         yield torch.cat([part.reshape(-1) for part in parts])
+
+
+def measure(model: torch.nn.Module, groups: Sequence[Sequence[Trajectory]], methods: Sequence[Method]) -> Measured:
+    """Take the gradients of all groups in which some method tells episodes apart.
+
+    Args:
+        model: who played them; policy and reference model in one, since nothing was trained yet.
+        groups: the episodes of each task.
+        methods: what is measured beside Uniform and its parts.
+    """
+    trajectories = [one for group in groups for one in group]
+    with torch.no_grad():
+        logits = [model(torch.tensor([one.ids])).logits[0, one.prompt_length - 1 : -1] for one in trajectories]
+    inputs = {
+        "spans": pad_sequence([torch.tensor(one.spans) for one in trajectories], batch_first=True),
+        "mask": pad_sequence([torch.tensor(one.mask) for one in trajectories], batch_first=True),
+        "ref_energy": pad_sequence([token_energy(row) for row in logits], batch_first=True),
+        "old_entropy": pad_sequence([token_entropy(row) for row in logits], batch_first=True),
+    }
+    factors = {one.name: one.factors(trajectories, inputs) for one in [Method.parse(UNIFORM), *methods]}
+    chosen = {name: (inputs["mask"] == 1) & (inputs["spans"] == span) for name, span in PARTS.items()}
+    parts = {name: factors[UNIFORM] * part for name, part in chosen.items()}
+    places = [0, *torch.tensor([len(group) for group in groups]).cumsum(0).tolist()]
+    taken: dict[str, list[Tensor]] = {name: [] for name in {**parts, **factors}}
+    for group, (first, last) in zip(groups, pairwise(places), strict=True):
+        longest = max(len(one.mask) for one in group)
+        # Uniform's gradient is the sum of its parts'.
+        wanted = {**parts, **{name: factor for name, factor in factors.items() if name != UNIFORM}}
+        rows = {name: factor[first:last, :longest] for name, factor in wanted.items()}
+        if not any(row.any() for row in rows.values()):
+            continue
+        for name, gradient in zip(rows, gradients(model, group, list(rows.values())), strict=True):
+            taken[name].append(gradient)
+        taken[UNIFORM].append(torch.stack([taken[name][-1] for name in parts]).sum(dim=0))
+    return Measured(
+        {name: torch.stack(one) for name, one in taken.items()},
+        {name: part.sum().item() / inputs["mask"].sum().item() for name, part in chosen.items()},
+        len(groups),
+    )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Gradients of groups."""
+
+    gradients: dict[str, Tensor]
+    """Part or method → shape (groups that tell episodes apart, parameters)."""
+    tokens: dict[str, float]
+    """Share of each part's tokens."""
+    groups: int
+    """Groups that were played."""
+
+    def table(self, step: int = STEP) -> list[str]:
+        """Return the lines of the table."""
+        uniform = self.gradients[UNIFORM]
+        estimates = {name: Estimate.of(one, uniform, step) for name, one in self.gradients.items()}
+        everything, stock = estimates[UNIFORM].variance, estimates[UNIFORM]
+        lines = [
+            f"| gradient of | tokens | variance | signal | tasks until noise equals signal | gain of {step} tasks |"
+        ]
+        lines.append("|---|---|---|---|---|---|")
+        for name, one in estimates.items():
+            signal = f"{one.signal / everything:.3%} ± {one.error / everything:.3%}"
+            until = f"{one.variance / one.signal:.0f}" if one.signal > 2 * one.error else "–"
+            # Against a Uniform whose own direction is not known, nothing can be said.
+            gain = f"{one.gain:.2f} ± {one.gain_error:.2f}" if stock.signal > 2 * stock.error else "–"
+            tokens = f"{self.tokens[name]:.1%}" if name in self.tokens else ""
+            lines.append(
+                f"| {name} | {tokens} | {one.variance / everything:.1%} | {signal} | {until} | "
+                f"{'1' if name == UNIFORM else gain} |"
+            )
+        return lines
 
 
 def main() -> None:
@@ -122,50 +352,23 @@ def main() -> None:
     parser.add_argument("--model", help="who plays, named as for actfocus eval (default: the environment's tiny model)")
     parser.add_argument("--groups", type=int, default=64, help="tasks (default 64)")
     parser.add_argument("--group-size", type=int, default=8, help="episodes of a task (default 8)")
+    parser.add_argument("--step", type=int, default=STEP, help=f"tasks of an optimizer step (default {STEP})")
+    parser.add_argument(
+        "--methods", nargs="+", default=["actfocus"], metavar="[ESTIMATOR/]WEIGHTING",
+        help="what is measured beside Uniform and its parts (default actfocus)",
+    )  # fmt: skip
     args = parser.parse_args()
+    try:
+        methods = [Method.parse(name) for name in args.methods if name != UNIFORM]
+    except ValueError as error:
+        parser.error(str(error))
     name = args.model or args.env
     policy = LocalModel(find_model(name), device="cpu")
     groups = play_groups(policy, f"cpu_{args.env}", args.groups, args.group_size)
-    print(f"{name}: {len(groups)} of {args.groups} groups of {args.group_size} differ in return")
-
-    trajectories = [one for group in groups for one in group]
-    pad = torch.nn.utils.rnn.pad_sequence
-    spans = pad([torch.tensor(one.spans) for one in trajectories], batch_first=True)
-    mask = pad([torch.tensor(one.mask) for one in trajectories], batch_first=True)
-    with torch.no_grad():
-        energies = [
-            token_energy(policy.model(torch.tensor([one.ids])).logits[0, one.prompt_length - 1 : -1])
-            for one in trajectories
-        ]
-    focused = token_weights(spans, pad(energies, batch_first=True), response_mask=mask)
-    chosen = [(mask == 1) & (spans == span) for span in (Span.REASONING, Span.ACTION, Span.NONE)]
-    factors = {
-        **{f"Uniform, {name} only": part.float() for name, part in zip(PARTS, chosen, strict=True)},
-        "Uniform": mask.float(),
-        "ActFocus": focused,
-    }
-    found: dict[str, list[Tensor]] = {name: [] for name in factors}
-    start = 0
-    for group in groups:
-        longest = max(len(one.mask) for one in group)
-        rows = [factor[start : start + len(group), :longest] for factor in factors.values()]
-        for name, gradient in zip(factors, gradients(policy.model, group, rows), strict=True):
-            found[name].append(gradient)
-        start += len(group)
-
-    tokens, weight = mask.sum().item(), focused.sum().item()
-    for name, part in zip(PARTS, chosen, strict=True):
-        print(
-            f"{name}: {part.sum().item() / tokens:.1%} of the tokens, {focused[part].sum().item() / weight:.1%} of "
-            "ActFocus's weight"
-        )
-    estimates = {name: Estimate.of(gradients) for name, gradients in found.items()}
-    everything = estimates["Uniform"].variance
-    print(f"{'gradient of':<36} {'variance':>9} {'signal ± error':>19} {'groups until noise equals signal':>33}")
-    for name, one in estimates.items():
-        signal = f"{one.signal / everything:.3%} ± {one.error / everything:.3%}"
-        until = f"{one.variance / one.signal:.0f}" if one.signal > 2 * one.error else "signal not told from 0"
-        print(f"{name:<36} {one.variance / everything:>9.1%} {signal:>19} {until:>33}")
+    measured = measure(policy.model, groups, methods)
+    told = len(measured.gradients[UNIFORM])
+    print(f"{name}: in {told} of {args.groups} groups of {args.group_size} episodes are told apart")
+    print("\n".join(measured.table(args.step)))
 
 
 if __name__ == "__main__":
