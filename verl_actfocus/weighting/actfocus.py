@@ -40,6 +40,7 @@ class ActFocus(Weighting):
 
     name = "actfocus"
     reads_rows = False
+    remarks = {"alpha": "auto, which measures it, is for actfocus compare and actfocus reproduce"}
 
     alpha: float = DEFAULT_ALPHA
     """Weight of reasoning tokens, in [0, 1]."""

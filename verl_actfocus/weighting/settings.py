@@ -31,6 +31,8 @@ class Settings:
 
     section: ClassVar[str]
     """Where they stand in a configuration, for messages."""
+    remarks: ClassVar[Mapping[str, str]] = {}
+    """Setting → what a message about a value of another type says beside the type."""
 
     def __post_init__(self) -> None:
         """Check the types of the settings; a subclass calls this and then `require` for their ranges."""
@@ -78,7 +80,10 @@ def check_types(cls: type, path: str, values: Mapping[str, Any]) -> None:
     hints = get_type_hints(cls)
     for name, value in values.items():
         if not _has_type(value, hints[name]):
-            raise ValueError(f"{path}.{name}={value!r} must be {_in_words(hints[name])}")
+            remark = getattr(cls, "remarks", {}).get(name)
+            raise ValueError(
+                f"{path}.{name}={value!r} must be {_in_words(hints[name])}{f'; {remark}' if remark else ''}"
+            )
 
 
 def _names(cls: type) -> list[str]:

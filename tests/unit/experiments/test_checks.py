@@ -26,7 +26,7 @@ def run(folder: Path, weighting: str = "actfocus", *extra: str, profile: str = "
     [
         ("actfocus alpha=nan", r"weighting\.alpha=nan must be a finite number"),
         ("actfocus alpha=.inf", r"weighting\.alpha=.*inf'? must be a finite number"),
-        ("actfocus alpha=abc", r"weighting\.alpha='abc' must be a finite number"),
+        ("actfocus alpha=autoo", r"weighting\.alpha='autoo' must be a finite number; auto, which measures it, is for"),
         ("actfocus alpha=2", r"weighting\.alpha=2 must lie in \[0, 1\]"),
         ("actfocus alpah=3", r"weighting has no setting \['alpah'\]; ActFocus has \['alpha'"),
         ("actfocus eps=0", r"weighting\.eps=0 must be positive"),

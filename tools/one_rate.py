@@ -1,0 +1,128 @@
+"""All methods at one learning rate, each against Uniform: the first look of recipes/paper/PROTOCOL.md.
+
+    python -m tools.one_rate
+
+Reads the evaluations that `actfocus reproduce learning_rates` has written. Two runs of a method say next to nothing of its
+scatter; Dunnett's test takes it from the runs of all methods together, and its intervals hold for all comparisons at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from verl_actfocus.experiments.table_files import find_table, read_table, tables_folder
+
+RUNS = tables_folder() / "results" / "other-methods" / "learning_rates-cpu-runs.csv"
+BASELINE, RATE = "uniform", "1e-4"
+NUMBERS = ("final", "area")
+#: Dunnett's p-values are found by drawing.
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method against Uniform, all in percentage points."""
+
+    label: str
+    mean: float
+    #: None for Uniform itself.
+    difference: float | None = None
+    low: float = float("nan")
+    high: float = float("nan")
+    p_value: float = float("nan")
+
+
+def read(path: Path, environment: str) -> dict[str, dict[str, list[float]]]:
+    """Return number → method → its value in per cent for every seed, at the one rate.
+
+    Raises:
+        ValueError: Uniform or every other method is missing, or methods have different seeds.
+    """
+    curves: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
+    with path.open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            method, _, rate = row["weighting"].partition(f"-{RATE}")
+            if row["environment"] == environment and row["weighting"].endswith(f"-{RATE}") and not rate:
+                curves[method, row["seed"]][int(row["step"])] = 100 * float(row["rate"])
+    seeds: dict[str, list[str]] = defaultdict(list)
+    for method, seed in sorted(curves):
+        seeds[method].append(seed)
+    if BASELINE not in seeds or len(seeds) < 2 or any(one != seeds[BASELINE] for one in seeds.values()):
+        raise ValueError(f"{path}, {environment}: methods at {RATE} and their seeds are {dict(seeds)}")
+    found: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in NUMBERS}
+    for (method, _), curve in sorted(curves.items()):
+        trained = [rate for step, rate in sorted(curve.items()) if step > 0]
+        found["final"][method].append(trained[-1])
+        found["area"][method].append(float(np.mean(trained)))
+    return found
+
+
+def compared(values: dict[str, list[float]], labels: dict[str, str]) -> list[Row]:
+    """Compare every method with Uniform."""
+    others = [name for name in labels if name in values and name != BASELINE]
+    test = stats.dunnett(
+        *(values[name] for name in others), control=values[BASELINE], random_state=np.random.default_rng(SEED)
+    )
+    interval = test.confidence_interval(0.95)
+    control = float(np.mean(values[BASELINE]))
+    rows = [Row(labels[BASELINE], control)]
+    for name, low, high, p_value in zip(others, interval.low, interval.high, test.pvalue, strict=True):
+        mean = float(np.mean(values[name]))
+        rows.append(Row(labels[name], mean, mean - control, float(low), float(high), float(p_value)))
+    return rows
+
+
+def scatter(values: dict[str, list[float]]) -> float:
+    """Standard deviation of a run, from all methods together."""
+    return float(np.sqrt(np.mean([np.var(one, ddof=1) for one in values.values()])))
+
+
+def labels() -> dict[str, str]:
+    """Return method → its label, in the order of the table."""
+    weightings = read_table(find_table("learning_rates")).weightings
+    ending = f"-{RATE}"
+    return {
+        name.removesuffix(ending): one.label.rpartition(",")[0]
+        for name, one in weightings.items()
+        if name.endswith(ending)
+    }
+
+
+def table(path: Path, environment: str = "frozenlake") -> list[str]:
+    """Return the lines of the table."""
+    found = read(path, environment)
+    names = labels()
+    finals, areas = (compared(found[number], names) for number in NUMBERS)
+    lines = ["| method | final | final − Uniform | area | area − Uniform |", "|---|---|---|---|---|"]
+    for final, area in zip(finals, areas, strict=True):
+        cells = [cell for one in (final, area) for cell in (f"{one.mean:.1f}", _difference(one))]
+        lines.append(f"| {final.label} | {' | '.join(cells)} |")
+    deviations = " and ".join(f"{scatter(found[number]):.1f} ({number})" for number in NUMBERS)
+    seeds = len(next(iter(found["final"].values())))
+    return [*lines, "", f"{seeds} seeds; standard deviation of a run, all methods together: {deviations} points."]
+
+
+def _difference(row: Row) -> str:
+    if row.difference is None:
+        return ""
+    return f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}], p = {row.p_value:.2f}"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=RUNS, help="evaluations of the runs")
+    parser.add_argument("--env", default="frozenlake", help="environment")
+    args = parser.parse_args()
+    print("\n".join(table(args.runs, args.env)))
+
+
+if __name__ == "__main__":
+    main()
