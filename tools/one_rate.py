@@ -2,8 +2,9 @@
 
     python -m tools.one_rate
 
-Reads the evaluations that `actfocus reproduce learning_rates` has written. Two runs of a method say next to nothing of its
-scatter; Dunnett's test takes it from the runs of all methods together, and its intervals hold for all comparisons at once.
+Reads the evaluations that `actfocus reproduce learning_rates` has written. Two runs of a method say next to nothing of
+its scatter; Dunnett's test takes it from the runs of all methods together, and its intervals hold for all comparisons
+at once.
 """
 
 from __future__ import annotations
