@@ -16,6 +16,10 @@ length along the mean of `n` groups (`--step`) adds to Uniform's objective to fi
 `(μ·u / √E|ḡ|²) / (|u|² / √E|ḡ_U|²)`, with `μ` and `u` the expected gradients of a method and of Uniform, `ḡ` the mean
 of `n` groups. AdamW's step is of fixed length in every parameter rather than in all together, so that this is a
 direction and no forecast.
+
+A group in which no method that is measured tells episodes apart, for GRPO one of equal returns, is no part of the
+table, so that a method that tells more groups apart (`gigpo/…`) changes the others' variance and signal a little; their
+gain it leaves as it is but for the number of groups that `n` stands for.
 """
 
 from __future__ import annotations
@@ -61,6 +65,10 @@ PARTS = {
 }
 """Whose gradients add up to Uniform's."""
 UNIFORM = "uniform"
+COLUMNS = ("turn_rewards", "anchor_states")
+"""What an estimator may need."""
+INPUTS = ("spans", "turns", "ref_energy", "old_entropy")
+"""What a weighting may need."""
 STEP = 4
 """Groups of an optimizer step in the miniatures: a quarter of 16."""
 
@@ -101,11 +109,17 @@ class Method:
         """
         estimator, _, weighting = name.rpartition("/")
         chosen, weights = EstimatorChoice.parse(estimator or "grpo"), WeightingChoice.parse(weighting)
-        return cls(
+        method = cls(
             name,
             estimator_from(PREFIX + chosen.name, _values(chosen.settings)),
             weighting_from({"name": weights.name, **_values(weights.settings)}),
         )
+        if method.estimator.base != "grpo":
+            raise ValueError(f"{name}: {chosen.name} needs a trained critic, which there is none of before training")
+        unknown = {*method.estimator.needs} - {*COLUMNS} | {*method.weighting.needs} - {*INPUTS}
+        if unknown:
+            raise ValueError(f"{name} needs {', '.join(sorted(unknown))}, which is not computed here")
+        return method
 
     def factors(self, trajectories: Sequence[Trajectory], inputs: Mapping[str, Tensor]) -> Tensor:
         """Return advantage times weight of every token, shape (B, T), over all trajectories at once as in training."""
@@ -283,33 +297,41 @@ def measure(model: torch.nn.Module, groups: Sequence[Sequence[Trajectory]], meth
     """
     trajectories = [one for group in groups for one in group]
     with torch.no_grad():
-        logits = [model(torch.tensor([one.ids])).logits[0, one.prompt_length - 1 : -1] for one in trajectories]
+        signals = [
+            (token_energy(row), token_entropy(row))
+            for one in trajectories
+            for row in (model(torch.tensor([one.ids])).logits[0, one.prompt_length - 1 : -1],)
+        ]
+    energies, entropies = zip(*signals, strict=True)
     inputs = {
         "spans": pad_sequence([torch.tensor(one.spans) for one in trajectories], batch_first=True),
         "mask": pad_sequence([torch.tensor(one.mask) for one in trajectories], batch_first=True),
-        "ref_energy": pad_sequence([token_energy(row) for row in logits], batch_first=True),
-        "old_entropy": pad_sequence([token_entropy(row) for row in logits], batch_first=True),
+        "ref_energy": pad_sequence(energies, batch_first=True),
+        "old_entropy": pad_sequence(entropies, batch_first=True),
     }
     factors = {one.name: one.factors(trajectories, inputs) for one in [Method.parse(UNIFORM), *methods]}
     chosen = {name: (inputs["mask"] == 1) & (inputs["spans"] == span) for name, span in PARTS.items()}
     parts = {name: factors[UNIFORM] * part for name, part in chosen.items()}
     places = [0, *torch.tensor([len(group) for group in groups]).cumsum(0).tolist()]
-    taken: dict[str, list[Tensor]] = {name: [] for name in {**parts, **factors}}
+    # Uniform's gradient is the sum of its parts'.
+    wanted = {**parts, **{name: factor for name, factor in factors.items() if name != UNIFORM}}
+    told = []
     for group, (first, last) in zip(groups, pairwise(places), strict=True):
+        rows = {name: factor[first:last] for name, factor in wanted.items()}
+        if any(row.any() for row in rows.values()):
+            told.append((group, rows))
+    size = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    # The largest thing by far: it is there once.
+    taken = {name: torch.zeros(len(told), size) for name in {**parts, **factors}}
+    for number, (group, rows) in enumerate(told):
         longest = max(len(one.mask) for one in group)
-        # Uniform's gradient is the sum of its parts'.
-        wanted = {**parts, **{name: factor for name, factor in factors.items() if name != UNIFORM}}
-        rows = {name: factor[first:last, :longest] for name, factor in wanted.items()}
-        if not any(row.any() for row in rows.values()):
-            continue
-        for name, gradient in zip(rows, gradients(model, group, list(rows.values())), strict=True):
-            taken[name].append(gradient)
-        taken[UNIFORM].append(torch.stack([taken[name][-1] for name in parts]).sum(dim=0))
-    return Measured(
-        {name: torch.stack(one) for name, one in taken.items()},
-        {name: part.sum().item() / inputs["mask"].sum().item() for name, part in chosen.items()},
-        len(groups),
-    )
+        short = [row[:, :longest] for row in rows.values()]
+        for name, gradient in zip(rows, gradients(model, group, short), strict=True):
+            taken[name][number] = gradient
+            if name in parts:
+                taken[UNIFORM][number] += gradient
+    tokens = {name: part.sum().item() / inputs["mask"].sum().item() for name, part in chosen.items()}
+    return Measured(taken, tokens, len(groups))
 
 
 @dataclass(frozen=True)
@@ -367,7 +389,7 @@ def main() -> None:
     groups = play_groups(policy, f"cpu_{args.env}", args.groups, args.group_size)
     measured = measure(policy.model, groups, methods)
     told = len(measured.gradients[UNIFORM])
-    print(f"{name}: in {told} of {args.groups} groups of {args.group_size} episodes are told apart")
+    print(f"{name}: in {told} of {args.groups} groups of {args.group_size} episodes are told apart; of these groups:")
     print("\n".join(measured.table(args.step)))
 
 

@@ -44,7 +44,7 @@ def read(path: Path, environment: str) -> dict[str, dict[str, list[float]]]:
     """Return number → method → its value in per cent for every seed, at the one rate.
 
     Raises:
-        ValueError: Uniform or every other method is missing, or methods have different seeds.
+        ValueError: a method of the table is missing or is none of it, or methods have different seeds.
     """
     curves: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
     with path.open(encoding="utf-8") as file:
@@ -55,8 +55,10 @@ def read(path: Path, environment: str) -> dict[str, dict[str, list[float]]]:
     seeds: dict[str, list[str]] = defaultdict(list)
     for method, seed in sorted(curves):
         seeds[method].append(seed)
-    if BASELINE not in seeds or len(seeds) < 2 or any(one != seeds[BASELINE] for one in seeds.values()):
-        raise ValueError(f"{path}, {environment}: methods at {RATE} and their seeds are {dict(seeds)}")
+    if {*seeds} != {*labels()} or any(one != seeds[BASELINE] for one in seeds.values()):
+        raise ValueError(
+            f"{path}, {environment}: methods at {RATE} and their seeds are {dict(seeds)}, wanted are {[*labels()]}"
+        )
     found: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in NUMBERS}
     for (method, _), curve in sorted(curves.items()):
         trained = [rate for step, rate in sorted(curve.items()) if step > 0]
@@ -67,7 +69,7 @@ def read(path: Path, environment: str) -> dict[str, dict[str, list[float]]]:
 
 def compared(values: dict[str, list[float]], labels: dict[str, str]) -> list[Row]:
     """Compare every method with Uniform."""
-    others = [name for name in labels if name in values and name != BASELINE]
+    others = [name for name in labels if name != BASELINE]
     test = stats.dunnett(
         *(values[name] for name in others), control=values[BASELINE], random_state=np.random.default_rng(SEED)
     )
@@ -122,7 +124,10 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=RUNS, help="evaluations of the runs")
     parser.add_argument("--env", default="frozenlake", help="environment")
     args = parser.parse_args()
-    print("\n".join(table(args.runs, args.env)))
+    try:
+        print("\n".join(table(args.runs, args.env)))
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -130,6 +130,43 @@ def test_uniforms_gradient_is_the_sum_of_its_parts_and_level_groups_are_left_out
     )
 
 
+def test_episodes_of_different_lengths_and_prompts_count_as_if_each_were_alone() -> None:
+    """Against one episode after another: no token of the prompt or of the padding has a gradient."""
+
+    def one(sample: int, prompt: list[int], ids: list[int], mask: list[int], reward: float) -> Trajectory:
+        spans = [int(Span.REASONING)] * len(ids)
+        zeros = [0.0] * len(ids)
+        return Trajectory(5, sample, [*prompt, *ids], len(prompt), mask, spans, zeros, [0] * len(ids), reward)
+
+    group = [
+        one(0, [1, 2, 3], [4, 5], [1, 1], 1.0),
+        one(1, [1, 2], [3, 4, 5, 1, 2], [1, 1, 0, 1, 1], 0.0),
+        one(2, [3], [2, 2, 4], [1, 1, 1], 0.0),
+    ]
+    model = Bigram()
+    found = measure(model, [group], [Method.parse("entropy_top share=0.25")])
+    rewards = torch.tensor([row.reward for row in group])
+    advantages = (rewards - rewards.mean()) / (rewards.std() + 1e-6)
+    log_probs = torch.log_softmax(model.table, -1)
+    sampled = [
+        (advantage, row.ids[place - 1], row.ids[place])
+        for row, advantage in zip(group, advantages, strict=True)
+        for place, kept in enumerate(row.mask, start=row.prompt_length)
+        if kept
+    ]
+    assert len(sampled) == 9
+    (expected,) = torch.autograd.grad(
+        sum(advantage * log_probs[last, token] for advantage, last, token in sampled), model.table, retain_graph=True
+    )
+    torch.testing.assert_close(found.gradients["uniform"][0], expected.flatten(), rtol=1e-4, atol=1e-5)
+    # Of nine tokens the three after the words that leave most open; the earlier of equals.
+    entropy = -(log_probs.exp() * log_probs).sum(dim=-1)
+    order = sorted(range(9), key=lambda n: (-entropy[sampled[n][1]].item(), n))[:3]
+    chosen = [sampled[n] for n in sorted(order)]
+    (top,) = torch.autograd.grad(sum(a * log_probs[last, token] for a, last, token in chosen), model.table)
+    torch.testing.assert_close(found.gradients["entropy_top share=0.25"][0], top.flatten(), rtol=1e-4, atol=1e-5)
+
+
 def test_a_table_says_nothing_of_gains_where_uniforms_own_direction_is_not_known() -> None:
     half = torch.tensor(np.random.default_rng(5).normal(size=(4, 50)), dtype=torch.float32)
     noise = torch.cat([half, -half])
@@ -142,7 +179,17 @@ def test_a_table_says_nothing_of_gains_where_uniforms_own_direction_is_not_known
     assert told[0].startswith("| reasoning tokens alone | 80.0% | 100.0% |") and told[1].endswith("| 1 |")
 
 
-@pytest.mark.parametrize(("name", "message"), [("gigpo", "gigpo"), ("nobody/uniform", "nobody"), ("uniform x=1", "x")])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gigpo", "gigpo"),
+        ("nobody/uniform", "nobody"),
+        ("uniform x=1", "x"),
+        ("gae/uniform", "gae needs a trained critic"),
+        ("actfocus signal=nll", "needs .*, which is not computed here"),
+        ("optimal_token_baseline/uniform", "which is not computed here"),
+    ],
+)
 def test_an_unknown_method_is_refused(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Method.parse(name)

@@ -17,6 +17,10 @@ CURVES = {
     "actfocus-1e-4": {1: [0.5, 0.7, 0.8], 2: [0.5, 0.6, 0.8]},
     "actfocus-3e-4": {1: [0.5, 0.0, 0.0], 2: [0.5, 0.0, 0.0]},
     "gigpo-actfocus-1e-4": {1: [0.5, 0.6, 0.6], 2: [0.5, 0.8, 0.8]},
+    **{
+        f"{name}-1e-4": {1: [0.5, 0.6, 0.6], 2: [0.5, 0.7, 0.7]}
+        for name in ("by-tokens", "action-only", "entropy-top", "turn-balanced", "gigpo")
+    },
 }
 
 
@@ -33,23 +37,34 @@ def written(path: Path, curves: dict[str, dict[int, list[float]]]) -> Path:
 
 def test_only_the_one_rate_counts_and_the_evaluation_before_training_does_not(tmp_path: Path) -> None:
     found = read(written(tmp_path / "runs.csv", CURVES), "frozenlake")
-    assert {name: list(map(pytest.approx, values)) for name, values in found["final"].items()} == {
-        "uniform": [70, 60], "actfocus": [80, 80], "gigpo-actfocus": [60, 80],
-    }  # fmt: skip
+    for name, values in {"uniform": [70, 60], "actfocus": [80, 80], "gigpo-actfocus": [60, 80]}.items():
+        assert found["final"][name] == pytest.approx(values)
     assert found["area"]["gigpo-actfocus"] == pytest.approx([60, 80])
     assert found["area"]["uniform"] == pytest.approx([65, 55])
     lines = table(tmp_path / "runs.csv")
     assert lines[2] == "| Uniform | 65.0 |  | 60.0 |  |"
-    assert lines[3].startswith("| ActFocus | 80.0 | +15.0 [") and lines[4].startswith(
-        "| GiGPO and ActFocus | 70.0 | +5.0 ["
-    )
-    deviation = np.sqrt((50 + 0 + 200) / 3)
+    assert lines[3].startswith("| ActFocus | 80.0 | +15.0 [")
+    assert lines[9].startswith("| GiGPO and ActFocus | 70.0 | +5.0 [")
+    deviation = np.sqrt((50 + 0 + 200 + 5 * 50) / 8)
     assert f"2 seeds; standard deviation of a run, all methods together: {deviation:.1f} (final)" in lines[-1]
+
+
+def test_all_methods_share_one_scatter_and_the_intervals_hold_together() -> None:
+    values = {name: [60.0 + place, 66.0 + 3 * place] for place, name in enumerate(labels())}
+    rows = compared(values, labels())[1:]
+    widths = [row.high - row.low for row in rows if row.difference is not None]
+    assert len(widths) == 7 and widths == pytest.approx([widths[0]] * 7, rel=1e-6)
+    for row in rows:
+        assert row.difference is not None and (row.high + row.low) / 2 == pytest.approx(row.difference, rel=1e-6)
+    # Two runs each leave eight degrees of freedom. Wider than for one comparison, at most as wide as Bonferroni's.
+    unit = scatter(values) * np.sqrt(2 / 2)
+    single, bonferroni = (stats.t.ppf(1 - 0.025 / number, 8) * unit for number in (1, 7))
+    assert 1.1 * single < widths[0] / 2 < 1.005 * bonferroni
 
 
 def test_one_method_against_uniform_is_students_test() -> None:
     values = {"uniform": [70.0, 60.0, 65.0], "actfocus": [80.0, 79.0, 71.0]}
-    _, row = compared(values, labels())
+    _, row = compared(values, {name: label for name, label in labels().items() if name in values})
     student = stats.ttest_ind(values["actfocus"], values["uniform"]).confidence_interval(0.95)
     assert (row.low, row.high) == pytest.approx((student.low, student.high), abs=0.2)
     assert row.p_value == pytest.approx(stats.ttest_ind(values["actfocus"], values["uniform"]).pvalue, abs=0.01)
@@ -61,7 +76,8 @@ def test_one_method_against_uniform_is_students_test() -> None:
     "curves",
     [
         {name: curve for name, curve in CURVES.items() if not name.startswith("uniform")},
-        {"uniform-1e-4": CURVES["uniform-1e-4"]},
+        {name: curve for name, curve in CURVES.items() if not name.startswith("gigpo-1e-4")},
+        {**CURVES, "random-1e-4": CURVES["gigpo-1e-4"]},
         {**CURVES, "actfocus-1e-4": {1: [0.5, 0.7, 0.8]}},
     ],
 )

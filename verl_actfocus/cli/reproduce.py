@@ -18,7 +18,6 @@ from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.grid import Request, cells, distinct_runs
 from verl_actfocus.experiments.launcher import Planned, plan
-from verl_actfocus.experiments.run import Run
 from verl_actfocus.experiments.table_files import find_table, read_scale, read_table, tables_folder
 from verl_actfocus.experiments.weightings import slug
 
@@ -94,9 +93,12 @@ def run(args: argparse.Namespace) -> int:
     requests = [_request(args, name) for name in args.tables]
     runs = distinct_runs([cell for request in requests for cell in cells(request)])
     archive = None if args.archive is None else Archive(args.archive)
-    if archive is not None:
-        _restore(archive, runs)
+    if archive is not None and not args.dry_run:
+        for folder in (RunFolder(run.folder) for run in runs):
+            archive.restore_alpha(name_of(folder), folder)
     planned = plan(ready(runs, measure=not (args.dry_run or args.no_training)))
+    if archive is not None:
+        _restore(archive, planned, write=not args.dry_run)
     again = _declared(requests) if args.evaluate else {}
     if args.dry_run:
         return _show(planned, again)
@@ -123,11 +125,18 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def _restore(archive: Archive, runs: Sequence[Run]) -> None:
-    """Put archived runs where the grid looks for them, and say so."""
-    restored = archive.restore({name_of(folder): folder for folder in (RunFolder(run.folder) for run in runs)})
+def _restore(archive: Archive, planned: Sequence[Planned], *, write: bool) -> None:
+    """Put archived runs where the grid looks for them, and say so; without `write` only mark them."""
+    names = {name_of(one.folder): one for one in planned}
+    for name, one in names.items():
+        archive.check(name, one.composed.settings)
+    for name, one in names.items():
+        one.archived = name in archive
+        if write and archive.restore(name, one.folder):
+            one.record = one.folder.done
+    restored = sum(one.archived for one in planned)
     if restored:
-        print(f"note: {len(restored)} of the runs asked for come from the archive", file=sys.stderr)
+        print(f"note: {restored} of the runs asked for are in the archive", file=sys.stderr)
 
 
 def _archive(archive: Archive | None, planned: Sequence[Planned]) -> None:

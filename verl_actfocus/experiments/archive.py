@@ -3,16 +3,17 @@
 So a grid can be trained on machines that share no disk, or that are not kept, and a published table can be made again
 without training. A run is in the archive under `<scale>/<conditions>/<weighting>-seed<n>`, where the grid puts it:
 
-==========================  ===========================================================================================
-`run.json`                what the run is and its complete settings
-`done.json`               versions, commit, hardware, time and command; this machine's folder is written as `RUN`
-`metrics-1.jsonl`         of every step what tables read (`val/`, `rollout/`, `actfocus/`) and its time
-`evaluations/`            of every episode what is a number: task, success and the like
-`reevaluations/`          the same of evaluations after training
-`diagnosis.json`          with `alpha=auto` what α was taken from
-==========================  ===========================================================================================
+====================  =================================================================================================
+`run.json`          what the run is and its complete settings
+`done.json`         versions, commit, hardware, time and command; in the command, the run's folder is `RUN`
+`metrics-1.jsonl`   of every step what tables read (`val/`, `rollout/`, `actfocus/`) and its time
+`evaluations/`      of every episode what is a number: task, success and the like
+`reevaluations/`    the same of evaluations after training, and what they were made with
+`diagnosis.json`    with `alpha=auto` what α was taken from
+====================  =================================================================================================
 
-What is written depends on the runs alone: the same runs make the same file, byte for byte.
+What is written depends on the runs alone: the same runs make the same file, byte for byte. Models are not in it: who
+pools runs of a model of his own takes care that it is the same one everywhere.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ import io
 import json
 import lzma
 import math
+import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from verl_actfocus.experiments import alpha
@@ -32,15 +34,24 @@ from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.locks import locked
 from verl_actfocus.experiments.metrics import Metrics, merge_attempts
+from verl_actfocus.experiments.settings import differences, in_words
 from verl_actfocus.experiments.weightings import WeightingChoice
 
 #: What the name of an archive ends with.
 ENDING = ".tar.xz"
-#: Stands for the folder of a run in its command.
-_RUN = "RUN"
+#: A run's place in its command, and what stands for it.
+_PLACE, _RUN = re.compile(r"trainer\.default_local_dir=['\"]*(?P<folder>.+?)/checkpoints\b"), "RUN"
 #: Metrics of a step that tables read: rates, token counts, what was excluded or skipped.
 _METRICS = ("val/", "rollout/", "actfocus/", "timing_s/step")
-_DIAGNOSIS_FILE = "diagnosis.json"
+_DONE, _DIAGNOSIS = "done.json", "diagnosis.json"
+#: What an evaluation after training was made with, and may be known elsewhere: not where its checkpoint lay.
+_MADE_WITH = ("changes", "evaluation")
+#: Names of files: a run's place, and what is in it.
+_NAME = re.compile(
+    r"(?P<run>[^/]+/[^/]+/[^/]+)/"
+    r"(?P<file>(?:run|done|diagnosis)\.json|metrics-1\.jsonl|evaluations/\d+\.jsonl"
+    r"|reevaluations/[\w=.-]+/(?:outcomes\.jsonl|settings\.json))"
+)
 #: Files of a run: name → content.
 _Files = dict[str, bytes]
 
@@ -65,31 +76,63 @@ class Archive:
         """Whether a run is in the archive."""
         return name in self._runs
 
-    def restore(self, folders: Mapping[str, RunFolder]) -> list[str]:
-        """Put runs that are in the archive where the grid looks for them; what is there already stays.
+    def check(self, name: str, settings: Mapping[str, Any]) -> None:
+        """Make sure that an archived run is the one that is asked for.
 
         Args:
-            folders: name in the archive → the run's folder.
-
-        Returns:
-            Names of the runs that were put there.
+            name: of the run, in the archive or not.
+            settings: its complete settings, as composed here.
 
         Raises:
-            ExperimentError: a folder holds the same run, but of another training, or unfinished; or the disk is full.
+            ExperimentError: it was made with other settings.
         """
-        restored = []
-        for name, folder in folders.items():
-            if name not in self._runs:
-                continue
-            if folder.exists and not folder.blank:
+        if name not in self._runs:
+            return
+        changes = differences(json.loads(self._runs[name]["run.json"])["settings"], settings)
+        if changes:
+            raise ExperimentError(
+                f"{self._path} holds {name} with other settings ({in_words(changes)}); name another archive"
+            )
+
+    def restore(self, name: str, folder: RunFolder) -> bool:
+        """Put an archived run, or evaluations of it, where the grid looks for them; what is there stays.
+
+        Returns:
+            Whether the run was put there; not if it was there before, or is not in the archive.
+
+        Raises:
+            ExperimentError: the folder holds the run of another training, or unfinished, or an evaluation of another
+                outcome, or another measured α; another command is in the folder; or the disk is full.
+        """
+        if name not in self._runs:
+            return False
+        files = self._runs[name]
+        self.restore_alpha(name, folder)
+        with locked(folder.path):
+            new = not folder.exists or folder.blank
+            if not new:
                 self._require_same(name, folder)
-                continue
-            for file, content in sorted(self._runs[name].items(), key=lambda item: item[0] == "done.json"):
-                place = _diagnosis(folder) if file == _DIAGNOSIS_FILE else folder.path / file
-                place.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(place, content)
-            restored.append(name)
-        return restored
+            # Last, since a run with it is finished.
+            for file in sorted(files.keys() - {_DIAGNOSIS}, key=lambda file: (file == _DONE, file)):
+                if new or (file.startswith("reevaluations/") and not (folder.path / file).exists()):
+                    _write(folder.path / file, files[file])
+        return new
+
+    def restore_alpha(self, name: str, folder: RunFolder) -> None:
+        """Put what an archived run's α was taken from where it is looked for.
+
+        Raises:
+            ExperimentError: there lies another measurement.
+        """
+        content, place = self._runs.get(name, {}).get(_DIAGNOSIS), _diagnosis(folder)
+        if content is None:
+            return
+        if not place.exists():
+            _write(place, content)
+        elif place.read_bytes() != content:
+            raise ExperimentError(
+                f"{self._path} holds {name} with another measurement of α than {place}; name another --out or archive"
+            )
 
     def add(self, folders: Mapping[str, RunFolder]) -> list[str]:
         """Add finished runs, and evaluations that were made of them since.
@@ -103,7 +146,8 @@ class Archive:
             Names of the runs that are new or have changed.
 
         Raises:
-            ExperimentError: the archive holds the same run of another training, or the disk is full.
+            ExperimentError: the archive holds a run of another training, an evaluation of another outcome or another
+                measured α; or the disk is full.
         """
         finished = {name: folder for name, folder in folders.items() if folder.done is not None}
         with locked(self._path.parent, f".{self._path.name}.lock", wait=True):
@@ -111,16 +155,13 @@ class Archive:
             changed = []
             for name, folder in finished.items():
                 files = _slim(folder)
-                if self._runs.get(name) == files:
-                    continue
                 if name in self._runs:
                     self._require_same(name, folder)
                     # An archive from elsewhere may hold evaluations that were not made here.
-                    files = {**self._runs[name], **files}
-                    if self._runs[name] == files:
-                        continue
-                self._runs[name] = files
-                changed.append(name)
+                    files = {**files, **self._runs[name]}
+                if self._runs.get(name) != files:
+                    self._runs[name] = files
+                    changed.append(name)
             if changed:
                 write_whole(self._path, _packed(self._runs))
         return changed
@@ -131,11 +172,19 @@ class Archive:
                 f"{self._path} holds {name} finished, and {folder.path} the same run unfinished; delete that folder, "
                 "or name another archive"
             )
-        if self._runs[name]["done.json"] != _done(folder):
+        # A command names places, and a folder may have been moved since.
+        here, there = folder.done, json.loads(self._runs[name][_DONE])
+        if {**here, "command": ""} != {**there, "command": ""}:
             raise ExperimentError(
                 f"{self._path} and {folder.path} hold {name} of two trainings; delete the folder, or name another "
                 "archive"
             )
+        for file, content in _slim(folder).items():
+            if file != _DONE and self._runs[name].get(file, content) != content:
+                raise ExperimentError(
+                    f"{self._path} and {folder.path} have different {file} of {name}; delete the folder, or name "
+                    "another archive"
+                )
 
     def _read(self) -> dict[str, _Files]:
         if not self._path.exists():
@@ -144,16 +193,18 @@ class Archive:
         try:
             with tarfile.open(self._path, "r:xz") as tar:
                 for member in tar:
-                    scale, conditions, run, *file = _parts(member)
-                    stream = tar.extractfile(member)
-                    assert stream is not None, "`_parts` lets files through only"
-                    runs.setdefault("/".join((scale, conditions, run)), {})["/".join(file)] = stream.read()
+                    # Nothing may be written that is no file of a run.
+                    match = _NAME.fullmatch(member.name)
+                    stream = tar.extractfile(member) if member.isfile() else None
+                    if match is None or stream is None or {".", ".."} & {*member.name.split("/")}:
+                        raise ValueError(f"{member.name!r} is no file of a run")
+                    runs.setdefault(match["run"], {})[match["file"]] = stream.read()
         except (tarfile.TarError, lzma.LZMAError, EOFError, OSError, ValueError) as error:
             raise ExperimentError(
                 f"{self._path} cannot be read as an archive of runs ({error}); name another file"
             ) from error
         for name, files in runs.items():
-            missing = {"run.json", "done.json", "metrics-1.jsonl"} - files.keys()
+            missing = {"run.json", _DONE, "metrics-1.jsonl"} - files.keys()
             if missing:
                 raise ExperimentError(f"{self._path}: {name} lacks {', '.join(sorted(missing))}; name another file")
         return runs
@@ -164,12 +215,9 @@ def name_of(folder: RunFolder) -> str:
     return "/".join(folder.path.parts[-3:])
 
 
-def _parts(member: tarfile.TarInfo) -> tuple[str, ...]:
-    """Split the name of a file; nothing may be written outside of a run's folder."""
-    parts = PurePosixPath(member.name).parts
-    if not member.isfile() or len(parts) < 4 or member.name.startswith("/") or ".." in parts:
-        raise ValueError(f"{member.name!r} is no file of a run")
-    return parts
+def _write(place: Path, content: bytes) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(place, content)
 
 
 def _slim(folder: RunFolder) -> _Files:
@@ -177,16 +225,18 @@ def _slim(folder: RunFolder) -> _Files:
     metrics = merge_attempts(folder.metrics(number) for number in folder.attempts())
     files = {
         "run.json": (folder.path / "run.json").read_bytes(),
-        "done.json": _done(folder),
+        _DONE: _done(folder),
         "metrics-1.jsonl": _lines({"step": step, "data": _kept(values)} for step, values in metrics.items()),
     }
     if alpha.is_auto(WeightingChoice.parse(folder.identity["weighting"])):
-        files[_DIAGNOSIS_FILE] = _diagnosis(folder).read_bytes()
+        files[_DIAGNOSIS] = _diagnosis(folder).read_bytes()
     for path in sorted(folder.path.glob("evaluations/*.jsonl")):
         files[f"evaluations/{path.name}"] = _lines(map(_numbers, _episodes(path)))
     for path in sorted(folder.path.glob("reevaluations/*/outcomes.jsonl")):
+        made_with = json.loads((path.parent / "settings.json").read_text(encoding="utf-8"))
+        kept = {name: made_with[name] for name in _MADE_WITH if name in made_with}
         files[f"reevaluations/{path.parent.name}/outcomes.jsonl"] = _lines(map(_numbers, _episodes(path)))
-        files[f"reevaluations/{path.parent.name}/settings.json"] = (path.parent / "settings.json").read_bytes()
+        files[f"reevaluations/{path.parent.name}/settings.json"] = _json(kept)
     return files
 
 
@@ -197,13 +247,18 @@ def _kept(metrics: Metrics) -> dict[str, float | None]:
 
 def _diagnosis(folder: RunFolder) -> Path:
     """Where the grid looks for it: beside the runs that share it."""
-    return alpha.diagnosis_folder(folder.path.parent) / _DIAGNOSIS_FILE
+    return alpha.diagnosis_folder(folder.path.parent) / _DIAGNOSIS
 
 
 def _done(folder: RunFolder) -> bytes:
     record = dict(folder.done or {})
-    record["command"] = str(record["command"]).replace(str(folder.path), _RUN)
-    return (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()
+    command = str(record["command"])
+    place = _PLACE.search(command)
+    return _json({**record, "command": command.replace(place["folder"], _RUN) if place else command})
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _episodes(path: Path) -> Iterator[dict[str, Any]]:

@@ -30,6 +30,8 @@ class Planned:
     folder: RunFolder
     #: What `done.json` holds; None until the run is finished.
     record: dict[str, Any] | None
+    #: Whether an archive that the user names holds it.
+    archived: bool = False
 
     @property
     def run(self) -> Run:
@@ -42,9 +44,11 @@ class Planned:
         return RunResult.read(self.folder.path)
 
     def state(self) -> str:
-        """Say in words how far the run is: done, begun, or not yet."""
+        """Say in words how far the run is: done, here or in an archive, begun, or not yet."""
         if self.record is not None:
             return "done"
+        if self.archived:
+            return "in the archive"
         if not self.folder.exists or self.folder.blank:
             return "to do"
         metrics = merge_attempts(self.folder.metrics(number) for number in self.folder.attempts())

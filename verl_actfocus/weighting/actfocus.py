@@ -9,6 +9,7 @@ way.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -40,7 +41,9 @@ class ActFocus(Weighting):
 
     name = "actfocus"
     reads_rows = False
-    remarks = {"alpha": "auto, which measures it, is for actfocus compare and actfocus reproduce"}
+    remarks: ClassVar[Mapping[str, str]] = {
+        "alpha": "auto, which measures it, is for actfocus compare and actfocus reproduce"
+    }
 
     alpha: float = DEFAULT_ALPHA
     """Weight of reasoning tokens, in [0, 1]."""

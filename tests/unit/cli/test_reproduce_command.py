@@ -99,10 +99,26 @@ def test_a_second_machine_goes_on_where_the_archive_of_the_first_ends(
     archive = str(tmp_path / "published" / "runs.tar.xz")
     assert main([*WORDS, "uniform", "--out", str(tmp_path / "one"), "--archive", archive]) == 0
     assert main([*WORDS, "--out", str(tmp_path / "two"), "--archive", archive]) == 0
-    assert "1 of the runs asked for come from the archive" in capsys.readouterr().err
+    assert "1 of the runs asked for are in the archive" in capsys.readouterr().err
     trained = {path.parent.name for path in (tmp_path / "two").rglob("trained")}
     assert trained == {"actfocus-seed1"}
     # What is published makes the table again, without any run.
     assert main([*WORDS, "--out", str(tmp_path / "three"), "--archive", archive, "--no-training"]) == 0
     two, three = ((tmp_path / name / "cpu/table6-cpu.md").read_text() for name in ("two", "three"))
     assert two == three and "not finished" not in three
+
+
+def test_with_an_archive_a_dry_run_writes_nothing_either_and_other_settings_are_refused_by_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = str(tmp_path / "runs.tar.xz")
+    assert main([*WORDS, "uniform", "--out", str(tmp_path / "one"), "--archive", archive]) == 0
+    capsys.readouterr()
+    assert main([*WORDS, "--out", str(tmp_path / "two"), "--archive", archive, "--dry-run"]) == 0
+    output = capsys.readouterr().out
+    assert "uniform-seed1: in the archive" in output and "actfocus-seed1: to do" in output
+    assert not (tmp_path / "two").exists()
+    other = [*WORDS, "--out", str(tmp_path / "two"), "--archive", archive, "--", "data.train_batch_size=8"]
+    assert main(other) == 2
+    assert "runs.tar.xz holds cpu/frozenlake-grpo/uniform-seed1 with other settings" in capsys.readouterr().err
+    assert not (tmp_path / "two").exists()

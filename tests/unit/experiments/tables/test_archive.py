@@ -7,7 +7,7 @@ import json
 import lzma
 import shutil
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +32,12 @@ def folders(request: Request) -> dict[str, RunFolder]:
     return {name_of(folder): folder for folder in every}
 
 
+def restored(path: Path, wanted: Mapping[str, RunFolder]) -> list[str]:
+    """Put runs of an archive in their places; return which were put there."""
+    archive = Archive(path)
+    return [name for name, folder in wanted.items() if archive.restore(name, folder)]
+
+
 @pytest.fixture
 def trained(make_request: Callable[..., Request], finish: Finish) -> Request:
     """Eight finished runs; those of Uniform have been evaluated greedily, too."""
@@ -54,7 +60,7 @@ def archive(trained: Request, tmp_path: Path) -> Path:
 
 def test_a_table_made_of_an_archive_is_the_table_of_its_runs(trained: Request, archive: Path, tmp_path: Path) -> None:
     elsewhere = replace(trained, out=tmp_path / "elsewhere")
-    assert len(Archive(archive).restore(folders(elsewhere))) == 8
+    assert restored(archive, folders(elsewhere)) == [*folders(elsewhere)]
     there = {path.name: path for path in write_table(trained, finished(trained), tmp_path / "there")}
     here = {path.name: path for path in write_table(elsewhere, finished(elsewhere), tmp_path / "here")}
     assert there.keys() == here.keys() and any(name.endswith("robustness.csv") for name in there)
@@ -68,8 +74,8 @@ def test_the_same_runs_make_the_same_bytes_and_none_of_this_machine(
 ) -> None:
     elsewhere = replace(trained, out=tmp_path / "elsewhere")
     for one, other in zip(folders(trained).values(), folders(elsewhere).values(), strict=True):
-        Archive(archive).restore({name_of(other): other})
-        command = f"python -m verl.trainer.main_ppo trainer.default_local_dir={one.path}/checkpoints"
+        assert Archive(archive).restore(name_of(other), other)
+        command = f"python trainer.default_local_dir='{one.path}/checkpoints' x={one.path}/evaluations"
         (one.path / "done.json").write_text(json.dumps({**(one.done or {}), "command": command}))
         (other.path / "done.json").write_text(
             json.dumps({**(other.done or {}), "command": command.replace(str(one.path), str(other.path))})
@@ -81,7 +87,7 @@ def test_the_same_runs_make_the_same_bytes_and_none_of_this_machine(
         Archive(second).add({name: folder})
     assert first.read_bytes() == second.read_bytes()
     content = lzma.decompress(first.read_bytes())
-    assert str(tmp_path).encode() not in content and b"RUN/checkpoints" in content
+    assert str(tmp_path).encode() not in content and b"'RUN/checkpoints' x=RUN/evaluations" in content
     assert "…".encode() not in content  # texts of episodes
 
 
@@ -110,25 +116,74 @@ def test_unfinished_runs_are_left_out_and_later_evaluations_are_added(
     shutil.rmtree(folder.path / "reevaluations")
     assert Archive(archive).add(folders(trained)) == []
     shutil.rmtree(folder.path)
-    assert Archive(archive).restore(folders(trained)) == [name]
+    assert restored(archive, folders(trained)) == [name]
     assert json.loads(folder.outcomes("unseen").read_text()) == {"seed": 64, "success": True}
     assert folder.reevaluated("unseen", {"first_task": 64}) is not None
+
+
+def test_an_evaluation_made_elsewhere_comes_to_a_run_that_is_there(trained: Request, archive: Path) -> None:
+    name, folder = next((name, one) for name, one in folders(trained).items() if "actfocus" in name)
+    write_lines(folder.outcomes("unseen"), [{"seed": 64, "success": True}])
+    made_with(folder.path, "unseen", {"first_task": 64})
+    Archive(archive).add({name: folder})
+    shutil.rmtree(folder.path / "reevaluations")
+    assert not Archive(archive).restore(name, folder)
+    assert folder.reevaluated("unseen", {"first_task": 64}) is not None
+
+
+def test_an_evaluation_of_another_outcome_is_refused(trained: Request, archive: Path) -> None:
+    (name, folder), *_ = folders(trained).items()
+    write_lines(folder.outcomes("greedy"), [{"seed": task, "success": True} for task in range(10)])
+    for way in (lambda: Archive(archive).add({name: folder}), lambda: Archive(archive).restore(name, folder)):
+        with pytest.raises(ExperimentError, match=rf"different reevaluations/greedy/outcomes.jsonl of {name}; delete"):
+            way()
+
+
+def test_where_a_checkpoint_lay_is_not_told(trained: Request, archive: Path, tmp_path: Path) -> None:
+    (name, folder), *_ = folders(trained).items()
+    settings = {"model": {"weights": [str(tmp_path)]}, "changes": {"temperature": 0.0}, "evaluation": {"tasks": 64}}
+    (folder.reevaluation("greedy") / "settings.json").write_text(json.dumps(settings))
+    fresh = tmp_path / "fresh.tar.xz"
+    Archive(fresh).add({name: folder})
+    content = lzma.decompress(fresh.read_bytes())
+    assert str(tmp_path).encode() not in content and b'"tasks": 64' in content
+
+
+def test_a_run_of_other_settings_is_refused_by_the_archives_name(trained: Request, archive: Path) -> None:
+    (name, folder), *_ = folders(trained).items()
+    Archive(archive).check(name, folder.settings)
+    with pytest.raises(
+        ExperimentError, match=rf"holds {name} with other settings \(data.train_batch_size was 16, is 8"
+    ):
+        Archive(archive).check(name, {**folder.settings, "data.train_batch_size": 8})
+
+
+def test_a_folder_that_was_moved_holds_the_same_run(trained: Request, archive: Path, tmp_path: Path) -> None:
+    (name, folder), *_ = folders(trained).items()
+    record = {**(folder.done or {}), "command": f"python trainer.default_local_dir={folder.path}/checkpoints"}
+    (folder.path / "done.json").write_text(json.dumps(record))
+    moved = RunFolder(tmp_path / "moved" / name)
+    shutil.copytree(folder.path, moved.path)
+    fresh = tmp_path / "fresh.tar.xz"
+    Archive(fresh).add({name: folder})
+    assert Archive(fresh).add({name: moved}) == []
+    again = tmp_path / "again.tar.xz"
+    Archive(again).add({name: moved})
+    assert again.read_bytes() == fresh.read_bytes()
 
 
 def test_a_run_of_another_training_is_refused_on_both_ways(trained: Request, archive: Path) -> None:
     (name, folder), *_ = folders(trained).items()
     record = folder.done or {}
     (folder.path / "done.json").write_text(json.dumps({**record, "finished": "2026-02-02T00:00:00+00:00"}))
-    for way in (Archive(archive).add, Archive(archive).restore):
-        with pytest.raises(
-            ExperimentError, match=f"{name} of two trainings; delete the folder, or name another archive"
-        ):
-            way({name: folder})
+    for way in (lambda: Archive(archive).add({name: folder}), lambda: Archive(archive).restore(name, folder)):
+        with pytest.raises(ExperimentError, match=f"{name} of two trainings; delete the folder, or name another"):
+            way()
     (folder.path / "done.json").unlink()
     with pytest.raises(
         ExperimentError, match=f"holds {name} finished, and .* the same run unfinished; delete that folder"
     ):
-        Archive(archive).restore({name: folder})
+        Archive(archive).restore(name, folder)
 
 
 def test_a_measured_alpha_comes_with_its_run(
@@ -142,10 +197,17 @@ def test_a_measured_alpha_comes_with_its_run(
     diagnosis.parent.mkdir(parents=True)
     diagnosis.write_text('{"decisions": []}')
     finish(run, {step: {0: [1]} for step in (0, 4)})
-    Archive(tmp_path / "runs.tar.xz").add({name: folder})
+    archive = tmp_path / "runs.tar.xz"
+    Archive(archive).add({name: folder})
     shutil.rmtree(folder.path.parent)
-    assert Archive(tmp_path / "runs.tar.xz").restore({name: folder}) == [name]
+    assert Archive(archive).restore(name, folder)
     assert diagnosis.read_text() == '{"decisions": []}'
+    # Runs that were trained here with another α are not given this one.
+    diagnosis.write_text('{"decisions": [0]}')
+    for way in (lambda: Archive(archive).restore(name, folder), lambda: Archive(archive).add({name: folder})):
+        with pytest.raises(ExperimentError, match=r"another measurement of α|different diagnosis.json"):
+            way()
+    assert diagnosis.read_text() == '{"decisions": [0]}'
 
 
 def _packed(name: str, kind: bytes = tarfile.REGTYPE) -> bytes:
@@ -167,6 +229,8 @@ def _packed(name: str, kind: bytes = tarfile.REGTYPE) -> bytes:
         (_packed("/cpu/a/b/run.json"), "is no file of a run"),
         (_packed("cpu/a/b/run.json", tarfile.SYMTYPE), "is no file of a run"),
         (_packed("notes.txt"), "is no file of a run"),
+        (_packed("cpu/a/b/checkpoints/global_step_20/actor/model.pt"), "is no file of a run"),
+        (_packed("cpu/a/../run.json"), "is no file of a run"),
         (_packed("cpu/a/b/run.json"), r"cpu/a/b lacks done.json, metrics-1.jsonl"),
     ],
 )
