@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from scipy import stats
 
 from verl_actfocus.experiments.table_files import find_table, read_table, tables_folder
 
-RUNS = tables_folder() / "results" / "other-methods" / "learning_rates-cpu-runs.csv"
+RESULTS = tables_folder() / "results"
+#: Uniform's and ActFocus's, and those of the other methods.
+RUNS = (RESULTS / "learning_rates-cpu-runs.csv", RESULTS / "other-methods" / "learning_rates-cpu-runs.csv")
 BASELINE, RATE = "uniform", "1e-4"
 NUMBERS = ("final", "area")
 #: Dunnett's p-values are found by drawing.
@@ -40,24 +43,28 @@ class Row:
     p_value: float = float("nan")
 
 
-def read(path: Path, environment: str) -> dict[str, dict[str, list[float]]]:
+def read(paths: Sequence[Path], environment: str) -> dict[str, dict[str, list[float]]]:
     """Return number → method → its value in per cent for every seed, at the one rate.
 
     Raises:
-        ValueError: a method of the table is missing or is none of it, or methods have different seeds.
+        ValueError: a method of the table is missing or is none of it, methods have different seeds, or a run is there
+            twice.
     """
     curves: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
-    with path.open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            method, _, rate = row["weighting"].partition(f"-{RATE}")
-            if row["environment"] == environment and row["weighting"].endswith(f"-{RATE}") and not rate:
-                curves[method, row["seed"]][int(row["step"])] = 100 * float(row["rate"])
+    rows = [row for path in paths for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines())]
+    for row in rows:
+        if row["environment"] == environment and row["weighting"].endswith(f"-{RATE}"):
+            method = row["weighting"].removesuffix(f"-{RATE}")
+            if int(row["step"]) in curves[method, row["seed"]]:
+                raise ValueError(f"{method}, seed {row['seed']}, is in two of the files {[*map(str, paths)]}")
+            curves[method, row["seed"]][int(row["step"])] = 100 * float(row["rate"])
     seeds: dict[str, list[str]] = defaultdict(list)
     for method, seed in sorted(curves):
         seeds[method].append(seed)
     if {*seeds} != {*labels()} or any(one != seeds[BASELINE] for one in seeds.values()):
+        files = ", ".join(map(str, paths))
         raise ValueError(
-            f"{path}, {environment}: methods at {RATE} and their seeds are {dict(seeds)}, wanted are {[*labels()]}"
+            f"{files}, {environment}: methods at {RATE} and their seeds are {dict(seeds)}, wanted are {[*labels()]}"
         )
     found: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in NUMBERS}
     for (method, _), curve in sorted(curves.items()):
@@ -98,9 +105,9 @@ def labels() -> dict[str, str]:
     }
 
 
-def table(path: Path, environment: str = "frozenlake") -> list[str]:
+def table(paths: Sequence[Path] = RUNS, environment: str = "frozenlake") -> list[str]:
     """Return the lines of the table."""
-    found = read(path, environment)
+    found = read(paths, environment)
     names = labels()
     finals, areas = (compared(found[number], names) for number in NUMBERS)
     lines = ["| method | final | final − Uniform | area | area − Uniform |", "|---|---|---|---|---|"]
@@ -121,7 +128,7 @@ def _difference(row: Row) -> str:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=RUNS, help="evaluations of the runs")
+    parser.add_argument("--runs", nargs="+", type=Path, default=RUNS, help="evaluations of the runs, one file or more")
     parser.add_argument("--env", default="frozenlake", help="environment")
     args = parser.parse_args()
     try:

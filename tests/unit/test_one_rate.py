@@ -36,12 +36,13 @@ def written(path: Path, curves: dict[str, dict[int, list[float]]]) -> Path:
 
 
 def test_only_the_one_rate_counts_and_the_evaluation_before_training_does_not(tmp_path: Path) -> None:
-    found = read(written(tmp_path / "runs.csv", CURVES), "frozenlake")
+    found = read([written(tmp_path / "runs.csv", CURVES)], "frozenlake")
     for name, values in {"uniform": [70, 60], "actfocus": [80, 80], "gigpo-actfocus": [60, 80]}.items():
         assert found["final"][name] == pytest.approx(values)
     assert found["area"]["gigpo-actfocus"] == pytest.approx([60, 80])
     assert found["area"]["uniform"] == pytest.approx([65, 55])
-    lines = table(tmp_path / "runs.csv")
+    halves = [{name: curve for name, curve in CURVES.items() if ("gigpo" in name) == half} for half in (True, False)]
+    lines = table([written(tmp_path / f"{place}.csv", half) for place, half in enumerate(halves)])
     assert lines[2] == "| Uniform | 65.0 |  | 60.0 |  |"
     assert lines[3].startswith("| ActFocus | 80.0 | +15.0 [")
     assert lines[9].startswith("| GiGPO and ActFocus | 70.0 | +5.0 [")
@@ -83,7 +84,13 @@ def test_one_method_against_uniform_is_students_test() -> None:
 )
 def test_a_missing_run_is_named(tmp_path: Path, curves: dict[str, dict[int, list[float]]]) -> None:
     with pytest.raises(ValueError, match=r"runs.csv, frozenlake: methods at 1e-4 and their seeds are"):
-        read(written(tmp_path / "runs.csv", curves), "frozenlake")
+        read([written(tmp_path / "runs.csv", curves)], "frozenlake")
+
+
+def test_a_run_counts_once(tmp_path: Path) -> None:
+    path = written(tmp_path / "runs.csv", CURVES)
+    with pytest.raises(ValueError, match="seed 1, is in two of the files"):
+        read([path, path], "frozenlake")
 
 
 def test_every_method_of_the_protocol_is_one_of_the_table() -> None:
