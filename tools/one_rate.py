@@ -20,6 +20,8 @@ import numpy as np
 from scipy import stats
 
 from verl_actfocus.experiments.table_files import find_table, read_table, tables_folder
+from verl_actfocus.experiments.tables import Weighting
+from verl_actfocus.experiments.weightings import ACTFOCUS
 
 RESULTS = tables_folder() / "results"
 #: Uniform's and ActFocus's, and those of the other methods.
@@ -89,6 +91,26 @@ def compared(values: dict[str, list[float]], labels: dict[str, str]) -> list[Row
     return rows
 
 
+def grouped(values: dict[str, list[float]], inside: Sequence[str]) -> Row:
+    """Compare the mean of some methods with the mean of all others, by Student's t with the scatter of all together.
+
+    Args:
+        values: method → its runs, equally many of each.
+        inside: the methods on the one side.
+    """
+    sides = [
+        [float(np.mean(one)) for name, one in values.items() if (name in inside) == side] for side in (True, False)
+    ]
+    mean, other = (float(np.mean(side)) for side in sides)
+    runs = len(next(iter(values.values())))
+    error = scatter(values) * np.sqrt(sum(1 / (len(side) * runs) for side in sides))
+    freedom = len(values) * (runs - 1)
+    half = float(stats.t.ppf(0.975, freedom) * error)
+    difference = mean - other
+    p_value = float(2 * stats.t.sf(abs(difference) / error, freedom))
+    return Row("with ActFocus's weights", mean, difference, difference - half, difference + half, p_value)
+
+
 def scatter(values: dict[str, list[float]]) -> float:
     """Standard deviation of a run, from all methods together."""
     return float(np.sqrt(np.mean([np.var(one, ddof=1) for one in values.values()])))
@@ -96,13 +118,18 @@ def scatter(values: dict[str, list[float]]) -> float:
 
 def labels() -> dict[str, str]:
     """Return method → its label, in the order of the table."""
+    return {name: one.label.rpartition(",")[0] for name, one in _methods().items()}
+
+
+def with_actfocus() -> list[str]:
+    """Return the methods whose tokens ActFocus weights, whatever α, normaliser and estimator."""
+    return [name for name, one in _methods().items() if one.choice.name == ACTFOCUS.name]
+
+
+def _methods() -> dict[str, Weighting]:
     weightings = read_table(find_table("learning_rates")).weightings
     ending = f"-{RATE}"
-    return {
-        name.removesuffix(ending): one.label.rpartition(",")[0]
-        for name, one in weightings.items()
-        if name.endswith(ending)
-    }
+    return {name.removesuffix(ending): one for name, one in weightings.items() if name.endswith(ending)}
 
 
 def table(paths: Sequence[Path] = RUNS, environment: str = "frozenlake") -> list[str]:
@@ -116,13 +143,20 @@ def table(paths: Sequence[Path] = RUNS, environment: str = "frozenlake") -> list
         lines.append(f"| {final.label} | {' | '.join(cells)} |")
     deviations = " and ".join(f"{scatter(found[number]):.1f} ({number})" for number in NUMBERS)
     seeds = len(next(iter(found["final"].values())))
-    return [*lines, "", f"{seeds} seeds; standard deviation of a run, all methods together: {deviations} points."]
+    sides = [f"{number} {_difference(grouped(found[number], with_actfocus()))}" for number in NUMBERS]
+    return [
+        *lines,
+        "",
+        f"{seeds} seeds; standard deviation of a run, all methods together: {deviations} points.",
+        f"Not declared: methods with ActFocus's weights ({', '.join(names[name] for name in with_actfocus())}) minus "
+        f"the others: {'; '.join(sides)}.",
+    ]
 
 
 def _difference(row: Row) -> str:
     if row.difference is None:
         return ""
-    return f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}], p = {row.p_value:.2f}"
+    return f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}], p = {row.p_value:.3f}"
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tools.one_rate import compared, labels, read, scatter, table
+from tools.one_rate import compared, grouped, labels, read, scatter, table, with_actfocus
 
 #: Weighting → seed → success at steps 0, 10, 20.
 CURVES = {
@@ -47,7 +47,9 @@ def test_only_the_one_rate_counts_and_the_evaluation_before_training_does_not(tm
     assert lines[3].startswith("| ActFocus | 80.0 | +15.0 [")
     assert lines[9].startswith("| GiGPO and ActFocus | 70.0 | +5.0 [")
     deviation = np.sqrt((50 + 0 + 200 + 5 * 50) / 8)
-    assert f"2 seeds; standard deviation of a run, all methods together: {deviation:.1f} (final)" in lines[-1]
+    assert f"2 seeds; standard deviation of a run, all methods together: {deviation:.1f} (final)" in lines[-2]
+    # 80, 65, 65 and 70 with ActFocus's weights, 65 three times without and Uniform's 65.
+    assert "minus the others: final +5.0 [" in lines[-1]
 
 
 def test_all_methods_share_one_scatter_and_the_intervals_hold_together() -> None:
@@ -61,6 +63,15 @@ def test_all_methods_share_one_scatter_and_the_intervals_hold_together() -> None
     unit = scatter(values) * np.sqrt(2 / 2)
     single, bonferroni = (stats.t.ppf(1 - 0.025 / number, 8) * unit for number in (1, 7))
     assert 1.1 * single < widths[0] / 2 < 1.005 * bonferroni
+
+
+def test_two_sides_of_one_method_each_are_compared_by_students_test() -> None:
+    values = {"uniform": [70.0, 60.0, 65.0], "actfocus": [80.0, 79.0, 71.0]}
+    row = grouped(values, ["actfocus"])
+    student = stats.ttest_ind(values["actfocus"], values["uniform"])
+    interval = student.confidence_interval(0.95)
+    assert (row.low, row.high, row.p_value) == pytest.approx((interval.low, interval.high, student.pvalue))
+    assert with_actfocus() == ["actfocus", "by-tokens", "action-only", "gigpo-actfocus"]
 
 
 def test_one_method_against_uniform_is_students_test() -> None:
