@@ -6,18 +6,26 @@ import csv
 import re
 from collections import defaultdict
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from tools import contrast_checks
+from tools import contrast_checks, one_rate
 from tools.pictures import mechanism
-from verl_actfocus.experiments.table_files import find_table, tables_folder
+from verl_actfocus.experiments.archive import Archive, name_of
+from verl_actfocus.experiments.folder import RunFolder
+from verl_actfocus.experiments.grid import Request, cells, distinct_runs
+from verl_actfocus.experiments.report.writing import write_table
+from verl_actfocus.experiments.results import RunResult
+from verl_actfocus.experiments.table_files import find_table, read_scale, read_table, tables_folder
 
 FOLDER = tables_folder() / "results"
 PAGE = (tables_folder() / "RESULTS.md").read_text(encoding="utf-8")
-TABLES = sorted(path.stem for path in FOLDER.glob("*-cpu.md"))
+TABLES = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*-cpu.md"))
+#: Its baseline is in another table, of another machine.
+OTHER_METHODS = "other-methods/learning_rates-cpu"
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -32,7 +40,8 @@ def key(row: dict[str, str]) -> tuple[str, ...]:
 def test_results_of_both_algorithms_are_published() -> None:
     assert {"table2-cpu", "table6-cpu"} <= set(TABLES)
     for name in TABLES:
-        assert find_table(name.removesuffix("-cpu")).exists()
+        assert find_table(Path(name).name.removesuffix("-cpu")).exists()
+    assert OTHER_METHODS in TABLES
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -67,7 +76,7 @@ def test_the_numbers_follow_from_the_published_evaluations(name: str) -> None:
     assert checked >= 2
 
 
-@pytest.mark.parametrize("name", [name for name in TABLES if name != "table1-cpu"])
+@pytest.mark.parametrize("name", [name for name in TABLES if name not in ("table1-cpu", OTHER_METHODS)])
 def test_the_last_step_is_the_difference_in_the_table(name: str) -> None:
     steps = rows(FOLDER / f"{name}-steps.csv")
     last = {key(row): row for row in steps}
@@ -77,6 +86,35 @@ def test_the_last_step_is_the_difference_in_the_table(name: str) -> None:
         found = last[key(row)]
         assert float(found["difference"]) == pytest.approx(float(row["value"]))
         assert found["seeds"] == row["seeds"]
+
+
+def test_an_archive_makes_its_published_table_again(tmp_path: Path) -> None:
+    path = find_table("learning_rates")
+    table, scale = read_table(path), read_scale(path, "cpu")
+    only = [name for name in table.weightings if re.sub(r"-\de-\d$", "", name) not in ("uniform", "actfocus")]
+    request = Request(
+        table=table, scale=scale, scale_name="cpu", seeds=2, out=tmp_path / "runs", only=("frozenlake", *only)
+    )
+    folders = [RunFolder(run.folder) for run in distinct_runs(cells(request))]
+    archive = Archive(FOLDER / f"{OTHER_METHODS}.tar.xz")
+    assert sum(archive.restore(name_of(folder), folder) for folder in folders) == 14
+    finished = {folder.path: RunResult.read(folder.path) for folder in folders if folder.done is not None}
+    for written in write_table(request, finished, tmp_path / "tables"):
+        if written.suffix in (".csv", ".md", ".tex"):
+            published = (FOLDER / "other-methods" / written.name).read_text(encoding="utf-8")
+            assert written.read_text(encoding="utf-8") == published, written.name
+
+
+def test_the_page_shows_all_methods_at_one_rate_as_they_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with patch("sys.argv", ["one_rate"]):
+        one_rate.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if line.startswith("| ")]) == 9
+    for line in lines:
+        if line.startswith("| "):
+            assert line in PAGE
+    for number in re.findall(r"[+-]\d+\.\d \[[^]]*\], p = 0\.\d+", " ".join(lines[-2:])):
+        assert number.replace("-", "−") in PAGE
 
 
 def test_pictures_and_files_that_the_page_names_are_there() -> None:
