@@ -88,6 +88,8 @@ def picture(table: Table, made: Sequence[Line]) -> bytes:
     for line in made:
         if line.runs:
             panels.setdefault((id(line.cell.row), line.cell.size), []).append(line)
+    # Colours are for what is drawn: a table may have many more weightings than there are colours.
+    drawn = [name for name in table.weightings if any(line.runs and line.cell.weighting == name for line in made)]
     columns = min(_COLUMNS_OF_PLOTS, len(panels))
     height = -(-len(panels) // columns)
     # Wide enough for the title, however few the plots.
@@ -95,7 +97,7 @@ def picture(table: Table, made: Sequence[Line]) -> bytes:
     for position, panel in enumerate(panels.values(), start=1):
         axes = figure.add_subplot(height, columns, position)
         for line in panel:
-            index = list(table.weightings).index(line.cell.weighting)
+            index = drawn.index(line.cell.weighting)
             seeds = f"{len(line.runs)} seed{'s' if len(line.runs) > 1 else ''}"
             label = f"{table.weightings[line.cell.weighting].label} ({seeds})"
             runs = [run.outcomes(line.cell.row.outcome) for run in line.runs]

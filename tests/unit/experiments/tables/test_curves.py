@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from verl_actfocus.experiments.grid import Request, cells
+from verl_actfocus.experiments.report import curves
 from verl_actfocus.experiments.report.writing import write_table
 
 from .conftest import TABLE, finished
@@ -89,3 +90,20 @@ def test_without_a_pair_there_are_no_rows_and_a_table_of_tokens_has_no_steps(
     assert step_rows(request, tmp_path) == []
     tokens = make_request(TABLE.replace("algorithm: grpo", "algorithm: grpo\nquantity: action_tokens"))
     assert tmp_path / "t/mine-cpu-steps.csv" not in write_table(tokens, finished(tokens), tmp_path / "t")
+
+
+def test_what_is_drawn_has_colours_of_its_own_however_many_weightings_are_not(
+    make_request: MakeRequest, finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = "".join(f"  other{n}: {{label: other {n}, weighting: actfocus alpha=0.{n}}}\n" for n in range(2, 9))
+    request = make_request(TABLE.replace("  actfocus: {label", f"{others}  actfocus: {{label"), seeds=1)
+    for cell in cells(request):
+        if cell.weighting in ("uniform", "other7", "actfocus"):
+            finish(cell.runs[0], {step: outcomes(1) for step in (0, 4)})
+    drawn = []
+    monkeypatch.setattr(curves, "draw_success", lambda axes, runs, label, *style: drawn.append((label, style)))
+    monkeypatch.setattr(curves, "finish", lambda *given: None)
+    monkeypatch.setattr(curves, "make_room_for_legends", lambda figure: None)
+    write_table(request, finished(request), request.out)
+    styles = dict(drawn)
+    assert len(drawn) == 6 and len(styles) == 3 and len({style[0] for style in styles.values()}) == 3
