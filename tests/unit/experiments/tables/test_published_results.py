@@ -24,6 +24,7 @@ from verl_actfocus.experiments.table_files import find_table, read_scale, read_t
 FOLDER = tables_folder() / "results"
 PAGE = (tables_folder() / "RESULTS.md").read_text(encoding="utf-8")
 TABLES = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*-cpu.md"))
+NAMES = {"frozenlake": "FrozenLake", "sokoban": "Sokoban", "sudoku": "Sudoku", "webshop": "WebShop"}
 #: Its baseline is in another table, of another machine.
 OTHER_METHODS = "other-methods/learning_rates-cpu"
 
@@ -149,6 +150,17 @@ def test_the_page_shows_the_printed_gradients(model: str) -> None:
         cells = re.split(r"\s{2,}", lines[names.get(name, name)])
         assert cells[:2] == [variance, signal]
         assert (until == "–") == ("not told from 0" in cells[2]) and until in ("–", cells[2])
+
+
+@pytest.mark.parametrize("env", sorted(path.stem.rpartition("-")[2] for path in FOLDER.glob("gradient-methods-*.txt")))
+def test_the_page_shows_every_methods_printed_gradient(env: str) -> None:
+    printed = (FOLDER / f"gradient-methods-{env}.txt").read_text(encoding="utf-8").splitlines()
+    cells = [[*map(str.strip, line.strip("|").split("|"))] for line in printed if line.startswith("| ")][1:]
+    shown = [row for row in cells if not row[0].startswith("tags")]
+    assert len(shown) == 9
+    begins = PAGE.index(f"| {NAMES[env]} | reasoning tokens alone")
+    for row, line in zip(shown, PAGE[begins:].splitlines(), strict=False):
+        assert [*map(str.strip, line.strip("|").split("|"))][2:] == row[2:]
 
 
 def test_the_sentences_about_the_contrast_are_those_of_its_file() -> None:
