@@ -297,12 +297,11 @@ def measure(model: torch.nn.Module, groups: Sequence[Sequence[Trajectory]], meth
     """
     trajectories = [one for group in groups for one in group]
     with torch.no_grad():
-        signals = [
-            (token_energy(row), token_entropy(row))
-            for one in trajectories
-            for row in (model(torch.tensor([one.ids])).logits[0, one.prompt_length - 1 : -1],)
-        ]
-    energies, entropies = zip(*signals, strict=True)
+        energies, entropies = [], []
+        for one in trajectories:
+            logits = model(torch.tensor([one.ids])).logits[0, one.prompt_length - 1 : -1]
+            energies.append(token_energy(logits))
+            entropies.append(token_entropy(logits))
     inputs = {
         "spans": pad_sequence([torch.tensor(one.spans) for one in trajectories], batch_first=True),
         "mask": pad_sequence([torch.tensor(one.mask) for one in trajectories], batch_first=True),

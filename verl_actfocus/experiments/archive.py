@@ -76,7 +76,7 @@ class Archive:
         """Whether a run is in the archive."""
         return name in self._runs
 
-    def check(self, name: str, settings: Mapping[str, Any]) -> None:
+    def check(self, name: str, settings: dict[str, Any]) -> None:
         """Make sure that an archived run is the one that is asked for.
 
         Args:

@@ -14,6 +14,7 @@ from verl_actfocus.experiments.report.plots import (
     colour,
     draw_success,
     finish,
+    from_zero,
     make_room_for_legends,
     marker,
     png,
@@ -103,7 +104,7 @@ def picture(table: Table, made: Sequence[Line]) -> bytes:
             runs = [run.outcomes(line.cell.row.outcome) for run in line.runs]
             draw_success(axes, runs, label, colour(index), marker(index))
         finish(axes, ", ".join(panel[0].place), "success rate (%)")
-        axes.set_ylim(bottom=0)
+        from_zero(axes)
     figure.suptitle(literal(f"{table.title} ({BANDS})"))
     make_room_for_legends(figure)
     return png(figure)

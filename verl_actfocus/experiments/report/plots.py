@@ -92,14 +92,14 @@ def learning_curves(summary: Summary, title: str) -> bytes:
     finish(success, f"Evaluation success ({BANDS})", "success rate (%)")
     finish(length, "Response length in training", "generated tokens per episode")
     finish(share, "Share of action tokens", "share of tokens, weight, weight × |advantage| (%)")
-    success.set_ylim(bottom=0)
-    length.set_ylim(bottom=0)
+    from_zero(success)
+    from_zero(length)
     share.set_ylim(0, 100)
     for norm, cosine, noise in below:
         finish(norm, "Exact gradient of a mini-batch by span", "norm")
         finish(cosine, "Between the gradients of reasoning and action", "cosine")
         finish(noise, "Noise in the gradient of a mini-batch", "variance over squared norm")
-        norm.set_ylim(bottom=0)
+        from_zero(norm)
     figure.suptitle(literal(title))
     make_room_for_legends(figure)
     return png(figure)
@@ -206,6 +206,13 @@ def _alone(values: NDArray[np.float64]) -> list[int]:
     """Places of the values without a neighbour, which a line does not show."""
     known = np.pad(np.isfinite(values), 1)
     return np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:]).tolist()
+
+
+def from_zero(axes: Axes) -> None:
+    """Begin the axis of values at 0 and end it well above what is drawn: the margin of a narrow range is too narrow."""
+    _, top = axes.get_ylim()
+    drawn = axes.dataLim.y1
+    axes.set_ylim(0, max(top, 1.05 * drawn) if np.isfinite(drawn) else top)
 
 
 def finish(axes: Axes, title: str, unit: str) -> None:

@@ -21,6 +21,7 @@ from verl_actfocus.experiments.report.plots import (
     draw_series,
     draw_success,
     finish,
+    from_zero,
     line_style,
     marker,
 )
@@ -120,6 +121,14 @@ def test_titles_and_units_with_dollar_signs_are_text() -> None:
     finish(axes, r"val-core/$\nothing$/acc", r"$\nothing$")
     FigureCanvasAgg(figure).draw()
     assert axes.get_title() == r"val-core/\$\nothing\$/acc"
+
+
+@pytest.mark.parametrize(("values", "top"), [([68.0, 67.5], 71.4), ([0.0, 100.0], 105.0)])
+def test_an_axis_from_zero_ends_above_its_lines_however_narrow_their_range(values, top) -> None:
+    axes = Figure().add_subplot()
+    axes.plot(range(len(values)), values)
+    from_zero(axes)
+    assert axes.get_ylim() == pytest.approx((0, top))
 
 
 def test_lines_are_told_apart_beyond_the_colours() -> None:
