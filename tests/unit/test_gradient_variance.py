@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from transformers.modeling_outputs import CausalLMOutput
 
-from tools.gradient_variance import Estimate, Measured, Method, Trajectory, gradients, measure
+from tools.gradient_statistics import Estimate, Measured
+from tools.gradient_variance import Method, Trajectory, gradients, measure
 from verl_actfocus.weighting import Span, token_energy, token_weights
 
 
@@ -62,8 +64,8 @@ class Bigram(torch.nn.Module):
         super().__init__()
         self.table = torch.nn.Parameter(torch.randn(6, 6, generator=torch.Generator().manual_seed(0)))
 
-    def forward(self, ids: torch.Tensor) -> object:
-        return type("Output", (), {"logits": self.table[ids]})()
+    def forward(self, ids: torch.Tensor) -> CausalLMOutput:
+        return CausalLMOutput(logits=self.table[ids])
 
 
 def episode(
@@ -96,8 +98,9 @@ def test_factors_are_the_advantages_of_training_times_its_weights() -> None:
     model = Bigram()
     mask = torch.tensor([one.mask for group in GROUPS for one in group])
     spans = torch.tensor([one.spans for group in GROUPS for one in group])
+    ids = torch.tensor([one.ids for group in GROUPS for one in group])
     with torch.no_grad():
-        logits = torch.stack([model(torch.tensor([one.ids])).logits[0, :-1] for group in GROUPS for one in group])  # type: ignore[attr-defined]
+        logits = model(ids).logits[:, :-1]
     inputs = {"mask": mask, "spans": spans, "ref_energy": token_energy(logits), "old_entropy": torch.zeros(6, 7)}
     flat = [one for group in GROUPS for one in group]
     # The sample standard deviation of 0 and 1 is √½, so advantages are ±√½.
