@@ -31,7 +31,6 @@ from tools.gradient_statistics import STEP, UNIFORM, Measured
 from verl_actfocus import models
 from verl_actfocus.diagnosis.groups import play
 from verl_actfocus.episodes.player import Player
-from verl_actfocus.episodes.states import state_id
 from verl_actfocus.estimators import PREFIX, Estimator, Place, TrajectoryBatch, estimator_from
 from verl_actfocus.evaluation.checkpoints import find_model
 from verl_actfocus.evaluation.local import LocalModel
@@ -145,9 +144,7 @@ def play_groups(model: LocalModel, profile: str, groups: int, size: int) -> list
 
 def _trajectory(player: Player) -> Trajectory:
     tokens = player.tokens
-    rewards, states = [0.0] * len(tokens.mask), [0] * len(tokens.mask)
-    for end, turn in zip(tokens.turn_ends, player.turns, strict=True):
-        rewards[end], states[end] = turn.reward, state_id(turn.observation)
+    rewards, states = player.at_turn_ends()
     return Trajectory(
         task=player.task,
         sample=player.sample,

@@ -16,6 +16,7 @@ from verl_actfocus.episodes.episode import Episode
 from verl_actfocus.episodes.outcomes import StopReason, TurnResult
 from verl_actfocus.episodes.prompts import Message, shown
 from verl_actfocus.episodes.record import EpisodeRecord, TurnRecord
+from verl_actfocus.episodes.states import state_id
 from verl_actfocus.episodes.tokens import EpisodeTokens, Lengths, PromptBuilder
 from verl_actfocus.weighting import Span
 
@@ -125,6 +126,17 @@ class Player:
         observation = self.episode.observation
         result = await off_loop(partial(self.episode.respond, text, cut_off=cut_off))
         return self._judge(text, spans, observation, result)
+
+    def at_turn_ends(self) -> tuple[list[float], list[int]]:
+        """Return the reward of every turn, and the state that it began in, at its last token; 0 on all other tokens.
+
+        Returns:
+            Rewards and states (`state_id`), each as long as the tokens' mask.
+        """
+        rewards, states = [0.0] * len(self.tokens.mask), [0] * len(self.tokens.mask)
+        for end, turn in zip(self.tokens.turn_ends, self.turns, strict=True):
+            rewards[end], states[end] = turn.reward, state_id(turn.observation)
+        return rewards, states
 
     def _open(self, messages: list[Message]) -> None:
         """Make the first prompt of an environment that was reset."""

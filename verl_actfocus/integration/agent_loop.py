@@ -26,7 +26,6 @@ from verl_actfocus.episodes import Episode, StopReason
 from verl_actfocus.episodes.deadline import make_within, off_loop
 from verl_actfocus.episodes.phrasing import Phrasing
 from verl_actfocus.episodes.player import Player
-from verl_actfocus.episodes.states import state_id
 from verl_actfocus.episodes.tokens import Lengths
 from verl_actfocus.generation.sampling import response_seed
 from verl_actfocus.generation.turn_ends import turn_ended
@@ -198,9 +197,7 @@ def _output(player: Player, seconds: float, steps: list[int], *, with_record: bo
         with_states: whether the states go along that turns began in.
     """
     tokens, record = player.tokens, player.record()
-    turn_rewards, states = [0.0] * len(tokens.mask), [0] * len(tokens.mask)
-    for end, turn in zip(tokens.turn_ends, player.turns, strict=True):
-        turn_rewards[end], states[end] = turn.reward, state_id(turn.observation)
+    turn_rewards, states = player.at_turn_ends()
     return EpisodeOutput(
         prompt_ids=tokens.ids[: tokens.prompt_length],
         response_ids=tokens.ids[tokens.prompt_length :],
