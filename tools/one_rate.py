@@ -30,6 +30,8 @@ RUNS = (RESULTS / "learning_rates-cpu-runs.csv", RESULTS / "other-methods" / "le
 TABLE_6 = RESULTS / "table6-cpu-runs.csv"
 BASELINE, RATE = "uniform", "1e-4"
 NUMBERS = ("final", "area")
+#: The first evaluation after training began; no comparison was declared for it.
+HALFWAY = "halfway"
 #: Dunnett's p-values are found by drawing.
 SEED = 0
 
@@ -48,7 +50,7 @@ class Row:
 
 
 def read(paths: Sequence[Path], environment: str) -> dict[str, dict[str, list[float]]]:
-    """Return number → method → its value in per cent for every seed, at the one rate.
+    """Return number (of `NUMBERS`, and `HALFWAY`) → method → its value in per cent for every seed, at the one rate.
 
     Raises:
         ValueError: a method of the table is missing or is none of it, methods have different seeds, or a run is there
@@ -70,11 +72,12 @@ def read(paths: Sequence[Path], environment: str) -> dict[str, dict[str, list[fl
         raise ValueError(
             f"{files}, {environment}: methods at {RATE} and their seeds are {dict(seeds)}, wanted are {[*labels()]}"
         )
-    found: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in NUMBERS}
+    found: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in (*NUMBERS, HALFWAY)}
     for (method, _), curve in sorted(curves.items()):
         trained = [rate for step, rate in sorted(curve.items()) if step > 0]
         found["final"][method].append(trained[-1])
         found["area"][method].append(float(np.mean(trained)))
+        found[HALFWAY][method].append(trained[0])
     return found
 
 
@@ -160,12 +163,15 @@ def table(paths: Sequence[Path] = RUNS, environment: str = "frozenlake") -> list
     deviations = " and ".join(f"{scatter(found[number]):.1f} ({number})" for number in NUMBERS)
     seeds = len(next(iter(found["final"].values())))
     sides = [f"{number} {_difference(grouped(found[number], with_actfocus()))}" for number in NUMBERS]
+    halfway = zip(found[HALFWAY][ACTFOCUS.name], found[HALFWAY][BASELINE], strict=True)
+    pairs = ", ".join(f"{own - other:+.1f}" for own, other in halfway)
     return [
         *lines,
         "",
         f"{seeds} seeds; standard deviation of a run, all methods together: {deviations} points.",
         f"Not declared: methods with ActFocus's weights ({', '.join(names[name] for name in with_actfocus())}) minus "
         f"the others: {'; '.join(sides)}.",
+        f"Not declared: ActFocus minus Uniform at the first evaluation, seed by seed: {pairs}.",
     ]
 
 

@@ -114,8 +114,10 @@ def test_the_page_shows_all_methods_at_one_rate_as_they_are_printed(capsys: pyte
     for line in lines:
         if line.startswith("| "):
             assert line in PAGE
-    for number in re.findall(r"[+-]\d+\.\d \[[^]]*\], p = 0\.\d+", " ".join(lines[-2:])):
+    for number in re.findall(r"[+-]\d+\.\d \[[^]]*\], p = 0\.\d+", " ".join(lines[-3:])):
         assert number.replace("-", "−") in PAGE
+    (pairs,) = (line.rpartition(": ")[2].rstrip(".") for line in lines if "seed by seed" in line)
+    assert f"({pairs.replace(', ', ' and ')} points at step 10)" in PAGE
 
 
 def test_pictures_and_files_that_the_page_names_are_there() -> None:
