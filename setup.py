@@ -72,6 +72,7 @@ setup(
         "smollm2": ["gguf>=0.10"],
         "dev": [
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "hypothesis>=6",
             "playwright>=1.49",
             "ruff>=0.6",

@@ -65,7 +65,7 @@ def teach(name: str, folder: Path, iterations: int) -> None:
     ("env", "most_turns"),
     # He et al. 2026, App. C
     [
-        ("sokoban", 5),
+        pytest.param("sokoban", 5, marks=pytest.mark.slow),
         pytest.param("frozenlake", 5, marks=pytest.mark.slow),
         pytest.param("sudoku", 8, marks=pytest.mark.slow),
         ("webshop", 9),

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.e2e
     ("estimator", "weighting"),
     [
         ("gigpo", "default"),
-        ("tir_optimal_token_baseline", "uniform"),
+        pytest.param("tir_optimal_token_baseline", "uniform", marks=pytest.mark.slow),
         pytest.param("turn_gae", "uniform", marks=pytest.mark.slow),
     ],
 )

@@ -1,4 +1,4 @@
-"""One seed, one run: metrics and weights, bit by bit, in one go or resumed."""
+"""One seed, one run: metrics and weights, bit by bit, in one go or resumed with weights, optimizer and evaluations."""
 
 from __future__ import annotations
 
@@ -41,16 +41,30 @@ def test_a_seed_gives_one_run_whether_it_was_interrupted_or_not(tmp_path):
         *TINY[:-3],
         "trainer.save_freq=1",
         "trainer.max_actor_ckpt_to_keep=2",
-        "trainer.test_freq=2",
+        # Ten times the miniature's: after one step the model plays visibly otherwise than the one it began with.
+        "actor_rollout_ref.actor.optim.lr=1e-3",
+        "data.environment.val_size=16",
+        "trainer.test_freq=1",
         # Fewer slots than episodes: requests wait for each other.
         "actor_rollout_ref.rollout.max_num_seqs=12",
     ]
     at_once = results(main_ppo(whole, *common, "trainer.total_training_steps=2"))
-    first = results(main_ppo(interrupted, *common, "trainer.total_training_steps=1", "trainer.test_freq=-1"))
-    second = results(main_ppo(interrupted, *common, "trainer.total_training_steps=2", "trainer.val_before_train=False"))
-    assert list(at_once) == [0, 1, 2] and list(first) == [0, 1] and list(second) == [2]
-    assert first[0] == at_once[0] and first[1] == at_once[1]
-    assert second[2] == at_once[2]
+    first = results(main_ppo(interrupted, *common, "trainer.total_training_steps=1"))
+    resumed = results(main_ppo(interrupted, *common, "trainer.total_training_steps=2"))
+    assert list(at_once) == [0, 1, 2] and list(first) == [0, 1] and list(resumed) == [1, 2]
+    assert first[0] == at_once[0] and resumed[2] == at_once[2]
+    # What is said of the last step alone depends on which step was meant to be the last.
+    final = [name for name in first[1] if name not in at_once[1]]
+    assert all(name.endswith("_final") for name in final)
+    assert {name: value for name, value in first[1].items() if name not in final} == at_once[1]
+    # It evaluates what it begins with: the policy that the first run ended with, and not the one of step 0.
+    assert {"val/success", "val/reward", "val/response_length", "val/success_peak"} <= resumed[1].keys()
+    assert resumed[1] == {name: first[1][name] for name in resumed[1]}
+    assert resumed[1]["val/response_length"] != first[0]["val/response_length"]
+    # Two mini-batches a step: Adam has counted those of before the restart.
+    optimizer = interrupted / "checkpoints/global_step_2/actor/optim_world_size_1_rank_0.pt"
+    states = torch.load(optimizer, weights_only=False)["state"].values()
+    assert {int(state["step"]) for state in states} == {4}
     for step in (1, 2):
         expected = weights(whole, step)
         for name, tensor in weights(interrupted, step).items():

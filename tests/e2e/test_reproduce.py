@@ -1,6 +1,7 @@
 """A table of the user's own, trained by `actfocus reproduce` on the CPU from nothing to its files.
 
-Its weightings are those that the other end-to-end runs leave out: signals of the policy, and the other normalisers.
+It trains what the other end-to-end runs leave out: signals of the policy, the other normalisers, veRL's optimal token
+baseline with a weighting.
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ baseline: shift
 steps: 1
 weightings:
   shift: {label: "shift, batch", weighting: actfocus signal=shift, settings: {normalize_over: batch}}
-  entropy: {label: "entropy, micro-batch", weighting: actfocus signal=entropy, settings: {normalize_over: micro_batch}}
+  entropy:
+    label: "optimal token baseline and entropy, micro-batch"
+    estimator: tir_optimal_token_baseline
+    weighting: actfocus signal=entropy
+    settings: {normalize_over: micro_batch}
 rows:
   - env: frozenlake
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from verl_actfocus.experiments import alpha
-from verl_actfocus.experiments.composition import compose
+from verl_actfocus.experiments.composition import configuration
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.requirements import require_gpu
 from verl_actfocus.experiments.run import Run
@@ -57,7 +57,7 @@ def _measure(run: Run) -> None:
     folder = alpha.diagnosis_folder(runs)
     # The same run but for the number that is to be found.
     plain = dataclasses.replace(run, weighting=ACTFOCUS)
-    config = compose(*plain.overrides())
+    config = configuration(plain)
     model = config.actor_rollout_ref.model
     if alpha.is_measured(runs):
         before = json.loads((folder / "diagnosis.json").read_text(encoding="utf-8"))["model"]

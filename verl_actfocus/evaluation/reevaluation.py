@@ -23,7 +23,7 @@ from verl_actfocus.evaluation.settings import EvaluationSettings, run_settings
 from verl_actfocus.evaluation.summary import write_summary
 from verl_actfocus.evaluation.table import failures
 from verl_actfocus.experiments.alpha import is_auto, is_measured
-from verl_actfocus.experiments.composition import compose
+from verl_actfocus.experiments.composition import configuration
 from verl_actfocus.experiments.disk import write_whole
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.folder import RunFolder
@@ -139,7 +139,7 @@ def _settings(run: Run, other: OtherEvaluation, place: str) -> EvaluationSetting
 
 def _require_checkpoints(run: Run) -> None:
     """Refuse runs that will have nothing to evaluate."""
-    config = compose(*run.overrides())
+    config = configuration(run)
     if config.actor_rollout_ref.model.lora_rank > 0:
         raise ValueError(
             f"--evaluate: {run.title} trains LoRA adapters, which veRL's merger leaves apart from the model; leave it "

@@ -18,7 +18,7 @@ from verl_actfocus.episodes.deadline import STEP_TIMEOUT
 from verl_actfocus.episodes.phrasing import BRIEF, Phrasing
 from verl_actfocus.episodes.tokens import Lengths
 from verl_actfocus.episodes.worked_turns import phrasing_of
-from verl_actfocus.experiments.composition import compose, compose_profile
+from verl_actfocus.experiments.composition import compose, compose_profile, configuration
 from verl_actfocus.experiments.run import Run
 from verl_actfocus.weighting.settings import check_types
 
@@ -167,7 +167,7 @@ def run_settings(run: Run) -> EvaluationSettings:
     Raises:
         ExperimentError: the run cannot be composed.
     """
-    return dataclasses.replace(_settings(compose(*run.overrides())), seed=run.seed)
+    return dataclasses.replace(_settings(configuration(run)), seed=run.seed)
 
 
 def paper_settings(environment: str) -> EvaluationSettings:

@@ -6,6 +6,7 @@ a folder was made with the same settings. This is the one place that composes co
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -109,6 +110,27 @@ def compose(*overrides: str) -> DictConfig:
     return config
 
 
+def configuration(run: Run) -> DictConfig:
+    """Compose a run's configuration; Hydra, which takes a second, reads once what all seeds and folders have in common.
+
+    Returns:
+        What `compose(*run.overrides())` returns.
+
+    Raises:
+        ExperimentError: as `compose`.
+    """
+    overrides, values = run.common_overrides()
+    common = compose(*overrides)
+    if not values:
+        return common
+    config = deepcopy(common)
+    OmegaConf.set_readonly(config, False)
+    for key, value in values.items():
+        OmegaConf.update(config, key, value)
+    OmegaConf.set_readonly(config, True)
+    return config
+
+
 def compose_profile(profile: str) -> DictConfig:
     """Compose the configuration of a profile by itself.
 
@@ -144,14 +166,14 @@ def compose_run(run: Run) -> ComposedRun:
             it says it is, or it would have no evaluation.
     """
     try:
-        config = compose(*run.overrides())
+        config = configuration(run)
         settings = flatten(OmegaConf.to_container(config, resolve=False))
         _require_profile(run.conditions)
         _require_untouched(run, settings)
         _require_evaluations(settings)
-        check_values(config, settings, _usual(run))
+        check_values(config, settings, _usual(run) if run.conditions.extra else settings)
         _require_own_algorithm(run, config)
-        OmegaConf.to_container(config, resolve=True)
+        _require_references(*run.common_overrides()[0])
         step = Step.of(config)
     except OmegaConfBaseException as error:
         raise ExperimentError(f"{run.title}: {_first_sentence(error)}") from error
@@ -176,6 +198,12 @@ def _looked_up(config: DictConfig, settings: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+@cache
+def _require_references(*overrides: str) -> None:
+    """Refuse a reference to a setting that does not exist."""
+    OmegaConf.to_container(compose(*overrides), resolve=True)
+
+
 def _verl_config_folder() -> Path:
     require_verl()
     spec = find_spec("verl")
@@ -187,7 +215,7 @@ def _verl_config_folder() -> Path:
 def _usual(run: Run) -> dict[str, Any]:
     """The settings of a run without the user's own overrides."""
     plain = replace(run, conditions=replace(run.conditions, extra=()))
-    return flatten(OmegaConf.to_container(compose(*plain.overrides()), resolve=False))
+    return flatten(OmegaConf.to_container(configuration(plain), resolve=False))
 
 
 @cache

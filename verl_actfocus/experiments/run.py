@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -210,16 +210,35 @@ class Run:
 
     def overrides(self) -> list[str]:
         """Return the Hydra overrides, groups first and the user's own last."""
+        proposed = {"trainer.experiment_name": self._name(), "trainer.logger": ["file"]}
+        return self._overrides({**self.assigned(), **proposed})
+
+    def common_overrides(self) -> tuple[list[str], dict[str, Any]]:
+        """Return the overrides without what is this seed's or folder's alone, and that.
+
+        Returns:
+            The overrides, and setting → value of what they leave out: nothing if the user's own reach into it.
+        """
+        # Hydra's own is no part of the configuration.
+        places = {key: value for key, value in self.places().items() if not key.startswith("hydra.")}
+        single = {**{key: self.seed for key in SEED_KEYS}, **places, "trainer.experiment_name": self._name()}
+        sections = [override.partition("=")[0].lstrip("+~") for override in self.conditions.extra]
+        if any(f"{key}.".startswith(f"{section}.") for key in single for section in sections):
+            return self.overrides(), {}
+        left_out = {*single, *self.places()}
+        common = {key: value for key, value in self.assigned().items() if key not in left_out}
+        return self._overrides({**common, "trainer.logger": ["file"]}), single
+
+    def _overrides(self, assigned: Mapping[str, Any]) -> list[str]:
         given = self.conditions
         profile = f"+actfocus/{profile_folder(given.profile)}={given.profile}"
-        proposed = {
-            "trainer.experiment_name": f"{given.folder.name}-{self.folder.name}",
-            "trainer.logger": ["file"],
-        }
-        assigned = [f"{key}={in_hydra(value)}" for key, value in {**self.assigned(), **proposed}.items()]
+        words = [f"{key}={in_hydra(value)}" for key, value in assigned.items()]
         # Not part of any group, so they are added.
         estimator = [f"++{key}={value}" for key, value in self.estimator.assigned().items()]
-        return [*self.weights.overrides(), profile, *self._device(), *assigned, *estimator, *given.extra]
+        return [*self.weights.overrides(), profile, *self._device(), *words, *estimator, *given.extra]
+
+    def _name(self) -> str:
+        return f"{self.conditions.folder.name}-{self.folder.name}"
 
     def command(self) -> list[str]:
         """Return the command line as a list of arguments."""

@@ -127,6 +127,6 @@ def test_a_worked_turn_is_counted_in_the_first_prompt_alone(capsys):
     ],
 )
 def test_what_can_be_corrected_is_one_sentence(words, message, capsys, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # read from the environment on import
     assert main(["prompt-lengths", *words]) == 2
     assert message in capsys.readouterr().err

@@ -22,7 +22,7 @@ SOURCE = ModelSource(str(PACKAGED / "model"), str(PACKAGED / "tokenizer"))
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder in which there is no clone of this repository."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # read from the environment on import
     return tmp_path
 
 

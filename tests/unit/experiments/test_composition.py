@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
-from verl_actfocus.experiments.composition import compose, compose_run
+from verl_actfocus.experiments import composition
+from verl_actfocus.experiments.composition import compose, compose_run, configuration
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.run import Conditions, Run, metrics_override
 from verl_actfocus.experiments.settings import differences, flatten
@@ -84,6 +86,33 @@ def test_the_weightings_differ_in_nothing_but_their_section(tmp_path: Path) -> N
         f"{section}.signal was 'absent', is 'energy'",
         f"{section}.signal_source was 'absent', is 'reference'",
     ]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"seed": 3, "algorithm": "ppo", "weighting": "uniform"},
+        {"profile": "sokoban_grpo", "steps": None, "trial": True},
+        {"extra": ("trainer.logger=[console,file]", "+trainer.note=${data.seed}")},
+        # What reaches into a run's own settings has the last word, as in the command.
+        {"seed": 3, "extra": ("trainer.experiment_name=mine",)},
+        {"seed": 3, "extra": ("data={seed:9,train_batch_size:8}",)},
+        {"extra": ("~trainer.experiment_name",)},
+    ],
+    ids=str,
+)
+def test_what_all_seeds_share_is_read_once_and_the_configuration_is_that_of_the_command(
+    tmp_path: Path, values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make(tmp_path / "one", **values)
+    resolved = [
+        OmegaConf.to_container(config, resolve=True) for config in (configuration(run), compose(*run.overrides()))
+    ]
+    assert resolved[0] == resolved[1]
+    if values.get("extra", ("trainer.logger=",))[0].startswith("trainer.logger="):
+        monkeypatch.setattr(composition, "hydra_compose", None)  # cannot be called
+        assert configuration(make(tmp_path / "two", **{**values, "seed": 8})).data.seed == 8
 
 
 @pytest.mark.parametrize("name", ["with space", "a=b,c", "o'hara", "ünï[1]"])

@@ -1,20 +1,22 @@
-"""Data of the tests of veRL's real FSDP engine, Eq. 6 by brute force, and the start of `engine_rank` on gloo ranks."""
+"""Data of the tests of veRL's real FSDP engine, Eq. 6 by brute force, and `engine_rank` on gloo ranks."""
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import socket
 import subprocess
 import sys
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
 import torch
 from tensordict import TensorDict
 
-#: What every rank runs, from the root of the project.
-ROOT, RANK = Path(__file__).parents[3], f"{__package__}.engine_rank"
+#: What forks the ranks, from the root of the project.
+ROOT, RANKS = Path(__file__).parents[3], f"{__package__}.engine_rank"
 FIELDS = [
     "input_ids",
     "position_ids",
@@ -123,8 +125,31 @@ def as_tensordict(rows: dict[str, list[torch.Tensor]], chosen: list[int], settin
     return data
 
 
+@cache
+def ranks_server() -> subprocess.Popen[str]:
+    """What forks ranks; it ends with the tests, which close its input."""
+    environment = {
+        **os.environ,
+        "VERL_PLATFORM": "cpu",
+        "LOCAL_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "OMP_NUM_THREADS": "1",
+    }
+    server = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", RANKS],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    atexit.register(server.communicate)
+    return server
+
+
 def run_ranks(model: Path, out: Path, case: dict, what: str) -> None:
-    """Run `engine_rank` on every rank of a case: its `what` is run with the case, and saves into `out`."""
+    """Run `what` of `engine_rank` with a case on each of its ranks, which save into `out`."""
     batching = {"use_remove_padding": False, "use_fused_kernels": False, "calculate_entropy": False, **case["batching"]}
     arguments = {
         "model": str(model),
@@ -144,24 +169,12 @@ def run_ranks(model: Path, out: Path, case: dict, what: str) -> None:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    ranks = []
-    for rank in range(case["world"]):
-        environment = {
-            **os.environ,
-            "VERL_PLATFORM": "cpu",
-            "RANK": str(rank),
-            "WORLD_SIZE": str(case["world"]),
-            "LOCAL_RANK": "0",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "OMP_NUM_THREADS": "1",
-        }
-        command = [sys.executable, "-W", "ignore", "-m", RANK, what, json.dumps(arguments)]
-        ranks.append(
-            subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-            )
-        )
-    outputs = [process.communicate(timeout=300)[0] for process in ranks]
-    for process, output in zip(ranks, outputs, strict=True):
-        assert process.returncode == 0, output[-4000:]
+    log = out.with_name(out.name + ".log")
+    request = {"what": what, "world": case["world"], "port": port, "log": str(log), "arguments": arguments}
+    server = ranks_server()
+    assert server.stdin is not None and server.stdout is not None
+    print(json.dumps(request), file=server.stdin, flush=True)
+    answer = server.stdout.readline()
+    assert answer, f"the server of ranks has ended: {server.poll()}"
+    for rank, code in enumerate(json.loads(answer)):
+        assert code == 0, Path(f"{log}.{rank}").read_text()[-4000:]

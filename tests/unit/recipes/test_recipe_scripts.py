@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
+
+from verl_actfocus.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[3] / "recipes"
 SCRIPTS = sorted(ROOT.glob("*/run_*.sh"))
@@ -19,19 +24,57 @@ PARAMETERS = (
 each_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: f"{path.parent.name}/{path.name}")
 
 
-def run(script, *arguments, **parameters):
+#: In Python's place: says which words the script would have called it with, a line each.
+WORDS_ONLY = """#!/usr/bin/env bash
+printf '%s\\n' "$@"
+"""
+
+
+def call(script, *arguments, **parameters):
     """Run a script with nothing but these parameters set."""
     environment = {name: value for name, value in os.environ.items() if name not in PARAMETERS}
     environment = {**environment, "PYTHON": sys.executable, **parameters}
     return subprocess.run([script, *arguments], env=environment, capture_output=True, text=True, timeout=300)
 
 
-def dry_run(script, *arguments, **parameters):
+@pytest.fixture
+def run(tmp_path):
+    """The same as `call`, but for the seconds that Python takes to import veRL: what it is called with runs here."""
+    echo = tmp_path / "python"
+    echo.write_text(WORDS_ONLY)
+    echo.chmod(0o755)
+
+    def run(script, *arguments, **parameters):
+        result = call(script, *arguments, **parameters, PYTHON=str(echo))
+        if result.returncode:
+            return result
+        flag, module, *words = result.stdout.splitlines()
+        assert (flag, module) == ("-m", "verl_actfocus.cli.main")
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+        with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.redirect_stderr(io.StringIO()) as complaint:
+            try:
+                result.returncode = main(words)
+            except SystemExit as end:
+                result.returncode = end.code
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        result.stdout, result.stderr = said.getvalue(), complaint.getvalue()
+        return result
+
+    return run
+
+
+@pytest.fixture
+def dry_run(run):
     """What a dry run prints: title, step, and the words of the command."""
-    result = run(script, "--dry-run", *arguments, **parameters)
-    assert result.returncode == 0, result.stderr
-    title, step, command, _ = result.stdout.splitlines()
-    return title, step, shlex.split(command)
+
+    def dry_run(script, *arguments, **parameters):
+        result = run(script, "--dry-run", *arguments, **parameters)
+        assert result.returncode == 0, result.stderr
+        title, step, command, _ = result.stdout.splitlines()
+        return title, step, shlex.split(command)
+
+    return dry_run
 
 
 def script(name):
@@ -45,7 +88,7 @@ def test_there_are_three_scripts_for_each_of_the_four_environments():
 
 
 @each_script
-def test_a_script_trains_its_own_recipe_with_actfocus(script):
+def test_a_script_trains_its_own_recipe_with_actfocus(script, dry_run):
     title, step, command = dry_run(script)
     recipe = f"{script.parent.name}_{script.stem.removeprefix('run_')}"
     assert title == f"{recipe}/actfocus-seed0: to do"
@@ -55,7 +98,7 @@ def test_a_script_trains_its_own_recipe_with_actfocus(script):
     assert f"trainer.default_local_dir={Path.cwd()}/outputs/{recipe}/actfocus-seed0/checkpoints" in command
 
 
-def test_a_trial_on_a_cpu_is_the_same_run_with_one_more_group_and_a_folder_of_its_own():
+def test_a_trial_on_a_cpu_is_the_same_run_with_one_more_group_and_a_folder_of_its_own(dry_run):
     _, _, gpu = dry_run(script("sokoban/run_ppo.sh"))
     title, step, cpu = dry_run(script("sokoban/run_ppo.sh"), DEVICE="cpu")
     assert title == "sokoban_ppo-trial/actfocus-seed0: to do"
@@ -65,7 +108,7 @@ def test_a_trial_on_a_cpu_is_the_same_run_with_one_more_group_and_a_folder_of_it
     assert [word.replace("sokoban_ppo-trial", "sokoban_ppo") for word in cpu] == gpu
 
 
-def test_every_parameter_reaches_the_configuration(compose_recipe, tmp_path):
+def test_every_parameter_reaches_the_configuration(compose_recipe, tmp_path, dry_run):
     parameters = {
         "MODEL": "Qwen/Qwen2.5-0.5B-Instruct",
         "ALPHA": "0.3",
@@ -96,7 +139,7 @@ def test_every_parameter_reaches_the_configuration(compose_recipe, tmp_path):
     assert config.trainer.save_freq == 7
 
 
-def test_options_of_actfocus_train_may_stand_among_the_overrides():
+def test_options_of_actfocus_train_may_stand_among_the_overrides(dry_run):
     title, _, command = dry_run(script("sokoban/run_ppo.sh"), "--steps=9", "trainer.save_freq=7", "--seed=3")
     assert title == "sokoban_ppo/actfocus-seed3: to do"
     assert {"trainer.total_training_steps=9", "trainer.save_freq=7"} <= set(command)
@@ -114,7 +157,7 @@ def test_options_of_actfocus_train_may_stand_among_the_overrides():
         ({"SEED": "-1"}, "argument --seed: '-1' is not a seed"),
     ],
 )
-def test_a_wrong_parameter_is_named_and_nothing_starts(parameters, message):
+def test_a_wrong_parameter_is_named_and_nothing_starts(parameters, message, run):
     result = run(script("sokoban/run_grpo.sh"), **parameters)
     assert result.returncode == 2
     assert message in result.stderr
@@ -139,7 +182,7 @@ def test_a_wrong_parameter_is_named_and_nothing_starts(parameters, message):
         ),
     ],
 )
-def test_a_wrong_override_is_named_and_nothing_starts(override, message):
+def test_a_wrong_override_is_named_and_nothing_starts(override, message, run):
     result = run(script("sokoban/run_ppo.sh"), override)
     assert result.returncode == 2
     assert message in result.stderr
@@ -149,13 +192,13 @@ def test_a_wrong_override_is_named_and_nothing_starts(override, message):
 def test_an_environment_of_the_users_own_is_found_where_verl_is_told_to_look_for_it():
     words = ["--dry-run", "data.environment.name=jugs"]
     told = {"VERL_USE_EXTERNAL_MODULES": "new_environment", "PYTHONPATH": str(ROOT.parent / "examples")}
-    result = run(script("frozenlake/run_grpo.sh"), *words, DEVICE="cpu", **told)
+    result = call(script("frozenlake/run_grpo.sh"), *words, DEVICE="cpu", **told)
     assert result.returncode == 0, result.stderr
     assert "data.environment.name=jugs" in result.stdout
-    assert "unknown environment 'jugs'" in run(script("frozenlake/run_grpo.sh"), *words, DEVICE="cpu").stderr
+    assert "unknown environment 'jugs'" in call(script("frozenlake/run_grpo.sh"), *words, DEVICE="cpu").stderr
 
 
-def test_a_step_is_described_in_trajectories():
+def test_a_step_is_described_in_trajectories(run):
     """8 prompts × 16, a quarter of the groups kept: 2 × 16 = 32; 0.3 keeps 3 groups: 48, filled up to 2 × 32."""
     quarter = run(script("sokoban/run_ppo.sh"), "--dry-run").stdout
     assert "128 trajectories played, 32 trained on, 1 optimizer step(s) of 32 trajectories, 8 on each of 4" in quarter
