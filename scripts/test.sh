@@ -8,9 +8,10 @@ ruff check .
 ruff format --check .
 mypy
 if [ $# -gt 0 ]; then exec pytest "$@"; fi
-# One thread for each of the unit tests' processes, which share the cores by file; a training run takes all cores and has
-# them to itself. The second part runs, too, if something fails in the first.
+# Files of tests share the cores. Unit tests take one thread each; of training runs, whose start takes turns rather than
+# cores, there are two at a time (some 5 GB each). The second part runs, too, if something fails in the first.
 failed=0
-OMP_NUM_THREADS=1 pytest --numprocesses auto --maxprocesses 8 --dist loadfile -m "not e2e and not slow and not vllm" || failed=$?
-pytest -m "e2e and not slow" || failed=$?
+OMP_NUM_THREADS=1 pytest --durations 20 --numprocesses auto --maxprocesses 8 --dist loadfile \
+    -m "not e2e and not slow and not vllm" || failed=$?
+pytest --durations 20 --numprocesses 2 --dist loadfile -m "e2e and not slow and not vllm" || failed=$?
 exit "$failed"

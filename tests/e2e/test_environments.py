@@ -2,7 +2,8 @@
 
 The models that ship know their tasks in miniature alone: the prompts of the paper make them ramble until they are cut
 off. So that actions reach the environment, each test first teaches a tiny model the form of a response in under a
-minute. It knows how to ask for an action and not which.
+minute. It knows how to ask for an action and not which. A command of their own, `pytest -m slow`: what every run of the
+tests trains in these environments is their recipes (`test_recipes_on_cpu.py`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from verl_actfocus.warmstart.train import train
 from .conftest import TINY
 from .test_training import check_training_step
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 RESPONSE_TOKENS = 64
 #: What the miniatures change, back to the environments' own. Of the lengths only WebShop needs so much: long pages are
@@ -65,9 +66,9 @@ def teach(name: str, folder: Path, iterations: int) -> None:
     ("env", "most_turns"),
     # He et al. 2026, App. C
     [
-        pytest.param("sokoban", 5, marks=pytest.mark.slow),
-        pytest.param("frozenlake", 5, marks=pytest.mark.slow),
-        pytest.param("sudoku", 8, marks=pytest.mark.slow),
+        ("sokoban", 5),
+        ("frozenlake", 5),
+        ("sudoku", 8),
         ("webshop", 9),
     ],
 )

@@ -1,4 +1,8 @@
-"""Estimators other than the algorithm's own train, with token weights, on what rollout and old policy deliver."""
+"""Estimators other than the algorithm's own train, with token weights, on what rollout and old policy deliver.
+
+A command of their own, `pytest -m slow`: every run of the tests trains GiGPO in `test_weightings.py`, and an optimal
+token baseline in `test_reproduce.py`.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,15 @@ import pytest
 from ..documented_metrics import undocumented
 from .conftest import TINY
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 @pytest.mark.parametrize(
     ("estimator", "weighting"),
     [
         ("gigpo", "default"),
-        pytest.param("tir_optimal_token_baseline", "uniform", marks=pytest.mark.slow),
-        pytest.param("turn_gae", "uniform", marks=pytest.mark.slow),
+        ("tir_optimal_token_baseline", "uniform"),
+        ("turn_gae", "uniform"),
     ],
 )
 def test_an_estimator_trains_two_steps_one_name_away(run_verl, estimator, weighting):

@@ -48,8 +48,8 @@ class Trial:
         return self.metrics[1:]
 
 
-#: Both algorithms, a part of the groups kept or all, with and without a KL term, a small one.
-ALWAYS = ("sokoban/run_ppo.sh", "sudoku/run_grpo_small.sh", "webshop/run_grpo.sh")
+#: Both algorithms, a part of the groups kept or all, with and without a KL term; the others with `pytest -m slow`.
+ALWAYS = ("sokoban/run_ppo.sh", "webshop/run_grpo.sh")
 SCRIPTS = [f"{env}/run_{kind}.sh" for env in KEPT for kind in ("ppo", "grpo", "grpo_small")]
 #: What the shell of whoever runs the tests has set for recipes of their own.
 VARIABLES = {"MODEL", "WEIGHTING", "ALPHA", "BETA", "SIGNAL", "GPUS", "NODES", "SEED", "ATTENTION", "LORA"}

@@ -14,7 +14,7 @@ from verl_actfocus.trajectories import read_trajectories
 
 from .conftest import run_training
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 EXAMPLE = Path(__file__).parents[2] / "examples/tool_agent"
 

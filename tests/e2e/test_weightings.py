@@ -1,4 +1,4 @@
-"""Weightings other than ActFocus train: the packaged ones by one word, one of a user's own by its module."""
+"""Weightings other than ActFocus train: a packaged one by its word, with an estimator; a user's by its module."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ..documented_metrics import undocumented
 from .conftest import TINY
 
 pytestmark = pytest.mark.e2e
@@ -31,12 +32,17 @@ def check(metrics: list[dict]) -> None:
         assert "timing_s/ref" not in step
 
 
-def test_entropy_top_trains_on_a_fifth_of_the_tokens(run_verl):
+def test_entropy_top_trains_on_a_fifth_of_the_tokens_with_the_advantages_of_gigpo(run_verl):
     # With fused kernels: the entropy comes out of a forward pass that never holds the logits as a whole.
     fused = "actor_rollout_ref.model.use_fused_kernels=True"
-    metrics = run_verl("+actfocus=entropy_top", "+actfocus/run=cpu_frozenlake", fused, *RUN)
+    metrics = run_verl(
+        "+actfocus=entropy_top", "+actfocus/run=cpu_frozenlake", fused, *RUN, "algorithm.adv_estimator=actfocus_gigpo"
+    )
     check(metrics)
     for step in metrics:
+        # All episodes of a group begin in the same state, so at least a turn of each has others to compare with.
+        assert 0 < step["actfocus/shared_state_share"] <= 1
+        assert step["critic/advantages/max"] > 0 > step["critic/advantages/min"] and undocumented(step) == set()
         spans = ("none", "reasoning", "action")
         mean = sum(step[f"actfocus/token_share/{span}"] * step[f"actfocus/mean_weight/{span}"] for span in spans)
         # Rounded up to a whole token of some hundreds.
