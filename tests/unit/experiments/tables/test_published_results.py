@@ -98,7 +98,7 @@ def test_an_archive_makes_its_published_table_again(tmp_path: Path) -> None:
     )
     folders = [RunFolder(run.folder) for run in distinct_runs(cells(request))]
     archive = Archive(FOLDER / f"{OTHER_METHODS}.tar.xz")
-    assert sum(archive.restore(name_of(folder), folder) for folder in folders) == 14
+    assert sum(archive.restore(name_of(folder), folder) for folder in folders) == 26
     finished = {folder.path: RunResult.read(folder.path) for folder in folders if folder.done is not None}
     for written in write_table(request, finished, tmp_path / "tables"):
         if written.suffix in (".csv", ".md", ".tex"):
