@@ -26,10 +26,10 @@ from verl_actfocus.experiments import processes, temporary
 from verl_actfocus.experiments.errors import ExperimentError, RunFailedError
 from verl_actfocus.experiments.execution import POLL_SECONDS, environment_of
 from verl_actfocus.experiments.folder import write_json
+from verl_actfocus.experiments.hydra_words import metrics_override
 from verl_actfocus.experiments.logs import DeathNotices, error_lines
 from verl_actfocus.experiments.metrics import Metrics, MetricsTail, merge_attempts
 from verl_actfocus.experiments.progress import Display, RunProgress
-from verl_actfocus.experiments.run import metrics_override
 from verl_actfocus.experiments.watchdog import Watchdog, census
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verl_actfocus.benchmarks.devices import run_overrides_of
-from verl_actfocus.experiments.run import ESTIMATORS, SEED_KEYS, in_hydra
+from verl_actfocus.experiments.hydra_words import in_hydra
+from verl_actfocus.experiments.run import ESTIMATORS, SEED_KEYS
 from verl_actfocus.experiments.weightings import ACTFOCUS, SECTION
 
 #: Algorithm → veRL's own estimator.

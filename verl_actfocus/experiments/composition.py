@@ -26,6 +26,7 @@ from verl_actfocus.config.groups import profile_folder
 from verl_actfocus.experiments.checks import check_values
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.estimators import OWN, EstimatorChoice
+from verl_actfocus.experiments.hydra_words import key_of
 from verl_actfocus.experiments.requirements import require_verl
 from verl_actfocus.experiments.run import ESTIMATORS, PROPOSED_KEYS, Conditions, Run
 from verl_actfocus.experiments.settings import flatten, within
@@ -257,7 +258,7 @@ def _require_untouched(run: Run, settings: dict[str, Any]) -> None:
     for key, value in claims.items():
         # As text: what is no number at all differs even from itself.
         if str(settings.get(key)) != str(value):
-            sections = {text: text.partition("=")[0].lstrip("+~") for text in run.conditions.extra}
+            sections = {text: key_of(text) for text in run.conditions.extra}
             named = [text for text, section in sections.items() if key == section or key.startswith(f"{section}.")]
             source = " ".join(named or run.conditions.extra) or run.conditions.profile
             raise ExperimentError(

@@ -19,11 +19,12 @@ from verl_actfocus.experiments.composition import ComposedRun
 from verl_actfocus.experiments.disk import full, writing
 from verl_actfocus.experiments.errors import ExperimentError, RunFailedError
 from verl_actfocus.experiments.folder import RunFolder
+from verl_actfocus.experiments.hydra_words import metrics_override
 from verl_actfocus.experiments.locks import locked
 from verl_actfocus.experiments.logs import DeathNotices, error_lines, last_lines
 from verl_actfocus.experiments.metrics import Metrics, MetricsTail, merge_attempts
 from verl_actfocus.experiments.progress import Display, RunProgress, duration
-from verl_actfocus.experiments.run import PLATFORM_VARIABLE, Run, metrics_override
+from verl_actfocus.experiments.run import PLATFORM_VARIABLE, Run
 from verl_actfocus.experiments.watchdog import LOST_SECONDS, Watchdog, census
 
 #: Seconds between two looks at a run.

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verl_actfocus.experiments.composition import compose_profile
-from verl_actfocus.experiments.run import Conditions, Run, in_hydra
+from verl_actfocus.experiments.hydra_words import in_hydra, key_of
+from verl_actfocus.experiments.run import Conditions, Run
 from verl_actfocus.experiments.tables import Row, Scale, Table, Weighting
 from verl_actfocus.experiments.weightings import slug
 
@@ -156,10 +157,10 @@ def _runs(request: Request, row: Row, size: str, name: str, weighting: Weighting
     ]
     first_seed = scale.first_seed if request.table.first_seed is None else request.table.first_seed
     own = (*_model(scale, row, size), *([] if rate is None else [f"{_RATE}={rate}"]), *weighting.overrides)
-    named = {override.partition("=")[0] for override in own if row.variant or not override.startswith(_MODEL)}
+    named = {key_of(override) for override in own if row.variant or not override.startswith(_MODEL)}
     named |= set() if declared is None else {_RATE}
     for override in request.extra:
-        if (key := override.partition("=")[0].lstrip("+~")) in named:
+        if (key := key_of(override)) in named:
             raise ValueError(f"{override!r} would change what {request.table.name} sets in its rows or columns: {key}")
     return Conditions(
         profile=profile,

@@ -7,7 +7,6 @@ line copies it from the report.
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from verl_actfocus import models
 from verl_actfocus.config.groups import packaged_groups, profile_folder
 from verl_actfocus.experiments.alpha import resolved
 from verl_actfocus.experiments.estimators import ESTIMATOR_SECTION, OWN, PACKAGED, EstimatorChoice, estimators_of
+from verl_actfocus.experiments.hydra_words import in_hydra, key_of
 from verl_actfocus.experiments.weightings import SECTION, WeightingChoice
 
 #: Algorithm → value of `algorithm.adv_estimator` for its own estimator.
@@ -210,8 +210,7 @@ class Run:
 
     def overrides(self) -> list[str]:
         """Return the Hydra overrides, groups first and the user's own last."""
-        proposed = {"trainer.experiment_name": self._name(), "trainer.logger": ["file"]}
-        return self._overrides({**self.assigned(), **proposed})
+        return self._overrides({**self.assigned(), **self.proposed()})
 
     def common_overrides(self) -> tuple[list[str], dict[str, Any]]:
         """Return the overrides without what is this seed's or folder's alone, and that.
@@ -219,15 +218,13 @@ class Run:
         Returns:
             The overrides, and setting → value of what they leave out: nothing if the user's own reach into it.
         """
-        # Hydra's own is no part of the configuration.
-        places = {key: value for key, value in self.places().items() if not key.startswith("hydra.")}
-        single = {**{key: self.seed for key in SEED_KEYS}, **places, "trainer.experiment_name": self._name()}
-        sections = [override.partition("=")[0].lstrip("+~") for override in self.conditions.extra]
-        if any(f"{key}.".startswith(f"{section}.") for key in single for section in sections):
+        values = {**self.assigned(), **self.proposed()}
+        single = {*SEED_KEYS, *self.places(), "trainer.experiment_name"}
+        if any(f"{key}.".startswith(f"{key_of(override)}.") for key in single for override in self.conditions.extra):
             return self.overrides(), {}
-        left_out = {*single, *self.places()}
-        common = {key: value for key, value in self.assigned().items() if key not in left_out}
-        return self._overrides({**common, "trainer.logger": ["file"]}), single
+        # Hydra's own is no part of the configuration.
+        left_out = {key: value for key, value in values.items() if key in single and not key.startswith("hydra.")}
+        return self._overrides({key: value for key, value in values.items() if key not in single}), left_out
 
     def _overrides(self, assigned: Mapping[str, Any]) -> list[str]:
         given = self.conditions
@@ -236,9 +233,6 @@ class Run:
         # Not part of any group, so they are added.
         estimator = [f"++{key}={value}" for key, value in self.estimator.assigned().items()]
         return [*self.weights.overrides(), profile, *self._device(), *words, *estimator, *given.extra]
-
-    def _name(self) -> str:
-        return f"{self.conditions.folder.name}-{self.folder.name}"
 
     def command(self) -> list[str]:
         """Return the command line as a list of arguments."""
@@ -263,6 +257,11 @@ class Run:
             **self.places(),
         }
 
+    def proposed(self) -> dict[str, Any]:
+        """Return the settings that a run proposes and a user may change."""
+        name = f"{self.conditions.folder.name}-{self.folder.name}"
+        return dict(zip(PROPOSED_KEYS, (name, ["file"]), strict=True))
+
     def places(self) -> dict[str, str]:
         """Return the settings that say where the run is written."""
         return {
@@ -282,9 +281,8 @@ class Run:
     def _check_extra(self) -> None:
         taken = [*self.assigned(), "actfocus", "actfocus/run", "actfocus/recipe", "actfocus/device"]
         for override in self.conditions.extra:
-            key, equals, _ = override.partition("=")
-            key = key.lstrip("+~")
-            if not key or not (equals or override.startswith("~")):
+            key = key_of(override)
+            if not key or not ("=" in override or override.startswith("~")):
                 raise ValueError(f"{override!r} is not a Hydra override such as actor_rollout_ref.actor.optim.lr=1e-4")
             if key in taken:
                 raise ValueError(f"{key} is set by the run itself and cannot be overridden with {override!r}")
@@ -297,22 +295,3 @@ class Run:
                         f"{override!r} would change every {what} unseen; name the setting with the {what} that it "
                         f"is for, such as {example!r}"
                     )
-
-
-def metrics_override(path: Path) -> str:
-    """Return the Hydra override that lets veRL's `file` logger write to a path.
-
-    It reaches the trainer through Ray, so also in a cluster that was started from another shell, where an environment
-    variable of this process is unknown.
-    """
-    return f"++ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH={in_hydra(str(path))}"
-
-
-def in_hydra(value: Any) -> str:
-    """Write a value in Hydra's grammar, in which a space, a comma or an equals sign means something."""
-    if isinstance(value, list):
-        return f"[{','.join(map(in_hydra, value))}]"
-    if not isinstance(value, str) or re.fullmatch(r"[\w./-]+", value):
-        return str(value)
-    # Backslashes count as such except before a quote, that at the end included.
-    return "'" + re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", r"\'") + "'"

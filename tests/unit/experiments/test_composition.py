@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 from verl_actfocus.experiments import composition
 from verl_actfocus.experiments.composition import compose, compose_run, configuration
 from verl_actfocus.experiments.errors import ExperimentError
-from verl_actfocus.experiments.run import Conditions, Run, metrics_override
+from verl_actfocus.experiments.hydra_words import metrics_override
+from verl_actfocus.experiments.run import Conditions, Run
 from verl_actfocus.experiments.settings import differences, flatten
 from verl_actfocus.experiments.weightings import WeightingChoice
 

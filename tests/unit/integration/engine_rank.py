@@ -1,17 +1,8 @@
-"""What a rank does in the tests of veRL's real FSDP engine: passes and updates, saved for the test.
-
-As a script it imports veRL once, which takes seconds, and forks the ranks of every case that it reads.
-"""
+"""What a rank does in the tests of veRL's real FSDP engine: passes and updates, saved for the test."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import sys
-import traceback
 from functools import partial
-from pathlib import Path
 
 import torch
 
@@ -255,8 +246,7 @@ def full_gradient(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: p.grad.full_tensor().clone() for name, p in module.named_parameters()}
 
 
-#: A rank whose peer has died waits for it; nothing here takes so long.
-TIMEOUT_SECONDS = 300
+#: What a rank can be asked for.
 RUNS = {
     "gradient": run_rank,
     "outputs": run_outputs,
@@ -264,44 +254,3 @@ RUNS = {
     "updates": run_updates,
     "adapters": run_adapters,
 }
-
-
-def fork_rank(request: dict, rank: int) -> int:
-    """Start a rank in a process of its own, which writes into a log of its own; returns the process."""
-    process = os.fork()
-    if process:
-        return process
-    code = 1
-    signal.alarm(TIMEOUT_SECONDS)
-    try:
-        # From here on all output, that of compiled code too, belongs to the rank.
-        with Path(f"{request['log']}.{rank}").open("w") as log:
-            os.dup2(log.fileno(), 1)
-            os.dup2(log.fileno(), 2)
-        os.environ.update(RANK=str(rank), WORLD_SIZE=str(request["world"]), MASTER_PORT=str(request["port"]))
-        RUNS[request["what"]](request["arguments"])
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # The server's own way out, its open pipes and handlers, is none of the rank's business.
-        os._exit(code)
-
-
-def serve() -> None:
-    """Run the cases that stand on the standard input, a line of JSON each; answer with the ranks' exit codes."""
-    import verl.trainer.main_ppo
-    import verl.workers.engine_workers  # noqa: F401
-
-    answers = os.fdopen(os.dup(1), "w")
-    for line in sys.stdin:
-        request = json.loads(line)
-        ranks = [fork_rank(request, rank) for rank in range(request["world"])]
-        codes = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in ranks]
-        print(json.dumps(codes), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    serve()

@@ -16,7 +16,7 @@ import torch
 from tensordict import TensorDict
 
 #: What forks the ranks, from the root of the project.
-ROOT, RANKS = Path(__file__).parents[3], f"{__package__}.engine_rank"
+ROOT, RANKS = Path(__file__).parents[3], f"{__package__}.rank_server"
 FIELDS = [
     "input_ids",
     "position_ids",
