@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tools import chosen_rates
 from verl_actfocus import models
 from verl_actfocus.cli.main import main
 from verl_actfocus.experiments.composition import compose_run
@@ -20,7 +21,10 @@ from .conftest import TABLE
 
 MakeRequest = Callable[..., Request]
 #: Tables of our own, `recipes/paper/PROTOCOL.md`.
-PROTOCOL = ["learning_rates", "mechanism"]
+CONFIRMATION = ["confirmation_actfocus"]
+PROTOCOL = ["learning_rates", "mechanism", *CONFIRMATION]
+#: Methods that have the rate of another.
+AUTO_RATE = {"alpha-auto": "actfocus"}
 CONTRAST = "quantity: area\ncontrasts: [{{larger: sokoban, than: frozenlake, {}}}]\nrows:"
 EVALUATIONS = "evaluations:\n  {}\nrows:"
 NAMES = sorted(path.stem for path in tables_folder().glob("[!_]*.yaml"))
@@ -136,6 +140,30 @@ def test_the_protocols_learning_rates_are_those_that_their_columns_name(tmp_path
     assert len(found) == 1 + 8 and found["uniform-3e-5"] == [3e-5, "mini_batch", "actfocus_grpo"]
     assert found["by-tokens-1e-4"] == [1e-4, "tokens", "actfocus_grpo"]
     assert found["gigpo-actfocus-1e-4"] == [1e-4, "mini_batch", "actfocus_gigpo"]
+
+
+@pytest.mark.parametrize("name", CONFIRMATION)
+def test_the_confirmation_trains_every_method_at_the_rate_that_stage_1_chose(name: str, tmp_path: Path) -> None:
+    path = find_table(name)
+    table = read_table(path)
+    assert [(row.env, row.algorithm) for row in table.rows[:4]] == [
+        (env, "grpo") for env in ("frozenlake", "sokoban", "sudoku", "webshop")
+    ]
+    chosen = chosen_rates.choices()
+    for row in table.rows:
+        rates = {method: one.rate for method, one in chosen[row.env].items() if row.algorithm == "grpo" and one.rate}
+        for method, rate in row.learning_rates.items():
+            # α from a measurement has ActFocus's.
+            assert rate == float(rates[AUTO_RATE.get(method, method)])
+        # A row is run with rates for all of its methods, or not yet.
+        assert {*row.learning_rates} in ({*table.weightings}, set())
+    request = Request(table=table, scale=read_scale(path, "cpu"), scale_name="cpu", seeds=5, out=tmp_path)
+    for cell in cells(request):
+        if cell.row is table.rows[0]:
+            assert [run.seed for run in cell.runs] == [11, 12, 13, 14, 15]
+            composed = compose_run(cell.runs[0])
+            assert composed.steps == 40
+            assert composed.settings["actor_rollout_ref.actor.optim.lr"] == cell.row.learning_rates[cell.weighting]
 
 
 def test_the_protocols_models_are_those_of_the_warm_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
