@@ -112,6 +112,9 @@ def run(args: argparse.Namespace) -> int:
     if again and code != INTERRUPTED:
         code = max(code, _evaluate([one for one in finished if one.run.folder in again], again))
         _archive(archive, finished)
+    if not finished:
+        nothing = f"none of the {len(planned)} runs asked for is done"
+        print(f"note: {nothing}: the tables hold the paper's numbers alone", file=sys.stderr)
     from verl_actfocus.experiments.report.writing import write_table
 
     results = {one.folder.path: one.result for one in finished}
@@ -137,6 +140,12 @@ def _restore(archive: Archive, planned: Sequence[Planned], *, write: bool) -> No
     restored = sum(one.archived for one in planned)
     if restored:
         print(f"note: {restored} of the runs asked for are in the archive", file=sys.stderr)
+    elif archive.path.exists():
+        print(f"note: none of the runs asked for is in the archive {archive.path}", file=sys.stderr)
+    else:
+        print(
+            f"note: there is no archive {archive.path} yet: it begins with the first run that is done", file=sys.stderr
+        )
 
 
 def _archive(archive: Archive | None, planned: Sequence[Planned]) -> None:

@@ -69,7 +69,8 @@ class Archive:
     def __init__(self, path: Path) -> None:
         if not path.name.endswith(ENDING):
             raise ExperimentError(f"{path} is no name for an archive of runs: let it end in {ENDING}")
-        self._path = path
+        #: The file.
+        self.path = path
         self._runs = self._read()
 
     def __contains__(self, name: str) -> bool:
@@ -91,7 +92,7 @@ class Archive:
         changes = differences(json.loads(self._runs[name]["run.json"])["settings"], settings)
         if changes:
             raise ExperimentError(
-                f"{self._path} holds {name} with other settings ({in_words(changes)}); name another archive"
+                f"{self.path} holds {name} with other settings ({in_words(changes)}); name another archive"
             )
 
     def restore(self, name: str, folder: RunFolder) -> bool:
@@ -131,7 +132,7 @@ class Archive:
             _write(place, content)
         elif place.read_bytes() != content:
             raise ExperimentError(
-                f"{self._path} holds {name} with another measurement of α than {place}; name another --out or archive"
+                f"{self.path} holds {name} with another measurement of α than {place}; name another --out or archive"
             )
 
     def add(self, folders: Mapping[str, RunFolder]) -> list[str]:
@@ -150,7 +151,7 @@ class Archive:
                 measured α; or the disk is full.
         """
         finished = {name: folder for name, folder in folders.items() if folder.done is not None}
-        with locked(self._path.parent, f".{self._path.name}.lock", wait=True):
+        with locked(self.path.parent, f".{self.path.name}.lock", wait=True):
             self._runs = self._read()
             changed = []
             for name, folder in finished.items():
@@ -163,35 +164,35 @@ class Archive:
                     self._runs[name] = files
                     changed.append(name)
             if changed:
-                write_whole(self._path, _packed(self._runs))
+                write_whole(self.path, _packed(self._runs))
         return changed
 
     def _require_same(self, name: str, folder: RunFolder) -> None:
         if folder.done is None:
             raise ExperimentError(
-                f"{self._path} holds {name} finished, and {folder.path} the same run unfinished; delete that folder, "
+                f"{self.path} holds {name} finished, and {folder.path} the same run unfinished; delete that folder, "
                 "or name another archive"
             )
         # A command names places, and a folder may have been moved since.
         here, there = folder.done, json.loads(self._runs[name][_DONE])
         if {**here, "command": ""} != {**there, "command": ""}:
             raise ExperimentError(
-                f"{self._path} and {folder.path} hold {name} of two trainings; delete the folder, or name another "
+                f"{self.path} and {folder.path} hold {name} of two trainings; delete the folder, or name another "
                 "archive"
             )
         for file, content in _slim(folder).items():
             if file != _DONE and self._runs[name].get(file, content) != content:
                 raise ExperimentError(
-                    f"{self._path} and {folder.path} have different {file} of {name}; delete the folder, or name "
+                    f"{self.path} and {folder.path} have different {file} of {name}; delete the folder, or name "
                     "another archive"
                 )
 
     def _read(self) -> dict[str, _Files]:
-        if not self._path.exists():
+        if not self.path.exists():
             return {}
         runs: dict[str, _Files] = {}
         try:
-            with tarfile.open(self._path, "r:xz") as tar:
+            with tarfile.open(self.path, "r:xz") as tar:
                 for member in tar:
                     # Nothing may be written that is no file of a run.
                     match = _NAME.fullmatch(member.name)
@@ -201,12 +202,12 @@ class Archive:
                     runs.setdefault(match["run"], {})[match["file"]] = stream.read()
         except (tarfile.TarError, lzma.LZMAError, EOFError, OSError, ValueError) as error:
             raise ExperimentError(
-                f"{self._path} cannot be read as an archive of runs ({error}); name another file"
+                f"{self.path} cannot be read as an archive of runs ({error}); name another file"
             ) from error
         for name, files in runs.items():
             missing = {"run.json", _DONE, "metrics-1.jsonl"} - files.keys()
             if missing:
-                raise ExperimentError(f"{self._path}: {name} lacks {', '.join(sorted(missing))}; name another file")
+                raise ExperimentError(f"{self.path}: {name} lacks {', '.join(sorted(missing))}; name another file")
         return runs
 
 

@@ -56,6 +56,21 @@ def test_without_training_the_table_shows_what_is_there(tmp_path: Path) -> None:
     assert "1 of the runs asked for are not finished" in text
 
 
+def test_tables_of_nothing_are_not_written_without_a_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    misspelt = tmp_path / "tabel6.tar.xz"
+    words = [*WORDS, "--out", str(tmp_path / "out"), "--no-training"]
+    assert main([*words, "--archive", str(misspelt)]) == 0
+    notes = capsys.readouterr().err
+    assert f"there is no archive {misspelt} yet: it begins with the first run that is done" in notes
+    assert "none of the 2 runs asked for is done: the tables hold the paper's numbers alone" in notes
+    main([*WORDS, "uniform", "--out", str(tmp_path / "other"), "--archive", str(misspelt)])
+    capsys.readouterr()
+    main([*words, "--archive", str(misspelt), "--only", "actfocus", "frozenlake"])
+    assert f"none of the runs asked for is in the archive {misspelt}" in capsys.readouterr().err
+    main([*words, "--archive", str(misspelt)])
+    assert capsys.readouterr().err.splitlines() == ["note: 1 of the runs asked for are in the archive"]
+
+
 def test_checkpoints_are_kept_unless_they_are_to_be_deleted(tmp_path: Path) -> None:
     main([*WORDS, "--out", str(tmp_path)])
     checkpoints = [file.parent / "checkpoints" for file in tmp_path.rglob("done.json")]
