@@ -53,6 +53,15 @@ def test_only_the_one_rate_counts_and_the_evaluation_before_training_does_not(tm
     assert lines[-1].endswith("at the first evaluation, seed by seed: +10.0, +10.0.")
 
 
+def test_another_rate_has_its_own_runs(tmp_path: Path) -> None:
+    smaller = {name.replace("1e-4", "3e-5"): curve for name, curve in CURVES.items() if "1e-4" in name}
+    smaller["uniform-3e-5"] = {1: [0.5, 0.5, 0.55], 2: [0.5, 0.5, 0.5]}
+    path = written(tmp_path / "runs.csv", {**CURVES, **smaller})
+    assert read([path], "frozenlake", "3e-5")["final"]["uniform"] == pytest.approx([55, 50])
+    assert table([path], rate="3e-5")[2] == "| Uniform | 52.5 |  | 51.2 |  |"
+    assert table([path])[2] == "| Uniform | 65.0 |  | 60.0 |  |"
+
+
 def test_all_methods_share_one_scatter_and_the_intervals_hold_together() -> None:
     values = {name: [60.0 + place, 66.0 + 3 * place] for place, name in enumerate(labels())}
     rows = compared(values, labels())[1:]

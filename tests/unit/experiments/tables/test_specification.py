@@ -21,10 +21,10 @@ from .conftest import TABLE
 
 MakeRequest = Callable[..., Request]
 #: Tables of our own, `recipes/paper/PROTOCOL.md`.
-CONFIRMATION = ["confirmation_actfocus"]
+CONFIRMATION = ["confirmation_actfocus", "confirmation_methods", "confirmation_normalizer"]
 PROTOCOL = ["learning_rates", "mechanism", *CONFIRMATION]
 #: Methods that have the rate of another.
-AUTO_RATE = {"alpha-auto": "actfocus"}
+RATE_OF = {"alpha-auto": "actfocus"}
 CONTRAST = "quantity: area\ncontrasts: [{{larger: sokoban, than: frozenlake, {}}}]\nrows:"
 EVALUATIONS = "evaluations:\n  {}\nrows:"
 NAMES = sorted(path.stem for path in tables_folder().glob("[!_]*.yaml"))
@@ -154,13 +154,17 @@ def test_the_confirmation_trains_every_method_at_the_rate_that_stage_1_chose(nam
         rates = {method: one.rate for method, one in chosen[row.env].items() if row.algorithm == "grpo" and one.rate}
         for method, rate in row.learning_rates.items():
             # α from a measurement has ActFocus's.
-            assert rate == float(rates[AUTO_RATE.get(method, method)])
+            assert rate == float(rates[RATE_OF.get(method, method)])
         # A row is run with rates for all of its methods, or not yet.
         assert {*row.learning_rates} in ({*table.weightings}, set())
     request = Request(table=table, scale=read_scale(path, "cpu"), scale_name="cpu", seeds=5, out=tmp_path)
-    for cell in cells(request):
-        if cell.row is table.rows[0]:
-            assert [run.seed for run in cell.runs] == [11, 12, 13, 14, 15]
+    first = [cell for cell in cells(request) if cell.row is table.rows[0]]
+    for cell in first:
+        assert [run.seed for run in cell.runs] == [11, 12, 13, 14, 15]
+        if table.weightings[cell.weighting].choice.settings == (("alpha", "auto"),):
+            # Not composed before α is measured; the conditions of a run are those of Uniform's with the same rate.
+            assert cell.runs[0].conditions == first[0].runs[0].conditions
+        else:
             composed = compose_run(cell.runs[0])
             assert composed.steps == 40
             assert composed.settings["actor_rollout_ref.actor.optim.lr"] == cell.row.learning_rates[cell.weighting]
