@@ -91,21 +91,38 @@ def test_the_last_step_is_the_difference_in_the_table(name: str) -> None:
         assert found["seeds"] == row["seeds"]
 
 
-def test_an_archive_makes_its_published_table_again(tmp_path: Path) -> None:
-    path = find_table("learning_rates")
+#: Rows and columns of the other methods' table.
+OTHERS = (
+    "frozenlake",
+    *(
+        name
+        for name in read_table(find_table("learning_rates")).weightings
+        if not re.fullmatch(r"(uniform|actfocus)-\de-\d", name)
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("published", "archived", "only", "seeds", "runs"),
+    [
+        (OTHER_METHODS, OTHER_METHODS, OTHERS, 2, 36),
+        ("confirmation_actfocus-cpu", "confirmation-cpu", ("frozenlake", "grpo"), 5, 7),
+    ],
+)
+def test_an_archive_makes_its_published_table_again(
+    published: str, archived: str, only: tuple[str, ...], seeds: int, runs: int, tmp_path: Path
+) -> None:
+    path = find_table(Path(published).name.removesuffix("-cpu"))
     table, scale = read_table(path), read_scale(path, "cpu")
-    only = [name for name in table.weightings if re.sub(r"-\de-\d$", "", name) not in ("uniform", "actfocus")]
-    request = Request(
-        table=table, scale=scale, scale_name="cpu", seeds=2, out=tmp_path / "runs", only=("frozenlake", *only)
-    )
+    request = Request(table=table, scale=scale, scale_name="cpu", seeds=seeds, out=tmp_path / "runs", only=only)
     folders = [RunFolder(run.folder) for run in distinct_runs(cells(request))]
-    archive = Archive(FOLDER / f"{OTHER_METHODS}.tar.xz")
-    assert sum(archive.restore(name_of(folder), folder) for folder in folders) == 36
+    archive = Archive(FOLDER / f"{archived}.tar.xz")
+    assert sum(archive.restore(name_of(folder), folder) for folder in folders) == runs
     finished = {folder.path: RunResult.read(folder.path) for folder in folders if folder.done is not None}
     for written in write_table(request, finished, tmp_path / "tables"):
         if written.suffix in (".csv", ".md", ".tex"):
-            published = (FOLDER / "other-methods" / written.name).read_text(encoding="utf-8")
-            assert written.read_text(encoding="utf-8") == published, written.name
+            text = (FOLDER / f"{published}.md").with_name(written.name).read_text(encoding="utf-8")
+            assert written.read_text(encoding="utf-8") == text, written.name
 
 
 def test_the_page_shows_all_methods_at_one_rate_as_they_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
