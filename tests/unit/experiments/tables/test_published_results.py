@@ -106,7 +106,7 @@ OTHERS = (
     ("published", "archived", "only", "seeds", "runs"),
     [
         (OTHER_METHODS, OTHER_METHODS, OTHERS, 2, 36),
-        ("confirmation_actfocus-cpu", "confirmation-cpu", ("frozenlake", "grpo"), 5, 7),
+        ("confirmation_actfocus-cpu", "confirmation-cpu", ("frozenlake", "grpo"), 5, 8),
     ],
 )
 def test_an_archive_makes_its_published_table_again(
