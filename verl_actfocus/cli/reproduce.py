@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
         _archive(archive, finished)
     if not finished:
         nothing = f"none of the {len(planned)} runs asked for is done"
-        print(f"note: {nothing}: the tables hold the paper's numbers alone", file=sys.stderr)
+        print(f"note: {nothing}: nothing measured is in the tables", file=sys.stderr)
     from verl_actfocus.experiments.report.writing import write_table
 
     results = {one.folder.path: one.result for one in finished}

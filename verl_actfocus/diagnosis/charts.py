@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from verl_actfocus.diagnosis.correlation import PARTS, Correlation, Group, paper_signals
 from verl_actfocus.diagnosis.tables import TERMS
 from verl_actfocus.diagnosis.variance import Decided
-from verl_actfocus.experiments.report.plots import COLOURS, MARKERS, png
+from verl_actfocus.experiments.report.plots import COLOURS, MARKERS, png, put_title
 from verl_actfocus.trajectories import Trajectory
 
 #: What each part is drawn in.
@@ -42,7 +42,7 @@ def scatter(groups: Sequence[Group], found: Sequence[Correlation], title: str) -
         axes.set_xlabel("mean energy of the group's tokens")
         _finish(axes)
     figure.axes[0].set_ylabel("standard deviation of the group's rewards")
-    figure.suptitle(title)
+    put_title(figure, title)
     return png(figure)
 
 
@@ -90,7 +90,7 @@ def histogram(counted: Mapping[str, Sequence[float]], title: str) -> bytes:
         axes.stairs(percents, counted["edges"], fill=True, alpha=0.45, color=_COLOUR[part], label=f"{part} tokens")
     axes.set_xlabel("energy of the token under the reference model")
     axes.set_ylabel("share of the span's tokens (%)")
-    axes.set_title(title, fontsize=11)
+    put_title(figure, title)
     axes.legend(frameon=False)
     _finish(axes)
     return png(figure)
@@ -118,7 +118,7 @@ def over_training(steps: Sequence[tuple[int, Sequence[Correlation]]], signal: st
     axes.set_xlabel("training step")
     axes.set_ylabel("Spearman's ρ with the spread of rewards")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_title(title, fontsize=11)
+    put_title(figure, title)
     axes.legend(frameon=False)
     _finish(axes)
     return png(figure)
@@ -146,7 +146,7 @@ def decision_bars(found: Sequence[tuple[str, str, Decided]], title: str) -> byte
         axes.axvline(0, color="gray", linewidth=0.8)
         _finish(axes)
     panels[-1].set_xlabel("share of the variance within a state (lines: 95 % interval)")
-    figure.suptitle(title)
+    put_title(figure, title)
     return png(figure)
 
 

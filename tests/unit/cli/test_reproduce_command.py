@@ -62,7 +62,7 @@ def test_tables_of_nothing_are_not_written_without_a_word(tmp_path: Path, capsys
     assert main([*words, "--archive", str(misspelt)]) == 0
     notes = capsys.readouterr().err
     assert f"there is no archive {misspelt} yet: it begins with the first run that is done" in notes
-    assert "none of the 2 runs asked for is done: the tables hold the paper's numbers alone" in notes
+    assert "none of the 2 runs asked for is done: nothing measured is in the tables" in notes
     main([*WORDS, "uniform", "--out", str(tmp_path / "other"), "--archive", str(misspelt)])
     capsys.readouterr()
     main([*words, "--archive", str(misspelt), "--only", "actfocus", "frozenlake"])

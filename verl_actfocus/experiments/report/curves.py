@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from verl_actfocus.episodes.clusters import Outcomes
-from verl_actfocus.experiments.report.escapes import literal
 from verl_actfocus.experiments.report.figures import Line, baseline_of
 from verl_actfocus.experiments.report.plots import (
     BANDS,
@@ -18,6 +17,7 @@ from verl_actfocus.experiments.report.plots import (
     make_room_for_legends,
     marker,
     png,
+    put_title,
 )
 from verl_actfocus.experiments.report.summary import paired
 from verl_actfocus.experiments.tables import Table
@@ -105,6 +105,6 @@ def picture(table: Table, made: Sequence[Line]) -> bytes:
             draw_success(axes, runs, label, colour(index), marker(index))
         finish(axes, ", ".join(panel[0].place), "success rate (%)")
         from_zero(axes)
-    figure.suptitle(literal(f"{table.title} ({BANDS})"))
+    put_title(figure, f"{table.title} ({BANDS})")
     make_room_for_legends(figure)
     return png(figure)

@@ -100,7 +100,7 @@ def learning_curves(summary: Summary, title: str) -> bytes:
         finish(cosine, "Between the gradients of reasoning and action", "cosine")
         finish(noise, "Noise in the gradient of a mini-batch", "variance over squared norm")
         from_zero(norm)
-    figure.suptitle(literal(title))
+    put_title(figure, title)
     make_room_for_legends(figure)
     return png(figure)
 
@@ -126,6 +126,20 @@ def _draw_gradient(row: Sequence[Axes], one: WeightingSummary, index: int) -> No
     _draw_named(cosine, one, "actfocus/gradient_cosine", index, 0, one.label)
     for place, kind in enumerate(("weighted", "unweighted")):
         _draw_named(noise, one, f"actfocus/gradient_noise_share/{kind}", index, 2 * place, f"{one.label}: {kind}")
+
+
+def put_title(figure: Figure, text: str) -> None:
+    """Put a title above a figure, in as many lines as its width needs: names come from files and may be long.
+
+    Args:
+        figure: of its final width.
+        text: as it is to be read; dollar signs are no formula.
+    """
+    title = figure.suptitle(literal(text))
+    for width in range(len(text), 0, -1):
+        if title.get_window_extent().width <= 0.98 * figure.bbox.width:
+            return
+        title.set_text(literal(fill(text, width)))
 
 
 def png(figure: Figure) -> bytes:

@@ -24,6 +24,7 @@ from verl_actfocus.experiments.report.plots import (
     from_zero,
     line_style,
     marker,
+    put_title,
 )
 
 from .pages import write
@@ -121,6 +122,27 @@ def test_titles_and_units_with_dollar_signs_are_text() -> None:
     finish(axes, r"val-core/$\nothing$/acc", r"$\nothing$")
     FigureCanvasAgg(figure).draw()
     assert axes.get_title() == r"val-core/\$\nothing\$/acc"
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("Short", 1),
+        ("Is ActFocus better than Uniform, " * 3 + "each at a rate of its own?", 2),
+        ("x" * 150, 3),
+        ("$" * 9, 1),
+    ],
+)
+def test_a_title_is_seen_whole_however_long_it_is(text: str, lines: int) -> None:
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    figure.add_subplot()
+    put_title(figure, text)
+    FigureCanvasAgg(figure).draw()
+    (title,) = figure.texts
+    extent = title.get_window_extent()
+    assert extent.x0 >= 0 and extent.x1 <= figure.bbox.width and extent.y1 <= figure.bbox.height
+    assert title.get_text().count("\n") == lines - 1
+    assert title.get_text().replace("\\", "").split() == text.split() or len(text.split()) == 1
 
 
 @pytest.mark.parametrize(("values", "top"), [([68.0, 67.5], 71.4), ([0.0, 100.0], 105.0)])

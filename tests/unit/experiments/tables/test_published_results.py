@@ -163,6 +163,25 @@ def test_every_later_run_with_actfocus_weights_is_above_every_one_without_as_the
     assert "each of the five with these weights has a larger *area* than each of the five without" in PAGE
 
 
+def test_pairs_of_the_confirmation_are_ahead_and_behind_as_the_page_says() -> None:
+    rates = {
+        (row["weighting"], row["seed"], row["step"]): float(row["rate"])
+        for row in rows(FOLDER / "confirmation_actfocus-cpu-runs.csv")
+    }
+    ahead = {
+        step: [
+            100 * (rates["actfocus", seed, step] - rates["uniform", seed, step]) for seed in ("11", "12", "13", "14")
+        ]
+        for step in ("10", "20", "30", "40")
+    }
+    assert [sum(one > 0 for one in ahead[step]) for step in ahead] == [4, 4, 4, 1]
+    assert ahead["40"][2] == pytest.approx(-10.5, abs=0.05)
+    assert (
+        "ahead in all four pairs at steps 10, 20 and 30 and behind in three of them at step 40, in seed 13 by 10.5"
+        in PAGE
+    )
+
+
 def test_the_page_shows_the_rates_that_are_chosen(capsys: pytest.CaptureFixture[str]) -> None:
     chosen_rates.main([])
     lines = capsys.readouterr().out.splitlines()
