@@ -151,6 +151,8 @@ class Archive:
                 measured α; or the disk is full.
         """
         finished = {name: folder for name, folder in folders.items() if folder.done is not None}
+        if not finished:  # nor is a folder made, whose name may be misspelt
+            return []
         with locked(self.path.parent, f".{self.path.name}.lock", wait=True):
             self._runs = self._read()
             changed = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+from pathlib import Path
 
 import pytest
 from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -221,9 +223,10 @@ def test_a_model_that_ships_with_the_package_plays_its_miniature(capsys: pytest.
     assert "== executed: " in printed
 
 
-def test_a_folder_without_a_model_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"--policy model:/nowhere: /nowhere: there is no such folder"):
-        play.run(arguments("frozenlake", "--policy", "model:/nowhere"))
+def test_a_folder_without_a_model_is_refused_by_name(tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere"
+    with pytest.raises(ValueError, match=re.escape(f"--policy model:{missing}: {missing}: there is no such folder")):
+        play.run(arguments("frozenlake", "--policy", f"model:{missing}"))
 
 
 FOREIGN = TagSettings(action=("<act>", "</act>"), reasoning=("<reason>", "</reason>"), prefill="")
