@@ -78,12 +78,15 @@ def cells(request: Request) -> list[Cell]:
 def distinct_runs(chosen: Sequence[Cell]) -> list[Run]:
     """Return every run once, seeds in turn, so that an interrupted grid has all cells with fewer seeds.
 
+    Rows that wait for something have no runs yet.
+
     Raises:
         ValueError: two tables mean different runs by the same name.
     """
-    most = max(len(cell.runs) for cell in chosen)
+    ready = [cell for cell in chosen if not cell.row.waits_for]
+    most = max((len(cell.runs) for cell in ready), default=0)
     found: dict[Path, Run] = {}
-    for run in (cell.runs[number] for number in range(most) for cell in chosen if number < len(cell.runs)):
+    for run in (cell.runs[number] for number in range(most) for cell in ready if number < len(cell.runs)):
         known = found.setdefault(run.folder, run)
         if known != run:
             one, other = (

@@ -84,6 +84,8 @@ class Row:
     model: str = ""
     #: Weighting → learning rate of the policy, where it is not the weighting's own.
     learning_rates: dict[str, float] = field(default_factory=dict)
+    #: What must be known before the row's runs are trained, in a few words; empty for nothing. Till then it is blank.
+    waits_for: str = ""
     #: Which outcome of an episode counts: a key of the evaluation episodes.
     outcome: str = "success"
     #: Label of the outcome in the table; empty for none.

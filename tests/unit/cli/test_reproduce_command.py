@@ -138,3 +138,20 @@ def test_with_an_archive_a_dry_run_writes_nothing_either_and_other_settings_are_
     assert main(other) == 2
     assert "runs.tar.xz holds cpu/frozenlake-grpo/uniform-seed1 with other settings" in capsys.readouterr().err
     assert not (tmp_path / "two").exists()
+
+
+def test_a_row_that_waits_is_not_trained_and_the_table_says_for_what(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["reproduce", "confirmation_actfocus", "--scale", "cpu", "--seeds", "1", "--out", str(tmp_path)]
+    assert main([*words, "--only", "sokoban", "ppo"]) == 2
+    reason = "sokoban, ppo, waits for the rates that stage 1 chooses"
+    assert f"every row asked for waits: {reason}; there is nothing to train yet" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    assert main([*words, "--only", "grpo", "sokoban", "frozenlake"]) == 0
+    notes = capsys.readouterr().err
+    assert "note: sokoban, grpo, waits for the rates that stage 1 chooses; it is left blank" in notes
+    assert {path.parent.parent.name for path in tmp_path.rglob("done.json")} == {"frozenlake-grpo-40steps"}
+    text = (tmp_path / "cpu/confirmation_actfocus-cpu.md").read_text()
+    assert "- Not run yet: Sokoban, GRPO, tiny waits for the rates that stage 1 chooses." in text
+    assert "not finished" not in text

@@ -159,3 +159,10 @@ def test_a_word_that_names_nothing_is_refused(make_request: MakeRequest) -> None
 def test_the_users_overrides_reach_every_run(make_request: MakeRequest) -> None:
     runs = distinct_runs(cells(make_request(extra=("trainer.test_freq=2",))))
     assert all(run.conditions.extra == ("trainer.test_freq=2",) for run in runs)
+
+
+def test_a_row_that_waits_is_declared_and_has_no_runs_yet(make_request: MakeRequest) -> None:
+    request = make_request(TABLE.replace("env: sokoban", "env: sokoban\n    waits_for: a rate"))
+    assert [cell.row.env for cell in cells(request)] == ["frozenlake", "frozenlake", "sokoban", "sokoban"]
+    assert {run.conditions.env for run in distinct_runs(cells(request))} == {"frozenlake"}
+    assert distinct_runs([cell for cell in cells(request) if cell.row.env == "sokoban"]) == []
