@@ -18,6 +18,8 @@ _COUNTS = {
     "actfocus/skipped_updates": "skipped optimizer steps",
 }
 _PROBABILITIES = "training/rollout_probs_diff_max"
+#: Turns that are well-formed and of which the environment refused nothing, in an evaluation.
+_VALID_TURNS = "val/valid_turn_rate"
 
 
 def step_times(summary: Summary) -> list[Row]:
@@ -44,6 +46,7 @@ def run_times(summary: Summary) -> list[Row]:
 def checks(summary: Summary) -> list[Row]:
     """What should be zero or tiny, for each weighting over all its runs; empty where a run does not record it.
 
+    The last row should not fall: what stands outside an action, reasoning and tags, is held by ActFocus's α alone.
     Steps without metrics are missing in curves and times.
     """
     rows = [
@@ -55,7 +58,25 @@ def checks(summary: Summary) -> list[Row]:
         *rows,
         Row("training steps without metrics", [_unrecorded(one) for one in summary.weightings]),
         Row("largest difference of a token's probability, rollout and forward pass", largest),
+        Row(
+            "valid turns in %: first evaluation, and the fewest since",
+            [_valid_turns(one) for one in summary.weightings],
+        ),
     ]
+
+
+def _valid_turns(one: WeightingSummary) -> str:
+    """The first and the least share of the run that has the least, and where."""
+    shares = [(run.seed, *run.series(_VALID_TURNS)) for run in one.runs]
+    later = [
+        (share, step, seed, values[0])
+        for seed, steps, values in shares
+        for step, share in zip(steps[1:], values[1:], strict=True)
+    ]
+    if not later:
+        return ""
+    share, step, seed, first = min(later)
+    return f"{100 * first:.1f}, {100 * share:.1f} (seed {seed}, step {step})"
 
 
 def _seconds(one: WeightingSummary) -> dict[str, list[float]]:

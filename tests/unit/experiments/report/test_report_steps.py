@@ -74,3 +74,17 @@ def test_steps_without_metrics_are_counted_and_named(comparison: Path) -> None:
         lambda step, data: data.pop("timing_s/step") if step == 1 else None,
     )
     assert rows_of(comparison)["training steps without metrics"] == "0 | 1 (seed 0: 1)"
+
+
+def test_the_run_that_lost_most_of_its_valid_turns_is_named(comparison: Path) -> None:
+    name = "valid turns in %: first evaluation, and the fewest since"
+    for folder in ("uniform-seed0", "actfocus-seed0"):
+        path = comparison / folder / "metrics-1.jsonl"
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        for record in records:
+            shares = {0: 0.995, 1: 0.99, 2: 0.657 if folder.startswith("actfocus") else 0.999}
+            if "val/success" in record["data"]:
+                record["data"]["val/valid_turn_rate"] = shares[record["step"]]
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    rows = rows_of(comparison)
+    assert rows[name] == "99.5, 99.9 (seed 0, step 2) | 99.5, 65.7 (seed 0, step 2)"

@@ -1,0 +1,100 @@
+"""In which runs of an archive the format held: the share of valid turns at every evaluation.
+
+    python -m tools.valid_turns recipes/paper/results/confirmation-cpu.tar.xz
+
+A turn is valid whose response was well-formed and of which the environment refused nothing (docs/metrics.md). ActFocus
+weights what stands outside an action by α, reasoning and tags alike: what holds the format there is α alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+#: A run is named that loses so many points of its valid turns since the evaluation before training.
+FALL = 5.0
+METRICS = ("val/valid_turn_rate", "val/success", "val/stop/response_cut")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the archive says of a run, all in per cent."""
+
+    name: str
+    #: Step → share of valid turns, of episodes with success, and of those whose last response was cut off.
+    valid: dict[int, float]
+    success: dict[int, float]
+    cut: dict[int, float]
+
+    @property
+    def lost(self) -> bool:
+        """Whether it wrote so many fewer valid turns at some evaluation than before training."""
+        shares = [*self.valid.values()]
+        return min(shares) <= shares[0] - FALL
+
+
+def read(path: Path) -> list[Run]:
+    """Read the evaluations of every run, in the order of their names.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds no runs, or one without evaluations.
+    """
+    found = []
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive.getmembers():
+                file = archive.extractfile(member) if member.name.endswith("/metrics-1.jsonl") else None
+                if file is not None:
+                    found.append(_run(member.name.split("/", 1)[1].rpartition("/")[0], file.read().decode()))
+    except tarfile.TarError as error:
+        raise ValueError(f"{path} is no archive of runs: {error}") from error
+    if not found or not all(run.valid for run in found):
+        raise ValueError(
+            f"{path} holds {len(found)} runs, or some without an evaluation: is it `reproduce --archive`'s?"
+        )
+    return sorted(found, key=lambda run: run.name)
+
+
+def _run(name: str, content: str) -> Run:
+    series: list[dict[int, float]] = [{}, {}, {}]
+    for step, metrics in sorted((line["step"], line["data"]) for line in map(json.loads, content.splitlines())):
+        if METRICS[0] in metrics:
+            for values, metric in zip(series, METRICS, strict=True):
+                values[step] = 100 * metrics[metric]
+    return Run(name, *series)
+
+
+def lines(runs: Sequence[Run]) -> list[str]:
+    """Return what is printed: the runs that lost valid turns, evaluation by evaluation, and the least of all others."""
+    lost = [run for run in runs if run.lost]
+    said = []
+    for run in lost:
+        steps = [
+            f"step {step} {share:.1f} ({run.success[step]:.1f}, {run.cut[step]:.1f})"
+            for step, share in run.valid.items()
+        ]
+        said.append(f"{run.name}: valid turns in % (success, cut off): {'; '.join(steps)}")
+    held = [share for run in runs if run not in lost for share in run.valid.values()]
+    least = f", never fewer than {min(held):.1f} % valid turns" if held else ""
+    return [*said, f"{len(runs) - len(lost)} of {len(runs)} runs lost less than {FALL:g} points{least}"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print it for every archive."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("archives", nargs="+", type=Path, metavar="ARCHIVE", help="written by reproduce --archive")
+    args = parser.parse_args(arguments)
+    for path in args.archives:
+        try:
+            print("\n".join(lines(read(path))))
+        except (OSError, ValueError) as error:
+            parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()
