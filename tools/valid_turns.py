@@ -1,6 +1,6 @@
 """In which runs of an archive the format held: the share of valid turns at every evaluation.
 
-    python -m tools.valid_turns recipes/paper/results/confirmation-cpu.tar.xz
+    python -m tools.valid_turns recipes/paper/results/{,other-methods/}*.tar.xz
 
 A turn is valid whose response was well-formed and of which the environment refused nothing (docs/metrics.md). ActFocus
 weights what stands outside an action by α, reasoning and tags alike: what holds the format there is α alone.
@@ -14,6 +14,10 @@ import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from scipy import stats
+
+from verl_actfocus.experiments.weightings import ACTFOCUS
 
 #: A run is named that loses so many points of its valid turns since the evaluation before training.
 FALL = 5.0
@@ -29,6 +33,11 @@ class Run:
     valid: dict[int, float]
     success: dict[int, float]
     cut: dict[int, float]
+
+    @property
+    def weighted(self) -> bool:
+        """Whether it was trained with ActFocus's weights, whatever α, normaliser and estimator."""
+        return self.name.rpartition("/")[2].startswith(f"{ACTFOCUS.name}-")
 
     @property
     def lost(self) -> bool:
@@ -84,16 +93,26 @@ def lines(runs: Sequence[Run]) -> list[str]:
     return [*said, f"{len(runs) - len(lost)} of {len(runs)} runs lost less than {FALL:g} points{least}"]
 
 
+def sides(runs: Sequence[Run]) -> str:
+    """Say how many runs lost them with ActFocus's weights and without, by Fisher's exact test."""
+    counts = [[run.lost for run in runs if run.weighted == side] for side in (True, False)]
+    inside, outside = (f"{sum(lost)} of {len(lost)}" for lost in counts)
+    p_value = stats.fisher_exact([[sum(lost), len(lost) - sum(lost)] for lost in counts]).pvalue
+    return f"with ActFocus's weights {inside} lost them, without {outside}: p = {p_value:.2f}"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print it for every archive."""
+    """Print it for every archive, and for all of them together."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("archives", nargs="+", type=Path, metavar="ARCHIVE", help="written by reproduce --archive")
     args = parser.parse_args(arguments)
-    for path in args.archives:
-        try:
-            print("\n".join(lines(read(path))))
-        except (OSError, ValueError) as error:
-            parser.error(str(error))
+    try:
+        archives = [read(path) for path in args.archives]
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    for runs in archives:
+        print("\n".join(lines(runs)))
+    print(sides([run for runs in archives for run in runs]))
 
 
 if __name__ == "__main__":
