@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tools import chosen_rates, contrast_checks, one_rate
+from tools import chosen_rates, contrast_checks, one_rate, valid_turns
 from tools.pictures import mechanism
 from verl_actfocus.experiments.archive import Archive, name_of
 from verl_actfocus.experiments.folder import RunFolder
@@ -107,6 +107,7 @@ OTHERS = (
     [
         (OTHER_METHODS, OTHER_METHODS, OTHERS, 2, 36),
         ("confirmation_actfocus-cpu", "confirmation-cpu", ("frozenlake", "grpo"), 5, 10),
+        ("confirmation_methods-cpu", "confirmation-cpu", ("frozenlake",), 5, 13),
     ],
 )
 def test_an_archive_makes_its_published_table_again(
@@ -183,6 +184,22 @@ def test_the_page_shows_every_difference_of_the_confirmation_and_in_how_many_pai
     falls = {key: min(np.diff([curve[step] for step in (0, 10, 20, 30, 40)])) for key, curve in rates.items()}
     assert min(falls, key=lambda key: falls[key]) == ("actfocus", "13")
     assert "fell from 69.9 to 57.8 % between steps 30 and 40, the largest fall in any of the ten" in PAGE
+
+
+def test_the_page_shows_which_runs_lost_their_format_and_that_no_others_fell_as_far(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    archives = [FOLDER / "confirmation-cpu.tar.xz", FOLDER / f"{OTHER_METHODS}.tar.xz"]
+    valid_turns.main([*map(str, archives)])
+    assert f"```text\n{capsys.readouterr().out}```" in PAGE
+    runs = [run for path in archives for run in valid_turns.read(path)]
+    falls = {run.name: min(np.diff([*run.success.values()])) for run in runs}
+    lost = [run.name for run in runs if run.lost]
+    assert sorted(falls, key=lambda name: falls[name])[:3] == sorted(lost, key=lambda name: falls[name])
+    points = " and ".join(", ".join(f"{-falls[name]:.0f}" for name in lost).rsplit(", ", 1))
+    following = -sorted(falls.values())[3]
+    assert f"success fell by {points} points between two evaluations" in PAGE
+    assert f"the three largest falls of all; the next is {following:.0f}." in PAGE
 
 
 def test_the_page_shows_the_rates_that_are_chosen(capsys: pytest.CaptureFixture[str]) -> None:
