@@ -23,9 +23,10 @@ from verl_actfocus.experiments.report.escapes import literal
 from verl_actfocus.experiments.report.summary import Summary, WeightingSummary
 from verl_actfocus.experiments.statistics import success_rate
 
-#: Colours of Okabe and Ito, which people with any colour vision tell apart; markers tell them apart in print.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = ("o", "s", "^", "D", "v", "P")
+#: Colours of Okabe and Ito, which people with any colour vision tell apart, and grey for their yellow, which hardly
+#: shows on white. Markers tell them apart in print.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#888888")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 #: One of matplotlib's line styles: a name, or an offset with the lengths of dashes and gaps.
 LineStyle: TypeAlias = str | tuple[int, tuple[int, ...]]
 #: Styles of several metrics in one plot; those behind the first four are for the groups that colours repeat for.
@@ -45,7 +46,7 @@ _ENTRY_HEIGHT, _ENTRY_WIDTH, _HALF_WIDTH = 0.17, 60, 26
 
 
 def colour(index: int) -> str:
-    """Return the colour of what has this place in the order of a report; they repeat from the seventh on."""
+    """Return the colour of what has this place in the order of a report; they repeat from the ninth on."""
     return COLOURS[index % len(COLOURS)]
 
 

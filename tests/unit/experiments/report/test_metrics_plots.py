@@ -80,11 +80,11 @@ def test_a_run_that_has_not_recorded_what_another_has_is_said_to_have_not(drawn)
 
 
 def test_runs_that_share_a_colour_differ_in_style(drawn) -> None:
-    runs = {f"run{n}": [{"actor/entropy": 1.0 + n}] for n in range(8)}
+    runs = {f"run{n}": [{"actor/entropy": 1.0 + n}] for n in range(10)}
     lines = drawn(**runs)["Entropy of the policy"].get_lines()
-    assert lines[0].get_color() == lines[6].get_color()
+    assert lines[0].get_color() == lines[8].get_color()
     patterns = [(line.get_color(), line.get_linestyle()) for line in lines]
-    assert len(set(patterns)) == 8
+    assert len(set(patterns)) == 10
 
 
 def test_legends_make_the_picture_higher_and_not_the_plots_lower(drawn) -> None:

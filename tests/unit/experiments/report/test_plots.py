@@ -155,8 +155,8 @@ def test_an_axis_from_zero_ends_above_its_lines_however_narrow_their_range(value
 
 def test_lines_are_told_apart_beyond_the_colours() -> None:
     many = range(3 * len(COLOURS))
-    assert len({(colour(index), str(line_style(index, metric))) for index in many for metric in range(4)}) == 72
-    assert len({(colour(index), marker(index)) for index in many}) == 18
+    assert len({(colour(index), str(line_style(index, metric))) for index in many for metric in range(4)}) == 96
+    assert len({(colour(index), marker(index)) for index in many}) == 24
 
 
 def test_a_comparison_has_a_second_row_of_plots_where_the_exact_gradient_was_recorded(comparison: Path) -> None:
