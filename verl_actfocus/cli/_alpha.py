@@ -41,9 +41,9 @@ def ready(runs: Iterable[Run], *, measure: bool) -> list[Run]:
         if measure:
             _measure(run)
         elif not alpha.is_measured(folder):
-            print(
-                f"note: α of {folder.name} is not measured yet; its runs with alpha=auto are left out", file=sys.stderr
-            )
+            place = alpha.diagnosis_folder(folder)
+            left_out = "its runs with alpha=auto are left out"
+            print(f"note: α of {folder.name} is not in {place} yet; {left_out}", file=sys.stderr)
     return [run for run in every if not alpha.is_auto(run.weighting) or alpha.is_measured(run.conditions.folder)]
 
 

@@ -57,7 +57,10 @@ def test_a_dry_run_measures_nothing_and_says_what_it_leaves_out(
 ) -> None:
     assert main(words(tmp_path / "o", "--dry-run")) == 0
     printed = capsys.readouterr()
-    assert "note: α of o is not measured yet; its runs with alpha=auto are left out" in printed.err
+    assert (
+        f"note: α of o is not in {tmp_path / 'o' / 'diagnosis'} yet; its runs with alpha=auto are left out"
+        in printed.err
+    )
     assert "uniform-seed0: to do" in printed.out and "1 runs, 0 done" in printed.out
     assert not (tmp_path / "o").exists()
 
