@@ -9,14 +9,14 @@ weights what stands outside an action by α, reasoning and tags alike: what hold
 from __future__ import annotations
 
 import argparse
-import json
-import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from scipy import stats
 
+from verl_actfocus.experiments.archive import Archive
+from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.weightings import ACTFOCUS
 
 #: A run is named that loses so many points of its valid turns since the evaluation before training.
@@ -50,32 +50,27 @@ def read(path: Path) -> list[Run]:
     """Read the evaluations of every run, in the order of their names.
 
     Raises:
-        OSError: the file cannot be read.
-        ValueError: it holds no runs, or one without evaluations.
+        ValueError: there is no such file, or a run lacks what is looked at.
+        ExperimentError: it is no archive of runs.
     """
-    found = []
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive.getmembers():
-                file = archive.extractfile(member) if member.name.endswith("/metrics-1.jsonl") else None
-                if file is not None:
-                    found.append(_run(member.name.split("/", 1)[1].rpartition("/")[0], file.read().decode()))
-    except tarfile.TarError as error:
-        raise ValueError(f"{path} is no archive of runs: {error}") from error
-    if not found or not all(run.valid for run in found):
-        raise ValueError(
-            f"{path} holds {len(found)} runs, or some without an evaluation: is it `reproduce --archive`'s?"
-        )
-    return sorted(found, key=lambda run: run.name)
+    runs = Archive(path).metrics()
+    if not runs:
+        raise ValueError(f"there is no archive {path}, or it holds no run")
+    return [_run(name, metrics) for name, metrics in runs.items()]
 
 
-def _run(name: str, content: str) -> Run:
+def _run(name: str, metrics: Mapping[int, Mapping[str, float]]) -> Run:
     series: list[dict[int, float]] = [{}, {}, {}]
-    for step, metrics in sorted((line["step"], line["data"]) for line in map(json.loads, content.splitlines())):
-        if METRICS[0] in metrics:
+    for step, recorded in sorted(metrics.items()):
+        if "val/success" in recorded:
             for values, metric in zip(series, METRICS, strict=True):
-                values[step] = 100 * metrics[metric]
-    return Run(name, *series)
+                share = recorded.get(metric)
+                if share is None:
+                    raise ValueError(f"{name} was not played by this package's rollout: step {step} lacks {metric}")
+                values[step] = 100 * share
+    if not series[0]:
+        raise ValueError(f"{name} has no evaluation")
+    return Run(name.partition("/")[2], *series)
 
 
 def lines(runs: Sequence[Run]) -> list[str]:
@@ -108,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     try:
         archives = [read(path) for path in args.archives]
-    except (OSError, ValueError) as error:
+    except (ExperimentError, ValueError) as error:
         parser.error(str(error))
     for runs in archives:
         print("\n".join(lines(runs)))

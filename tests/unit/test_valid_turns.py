@@ -12,20 +12,22 @@ import pytest
 from tools import valid_turns
 
 CUT = {"val/stop/response_cut": 0.125}
+Evaluations = dict[int, tuple[float, float]]
 
 
-def archived(path: Path, runs: dict[str, dict[int, tuple[float, float]]]) -> Path:
+def archived(path: Path, runs: dict[str, Evaluations], more: dict[str, float] = CUT) -> Path:
     """Run → step → shares of valid turns and of success."""
     with tarfile.open(path, "w:xz") as archive:
         for name, evaluations in runs.items():
             lines = [
-                json.dumps({"step": step, "data": {"val/valid_turn_rate": valid, "val/success": success} | CUT})
+                json.dumps({"step": step, "data": {"val/valid_turn_rate": valid, "val/success": success} | more})
                 for step, (valid, success) in evaluations.items()
             ]
             content = "\n".join([*lines, json.dumps({"step": 21, "data": {"rollout/success": 0.5}})]).encode()
-            member = tarfile.TarInfo(f"cpu/{name}/metrics-1.jsonl")
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
+            for file, text in (("run.json", b"{}"), ("done.json", b"{}"), ("metrics-1.jsonl", content)):
+                member = tarfile.TarInfo(f"cpu/{name}/{file}")
+                member.size = len(text)
+                archive.addfile(member, io.BytesIO(text))
     return path
 
 
@@ -45,12 +47,24 @@ def test_a_run_that_lost_five_points_is_named_with_every_evaluation(
     ]
 
 
-def test_what_is_no_archive_of_runs_is_refused_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_archive_of_such_runs_is_refused_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = archived(tmp_path / "whole.tar.xz", {"lake/uniform-seed1": {0: (0.9, 0.4), 10: (0.9, 0.5)}})
+    (tmp_path / "cut.tar.xz").write_bytes(whole.read_bytes()[:-100])
     (tmp_path / "text.tar.xz").write_text("no archive")
-    for path in (tmp_path / "none.tar.xz", tmp_path / "text.tar.xz", archived(tmp_path / "empty.tar.xz", {})):
+    one = {"lake/uniform-seed1": {0: (0.9, 0.4)}}
+    for path, message in (
+        (tmp_path / "none.tar.xz", "there is no archive"),
+        (archived(tmp_path / "empty.tar.xz", {}), "or it holds no run"),
+        (tmp_path / "text.tar.xz", "cannot be read as an archive of runs"),
+        (tmp_path / "cut.tar.xz", "cannot be read as an archive of runs"),
+        (archived(tmp_path / "other.tar.xz", one, {}), "lacks val/stop/response_cut"),
+        (archived(tmp_path / "bare.tar.xz", {"lake/uniform-seed1": {}}), "lake/uniform-seed1 has no evaluation"),
+    ):
         with pytest.raises(SystemExit):
             valid_turns.main([str(path)])
-        assert path.name in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 def test_runs_of_all_archives_are_counted_by_their_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

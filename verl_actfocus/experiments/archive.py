@@ -77,6 +77,21 @@ class Archive:
         """Whether a run is in the archive."""
         return name in self._runs
 
+    def metrics(self) -> dict[str, dict[int, Metrics]]:
+        """Return run → step → metrics, in the order of the runs' names.
+
+        Raises:
+            ExperimentError: lines of a run are no metrics.
+        """
+        found = {}
+        for name, files in sorted(self._runs.items()):
+            try:
+                lines = [json.loads(line) for line in files["metrics-1.jsonl"].splitlines()]
+                found[name] = {line["step"]: line["data"] for line in lines}
+            except (ValueError, KeyError, TypeError) as error:
+                raise ExperimentError(f"{self.path}: the metrics of {name} cannot be read ({error!r})") from error
+        return found
+
     def check(self, name: str, settings: dict[str, Any]) -> None:
         """Make sure that an archived run is the one that is asked for.
 
