@@ -9,13 +9,13 @@ of it, the smaller rate. A method that lacks a run of one of its rates has chose
 from __future__ import annotations
 
 import argparse
-import csv
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools.one_rate import labels
+from tools.published import rows
 from verl_actfocus.experiments.table_files import find_table, read_table, tables_folder
 
 RESULTS = tables_folder() / "results"
@@ -52,7 +52,7 @@ def choices(paths: Iterable[Path] = TABLES) -> dict[str, dict[str, Choice]]:
     table = read_table(find_table("learning_rates"))
     found: dict[tuple[str, str], float] = {}
     for path in paths:
-        for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
+        for row in rows(path, "environment", "weighting", "number", "value", "seeds"):
             if row["number"] != "final" or not row["value"]:
                 continue
             key = row["environment"], row["weighting"]

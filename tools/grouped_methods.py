@@ -9,7 +9,6 @@ neither side: they were known when the comparison was declared. A seed counts on
 from __future__ import annotations
 
 import argparse
-import csv
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from tools.published import in_points, rows
 from verl_actfocus.experiments.table_files import find_table, read_table, tables_folder
 from verl_actfocus.experiments.tables import Table
 from verl_actfocus.experiments.weightings import ACTFOCUS
@@ -48,7 +48,7 @@ def differences(path: Path, environment: str, table: Table) -> dict[str, dict[in
         ValueError: runs of a seed were evaluated at different steps, or a run is there twice.
     """
     curves: dict[int, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
-    for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
+    for row in rows(path, "environment", "weighting", "seed", "step", "rate"):
         if row["environment"] == environment and int(row["step"]) > 0:
             curve = curves[int(row["seed"])][row["weighting"]]
             if int(row["step"]) in curve:
@@ -81,8 +81,7 @@ def _in_words(values: Mapping[int, float]) -> str:
         return f"{points.mean():+.1f} (one seed)"
     low, high = stats.t.interval(0.95, len(points) - 1, points.mean(), stats.sem(points))
     p_value = float(stats.ttest_1samp(points, 0).pvalue)
-    chance = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
-    return f"{points.mean():+.1f} [{low:+.1f}, {high:+.1f}], {chance}"
+    return in_points(float(points.mean()), low, high, p_value)
 
 
 def lines(path: Path = RUNS, environment: str = "frozenlake") -> list[str]:

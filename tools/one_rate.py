@@ -10,7 +10,6 @@ at once.
 from __future__ import annotations
 
 import argparse
-import csv
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence
@@ -20,6 +19,8 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from tools import published
+from tools.published import in_points
 from verl_actfocus.experiments.table_files import find_table, read_table, tables_folder
 from verl_actfocus.experiments.tables import Weighting
 from verl_actfocus.experiments.weightings import ACTFOCUS
@@ -30,6 +31,7 @@ RUNS = (RESULTS / "learning_rates-cpu-runs.csv", RESULTS / "other-methods" / "le
 #: Five other seeds of Uniform and ActFocus at the same rate, as long.
 TABLE_6 = RESULTS / "table6-cpu-runs.csv"
 BASELINE, RATE = "uniform", "1e-4"
+COLUMNS = ("environment", "weighting", "seed", "step", "rate")
 NUMBERS = ("final", "area")
 #: The first evaluation after training began; no comparison was declared for it.
 HALFWAY = "halfway"
@@ -63,8 +65,7 @@ def read(paths: Sequence[Path], environment: str, rate: str = RATE) -> dict[str,
             twice.
     """
     curves: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
-    rows = [row for path in paths for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines())]
-    for row in rows:
+    for row in (row for path in paths for row in published.rows(path, *COLUMNS)):
         if row["environment"] == environment and row["weighting"].endswith(f"-{rate}"):
             method = row["weighting"].removesuffix(f"-{rate}")
             if int(row["step"]) in curves[method, row["seed"]]:
@@ -128,7 +129,7 @@ def grouped(values: dict[str, list[float]], inside: Sequence[str]) -> Row:
 def earlier(path: Path = TABLE_6) -> Row:
     """Compare ActFocus with Uniform in *area* in the runs of Table 6, FrozenLake, paired by seed."""
     curves: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
+    for row in published.rows(path, *COLUMNS):
         if row["environment"] == "frozenlake" and int(row["step"]) > 0:
             curves[row["weighting"], row["seed"]].append(100 * float(row["rate"]))
     seeds = sorted(seed for name, seed in curves if name == BASELINE)
@@ -187,8 +188,7 @@ def table(paths: Sequence[Path] = RUNS, environment: str = "frozenlake", rate: s
 def _difference(row: Row) -> str:
     if row.difference is None:
         return ""
-    p_value = "p < 0.001" if row.p_value < 0.001 else f"p = {row.p_value:.3f}"
-    return f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}], {p_value}"
+    return in_points(row.difference, row.low, row.high, row.p_value)
 
 
 def main() -> None:

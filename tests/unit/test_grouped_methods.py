@@ -67,7 +67,12 @@ def test_a_file_that_is_not_there_and_a_run_twice_are_refused(
 ) -> None:
     path = written(tmp_path / "runs.csv", (11, 0.0))
     path.write_text(path.read_text() + "\nfrozenlake,gigpo,11,20,0.5", encoding="utf-8")
-    for given, message in ((path, "gigpo, seed 11, step 20 is there twice"), (tmp_path / "no.csv", "no.csv")):
+    (tmp_path / "other.csv").write_text("environment,step\nfrozenlake,10", encoding="utf-8")
+    for given, message in (
+        (path, "gigpo, seed 11, step 20 is there twice"),
+        (tmp_path / "no.csv", "no.csv"),
+        (tmp_path / "other.csv", "other.csv has no weighting, seed, rate: name a file"),
+    ):
         with pytest.raises(SystemExit):
             grouped_methods.main(["--runs", str(given)])
         assert message in capsys.readouterr().err
