@@ -16,7 +16,7 @@ from verl_actfocus.cli._values import positive, writable
 from verl_actfocus.experiments.archive import Archive, name_of
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.folder import RunFolder
-from verl_actfocus.experiments.grid import Cell, Request, cells, distinct_runs
+from verl_actfocus.experiments.grid import Request, cells, distinct_runs, waits
 from verl_actfocus.experiments.launcher import Planned, plan
 from verl_actfocus.experiments.table_files import find_table, read_scale, read_table, tables_folder
 from verl_actfocus.experiments.weightings import slug
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     requests = [_request(args, name) for name in args.tables]
     chosen = [cell for request in requests for cell in cells(request)]
     runs = distinct_runs(chosen)
-    waiting = _waiting(chosen)
+    waiting = waits(chosen)
     if not runs:
         raise ValueError(f"every row asked for waits: {'; '.join(waiting)}; there is nothing to train yet")
     for sentence in waiting:
@@ -132,12 +132,6 @@ def run(args: argparse.Namespace) -> int:
             if all(evaluation.made for evaluation in again.get(one.run.folder, [])):
                 one.folder.delete_checkpoints()
     return code
-
-
-def _waiting(chosen: Sequence[Cell]) -> list[str]:
-    """Say of every row that waits what it waits for."""
-    rows = [cell.row for cell in chosen if cell.row.waits_for]
-    return list(dict.fromkeys(f"{row.name}, {row.algorithm}, waits for {row.waits_for}" for row in rows))
 
 
 def _restore(archive: Archive, planned: Sequence[Planned], *, write: bool) -> None:

@@ -100,6 +100,12 @@ def distinct_runs(chosen: Sequence[Cell]) -> list[Run]:
     return list(found.values())
 
 
+def waits(chosen: Sequence[Cell]) -> list[str]:
+    """Say of every row that waits what it waits for."""
+    rows = [cell.row for cell in chosen if cell.row.waits_for]
+    return list(dict.fromkeys(f"{row.name}, {row.algorithm}, waits for {row.waits_for}" for row in rows))
+
+
 def select(table: Table, scale: Scale, only: Sequence[str]) -> list[tuple[Row, str, str, Weighting]]:
     """Choose rows, model sizes and weightings by words.
 

@@ -153,5 +153,5 @@ def test_a_row_that_waits_is_not_trained_and_the_table_says_for_what(
     assert "note: sokoban, grpo, waits for the rates that stage 1 chooses; it is left blank" in notes
     assert {path.parent.parent.name for path in tmp_path.rglob("done.json")} == {"frozenlake-grpo-40steps"}
     text = (tmp_path / "cpu/confirmation_actfocus-cpu.md").read_text()
-    assert "- Not run yet: Sokoban, GRPO, tiny waits for the rates that stage 1 chooses." in text
+    assert "- Not run yet: sokoban, grpo, waits for the rates that stage 1 chooses." in text
     assert "not finished" not in text

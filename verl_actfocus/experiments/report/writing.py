@@ -11,7 +11,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from verl_actfocus.experiments.disk import write_whole
-from verl_actfocus.experiments.grid import Request, cells
+from verl_actfocus.experiments.grid import Request, cells, waits
 from verl_actfocus.experiments.report.comparison_tables import (
     comparison_rows,
     contrast_grid,
@@ -181,7 +181,7 @@ def _markdown(request: Request, made: Sequence[Line], header: list[str], body: l
         steps=sorted({run.identity["steps"] for run in runs}),
         seeds=sorted({run.seed for run in runs}),
         unfinished=sum(line.missing for line in _distinct(made) if not line.cell.row.waits_for),
-        waiting=_waiting(made),
+        waiting=waits([line.cell for line in made]),
         picture=f"{request.table.name}-{slug(request.scale_name)}.png" if drawn else None,
         made_with=made_with(runs) if runs else [],
         hours=sum((run.folder.done or {})["seconds"] for run in runs) / 3600,
@@ -204,12 +204,6 @@ def _row_rates(made: Sequence[Line]) -> list[str]:
         for line in made
         if line.cell.weighting in line.cell.row.learning_rates
     ]
-
-
-def _waiting(made: Sequence[Line]) -> list[str]:
-    """Say of every row that waits what it waits for."""
-    rows = (line for line in made if line.cell.row.waits_for)
-    return list(dict.fromkeys(f"{', '.join(line.place)} waits for {line.cell.row.waits_for}" for line in rows))
 
 
 def _grid(header: list[str], body: list[list[str]]) -> str:

@@ -186,6 +186,18 @@ def test_the_page_shows_every_difference_of_the_confirmation_and_in_how_many_pai
     assert "fell from 69.9 to 57.8 % between steps 30 and 40, the largest fall in any of the ten" in PAGE
 
 
+def test_what_the_page_says_of_two_methods_of_the_confirmation_is_what_their_runs_say(tmp_path: Path) -> None:
+    finals = {
+        row["seed"]: 100 * float(row["rate"])
+        for row in rows(FOLDER / "confirmation_methods-cpu-runs.csv")
+        if (row["weighting"], row["step"]) == ("action-only", "40")
+    }
+    assert f"Action only ended at {finals['11']:.1f} % with seed 11 and at {finals['12']:.1f} % with seed 12." in PAGE
+    folder = RunFolder(tmp_path / "cpu/frozenlake-grpo-40steps/actfocus-alpha=auto-seed11")
+    assert Archive(FOLDER / "confirmation-cpu.tar.xz").restore(name_of(folder), folder)
+    assert f"α was measured as {folder.settings['algorithm.actfocus.weighting.alpha']:.3f}," in PAGE
+
+
 def test_the_page_shows_which_runs_lost_their_format_and_that_no_others_fell_as_far(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
