@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tools import chosen_rates, contrast_checks, one_rate, valid_turns
+from tools.evidence import chosen_rates, contrast_checks, one_rate, valid_turns
 from tools.pictures import mechanism
 from verl_actfocus.experiments.archive import Archive, name_of
 from verl_actfocus.experiments.folder import RunFolder

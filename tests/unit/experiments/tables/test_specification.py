@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import chosen_rates
+from tools.evidence import chosen_rates
 from verl_actfocus import models
 from verl_actfocus.cli.main import main
 from verl_actfocus.experiments.composition import compose_run

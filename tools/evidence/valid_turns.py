@@ -1,6 +1,6 @@
 """In which runs of an archive the format held: the share of valid turns at every evaluation.
 
-    python -m tools.valid_turns recipes/paper/results/{,other-methods/}*.tar.xz
+    python -m tools.evidence.valid_turns recipes/paper/results/{,other-methods/}*.tar.xz
 
 A turn is valid whose response was well-formed and of which the environment refused nothing (docs/metrics.md). ActFocus
 weights what stands outside an action by α, reasoning and tags alike: what holds the format there is α alone.

@@ -1,6 +1,6 @@
 """Which learning rate every method has chosen: stage 1 of recipes/paper/PROTOCOL.md.
 
-    python -m tools.chosen_rates
+    python -m tools.evidence.chosen_rates
 
 Reads the tables that `actfocus reproduce learning_rates` has written. The larger mean of *final* wins; within one point
 of it, the smaller rate. A method that lacks a run of one of its rates has chosen none yet.
@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools.one_rate import labels
-from tools.published import rows
+from tools.evidence.one_rate import labels
+from tools.evidence.published import rows
 from verl_actfocus.experiments.table_files import find_table, read_table, tables_folder
 
 RESULTS = tables_folder() / "results"

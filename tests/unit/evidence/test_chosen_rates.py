@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import chosen_rates
+from tools.evidence import chosen_rates
 
 HEADER = "environment,weighting,number,value,seeds"
 

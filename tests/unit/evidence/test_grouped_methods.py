@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import grouped_methods
+from tools.evidence import grouped_methods
 from verl_actfocus.experiments.table_files import find_table, read_table
 
 HEADER = "environment,weighting,seed,step,rate"

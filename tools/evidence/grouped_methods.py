@@ -1,6 +1,6 @@
 """Methods with ActFocus's weights against methods without, seed by seed: stage 2 of recipes/paper/PROTOCOL.md.
 
-    python -m tools.grouped_methods
+    python -m tools.evidence.grouped_methods
 
 Reads the evaluations that `actfocus reproduce confirmation_methods` has written. Uniform's and ActFocus's runs are on
 neither side: they were known when the comparison was declared. A seed counts once all methods have run with it.
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from tools.published import in_points, rows
+from tools.evidence.published import in_points, rows
 from verl_actfocus.experiments.table_files import find_table, read_table, tables_folder
 from verl_actfocus.experiments.tables import Table
 from verl_actfocus.experiments.weightings import ACTFOCUS

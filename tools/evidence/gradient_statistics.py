@@ -1,7 +1,7 @@
 """What the gradients of independent groups of episodes say: signal, noise, and what a step gains.
 
-The gradient of `tools.gradient_variance` is taken group by group. Groups are independent, so that the variance of a
-gradient that is averaged over `n` groups is the trace of the groups' covariance over `n`.
+The gradient of `tools.evidence.gradient_variance` is taken group by group. Groups are independent, so that the variance
+of a gradient that is averaged over `n` groups is the trace of the groups' covariance over `n`.
 
 A gradient with much signal may point elsewhere than the objective's. So the last column is what a step of a fixed
 length along the mean of `n` groups (`--step`) adds to Uniform's objective to first order, against Uniform's own step:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers.modeling_outputs import CausalLMOutput
 
-from tools.gradient_statistics import Estimate, Measured
-from tools.gradient_variance import Method, Trajectory, gradients, measure
+from tools.evidence.gradient_statistics import Estimate, Measured
+from tools.evidence.gradient_variance import Method, Trajectory, gradients, measure
 from verl_actfocus.weighting import Span, token_energy, token_weights
 
 

@@ -1,6 +1,6 @@
 """All methods at one learning rate, each against Uniform: the first look of recipes/paper/PROTOCOL.md.
 
-    python -m tools.one_rate
+    python -m tools.evidence.one_rate
 
 Reads the evaluations that `actfocus reproduce learning_rates` has written. Two runs of a method say next to nothing of
 its scatter; Dunnett's test takes it from the runs of all methods together, and its intervals hold for all comparisons
@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from tools import published
-from tools.published import in_points
+from tools.evidence import published
+from tools.evidence.published import in_points
 from verl_actfocus.experiments.table_files import find_table, read_table, tables_folder
 from verl_actfocus.experiments.tables import Weighting
 from verl_actfocus.experiments.weightings import ACTFOCUS

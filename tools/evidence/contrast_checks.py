@@ -1,6 +1,6 @@
 """The declared contrast of PROTOCOL.md, stage 3, looked at in ways that were not declared, for RESULTS.md.
 
-    python -m tools.contrast_checks
+    python -m tools.evidence.contrast_checks
 
 From `recipes/paper/results/mechanism-cpu-runs.csv`: the contrast at every evaluation, paired by seed, and under an
 exact permutation of the differences between the two models.
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-RUNS = Path(__file__).parents[1] / "recipes" / "paper" / "results" / "mechanism-cpu-runs.csv"
+RUNS = Path(__file__).parents[2] / "recipes" / "paper" / "results" / "mechanism-cpu-runs.csv"
 LARGER, THAN = "action", "reasoning"
 
 

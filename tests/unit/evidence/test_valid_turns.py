@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import valid_turns
+from tools.evidence import valid_turns
 
 CUT = {"val/stop/response_cut": 0.125}
 Evaluations = dict[int, tuple[float, float]]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tools.one_rate import compared, grouped, labels, read, scatter, table, with_actfocus
+from tools.evidence.one_rate import compared, grouped, labels, read, scatter, table, with_actfocus
 
 #: Weighting → seed → success at steps 0, 10, 20.
 CURVES = {

@@ -1,14 +1,14 @@
 """How much of the policy gradient is signal, how much noise, and what a step gains, under each way of giving credit.
 
-    python -m tools.gradient_variance --env frozenlake --groups 64 --group-size 8
+    python -m tools.evidence.gradient_variance --env frozenlake --groups 64 --group-size 8
 
-    python -m tools.gradient_variance --env frozenlake --model outputs/frozenlake-action --groups 256
+    python -m tools.evidence.gradient_variance --env frozenlake --model outputs/frozenlake-action --groups 256
 
-    python -m tools.gradient_variance --env sokoban --groups 128 --methods actfocus entropy_top gigpo/uniform
+    python -m tools.evidence.gradient_variance --env sokoban --groups 128 --methods actfocus entropy_top gigpo/uniform
 
 Plays groups of episodes with the environment's tiny model, or with another one of the environment, as a training step
 does, and takes the gradient of every group at the start of the update, where the ratio is 1 and nothing is clipped.
-What is computed from them, and what the *gain* in the last column is: `tools.gradient_statistics`.
+What is computed from them, and what the *gain* in the last column is: `tools.evidence.gradient_statistics`.
 
 A group in which no method that is measured tells episodes apart, for GRPO one of equal returns, is no part of the
 table, so that a method that tells more groups apart (`gigpo/…`) changes the others' variance and signal a little; their
@@ -27,7 +27,7 @@ import yaml
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from tools.gradient_statistics import STEP, UNIFORM, Measured
+from tools.evidence.gradient_statistics import STEP, UNIFORM, Measured
 from verl_actfocus import models
 from verl_actfocus.diagnosis.groups import play
 from verl_actfocus.episodes.player import Player

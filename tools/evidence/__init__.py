@@ -1,0 +1,1 @@
+"""What the tables and pictures of recipes/paper do not say by themselves: the figures of its PROTOCOL and RESULTS."""
