@@ -22,7 +22,7 @@ from .conftest import TABLE
 MakeRequest = Callable[..., Request]
 #: Tables of our own, `recipes/paper/PROTOCOL.md`.
 CONFIRMATION = ["confirmation_actfocus", "confirmation_methods", "confirmation_normalizer"]
-PROTOCOL = ["learning_rates", "mechanism", *CONFIRMATION]
+PROTOCOL = ["format", "learning_rates", "mechanism", *CONFIRMATION]
 #: Methods that have the rate of another.
 RATE_OF = {"alpha-auto": "actfocus"}
 CONTRAST = "quantity: area\ncontrasts: [{{larger: sokoban, than: frozenlake, {}}}]\nrows:"
