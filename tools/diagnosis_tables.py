@@ -28,7 +28,11 @@ KEPT = ("design", "evaluation", *KINDS, "finished", "versions", "commit", "hardw
 
 
 def collect(folder: Path, results: Path = RESULTS) -> list[str]:
-    """Copy the figures of every diagnosis below a folder, named `<environment>-<moment>`; return their names."""
+    """Copy the figures of every diagnosis below a folder, named `<environment>-<moment>`; return their names.
+
+    Raises:
+        ValueError: There is none in the folder.
+    """
     names = []
     for environment in ENVIRONMENTS:
         for moment in MODELS:
@@ -39,6 +43,9 @@ def collect(folder: Path, results: Path = RESULTS) -> list[str]:
                     name = f"{environment}-{moment}-{kind}"
                     write_json(results / f"{name}.json", {key: figures[key] for key in KEPT if key in figures})
                     names.append(name)
+    if not names:
+        expected = f"{ENVIRONMENTS[0]}-{next(iter(MODELS))}/{KINDS[0]}/diagnosis.json"
+        raise ValueError(f"{folder} holds no diagnosis like {expected}: name the folder that measure.sh wrote to")
     return names
 
 
@@ -101,10 +108,16 @@ def _rho(one: dict[str, Any]) -> str:
 
 
 def written(page: str) -> str:
-    """Return the page with the tables of the published figures between its marks."""
+    """Return the page with the tables of the published figures between its marks.
+
+    Raises:
+        ValueError: The page lacks a mark; it would be written over.
+    """
     for table in (decisions, correlations, token_shares):
         before, mark, rest = page.partition(f"<!-- {table.__name__} -->\n")
         _, end, after = rest.partition(f"<!-- end of {table.__name__} -->\n")
+        if not end:
+            raise ValueError(f"the page has no lines <!-- {table.__name__} --> and <!-- end of {table.__name__} -->")
         page = f"{before}{mark}\n{table()}\n\n{end}{after}"
     return page
 
@@ -114,10 +127,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--collect", type=Path, metavar="DIR", help="folder of the diagnoses, see measure.sh")
     args = parser.parse_args()
-    if args.collect is not None:
-        print("\n".join(collect(args.collect)))
-        return
-    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    try:
+        if args.collect is not None:
+            print("\n".join(collect(args.collect)))
+            return
+        PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

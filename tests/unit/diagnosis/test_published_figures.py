@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,14 @@ def test_collecting_keeps_the_figures_and_leaves_paths_behind(tmp_path: Path) ->
     results.mkdir()
     assert diagnosis_tables.collect(tmp_path, results) == ["sokoban-before-decisions"]
     assert json.loads((results / "sokoban-before-decisions.json").read_text()) == {"decisions": [], "commit": "abc"}
+
+
+def test_a_folder_without_a_diagnosis_is_named_instead_of_copying_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"{tmp_path} holds no diagnosis like sokoban-before/correlation/")):
+        diagnosis_tables.collect(tmp_path, tmp_path)
+
+
+def test_a_page_without_a_mark_is_refused_instead_of_written_over() -> None:
+    page = diagnosis_tables.PAGE.read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="the page has no lines <!-- correlations -->"):
+        diagnosis_tables.written(page.replace("<!-- end of correlations -->", ""))
