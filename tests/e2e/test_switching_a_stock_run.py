@@ -51,6 +51,8 @@ def stock_command(tmp_path) -> list[str]:
     ]
 
 
+# Without `slow`: `test_uniform_is_stock` trains with veRL's own estimator, and the test below with veRL's own rollout.
+@pytest.mark.slow
 def test_the_stock_command_runs_unchanged_with_the_plugin_installed(run_verl, stock_command):
     metrics = run_verl(
         "algorithm.adv_estimator=grpo",

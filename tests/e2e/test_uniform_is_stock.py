@@ -38,6 +38,7 @@ def test_metrics_and_weights_after_three_steps_are_those_of_stock_verl(tmp_path,
     assert list(ours) == list(base) == list(range(1, STEPS + 1))
     for step, metrics in base.items():
         assert "actor/pg_loss" in metrics and "actor/grad_norm" in metrics
+        assert not any(name.startswith("actfocus/") for name in metrics)
         assert {name: ours[step][name] for name in metrics} == metrics
     expected, found = weights(theirs, STEPS), weights(own, STEPS)
     assert found.keys() == expected.keys()
