@@ -75,7 +75,7 @@ def _signals(logits: Tensor, labels: Tensor) -> list[tuple[str, float, float]]:
     return [
         (
             f"{name.removeprefix('ref_')} is that of the logits",
-            _apart(ENGINE_INPUTS[name].function(logits, labels), exact),
+            largest_difference(ENGINE_INPUTS[name].function(logits, labels), exact),
             1e-4,
         )
         for name, exact in definitions.items()
@@ -85,7 +85,7 @@ def _signals(logits: Tensor, labels: Tensor) -> list[tuple[str, float, float]]:
 def _fused(states: Tensor, matrix: Tensor, labels: Tensor, tolerance: float) -> tuple[str, float, float]:
     fused = projected(states, matrix, labels, _INPUTS, 1.0, with_entropy=False).inputs
     logits = states @ matrix.t()
-    errors = [_apart(fused[name], ENGINE_INPUTS[name].function(logits, labels)) for name in _INPUTS]
+    errors = [largest_difference(fused[name], ENGINE_INPUTS[name].function(logits, labels)) for name in _INPUTS]
     return "a fused pass gives what complete logits give", max(errors), tolerance
 
 
@@ -97,9 +97,9 @@ def _entropy(logits: Tensor, tolerance: float) -> list[tuple[str, float, float]]
     log_probs = exact.log_softmax(dim=-1)
     expected = -(log_probs.exp() * log_probs).sum(dim=-1)
     (slope,) = torch.autograd.grad(expected.sum(), exact)
-    relative = _apart(gradient, slope) / float(slope.abs().max())
+    relative = largest_difference(gradient, slope) / float(slope.abs().max())
     return [
-        ("the update's entropy is that of the logits", _apart(entropy.detach(), expected.detach()), 1e-4),
+        ("the update's entropy is that of the logits", largest_difference(entropy.detach(), expected.detach()), 1e-4),
         ("its gradient is autograd's, relative to the largest", relative, tolerance),
     ]
 
@@ -123,12 +123,16 @@ def _loss(
     expected[action] = 1 + BETA * standardised.sigmoid()
     stock, stock_gradient = _with_gradient(lambda log_prob: policy_loss_of(log_prob, old, advantages, mask), new)
     ours, gradient = _with_gradient(lambda log_prob: _weighted(log_prob, old, advantages, mask, mask.float()), new)
-    uniform = max(_apart(ours, stock), _apart(gradient, stock_gradient))
+    uniform = max(largest_difference(ours, stock), largest_difference(gradient, stock_gradient))
     loss = _weighted(new, old, advantages, mask, weights)
     return [
-        ("weights are Eq. 16-18", _apart(weights, expected), 1e-6),
+        ("weights are Eq. 16-18", largest_difference(weights, expected), 1e-6),
         ("with weights of 1, value and gradient are veRL's stock loss", uniform, 0.0),
-        ("the weighted loss is Eq. 6", _apart(loss, _by_definition(new, old, advantages, expected)), tolerance),
+        (
+            "the weighted loss is Eq. 6",
+            largest_difference(loss, _by_definition(new, old, advantages, expected)),
+            tolerance,
+        ),
     ]
 
 
@@ -152,5 +156,6 @@ def _with_gradient(loss_of: Callable[[Tensor], Tensor], log_prob: Tensor) -> tup
     return loss.detach(), gradient
 
 
-def _apart(one: Tensor, other: Tensor) -> float:
+def largest_difference(one: Tensor, other: Tensor) -> float:
+    """Return the largest absolute difference of two tensors of the same shape, computed in float64."""
     return float((one.double() - other.double()).abs().max())

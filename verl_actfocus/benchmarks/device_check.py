@@ -1,8 +1,9 @@
 """Everything of this package that computes on a device, checked and measured there in one go: `actfocus bench gpu`.
 
-What holds on a CPU by tests, contract by contract, in bfloat16 and float32; a forward pass with energies, fused and
-not, and the update's entropy at the size of a real vocabulary; a few steps of GRPO and PPO with a packaged tiny model,
-with stock veRL and with ActFocus. A part that fails is reported, and the others are run.
+What holds on a CPU by tests, contract by contract, in bfloat16 and float32, of a model with veRL's fused kernels too; a
+forward pass with energies, fused and not, and the update's entropy at the size of a real vocabulary; a few steps of
+GRPO and PPO with a packaged tiny model, with stock veRL and with ActFocus. A part that fails is reported, and the
+others are run.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from verl_actfocus.benchmarks.contracts import Contract, check_contracts
 from verl_actfocus.benchmarks.devices import DTYPES, Compute, computing, server
 from verl_actfocus.benchmarks.energy import EnergyPass, measure_energy_pass
 from verl_actfocus.benchmarks.entropy import EntropyMemory, measure_entropy_memory
+from verl_actfocus.benchmarks.fused_models import check_fused_models
 from verl_actfocus.benchmarks.statistics import Spread
 from verl_actfocus.experiments.errors import ExperimentError
 
@@ -75,6 +77,8 @@ class DeviceCheck:
     seconds: dict[str, float] = field(default_factory=dict)
     #: Parts that are not done yet: of a check that was cut off, what it does not speak of.
     missing: list[str] = field(default_factory=list)
+    #: Parts that were not asked for.
+    left_out: list[str] = field(default_factory=list)
 
     @property
     def well(self) -> bool:
@@ -94,6 +98,7 @@ class DeviceCheck:
             "failures": self.failures,
             "seconds": self.seconds,
             "missing": self.missing,
+            "left_out": self.left_out,
         }
 
 
@@ -103,6 +108,7 @@ def check_device(
     sizes: Sizes,
     say: Callable[[str], None],
     keep: Callable[[DeviceCheck], None] = lambda found: None,
+    training: bool = True,
 ) -> DeviceCheck:
     """Check and measure everything; runs that are finished are not repeated.
 
@@ -112,10 +118,13 @@ def check_device(
         sizes: of what is measured.
         say: told what begins.
         keep: given what was found so far after every part.
+        training: whether training runs are part of it.
     """
     found = DeviceCheck(device)
     measured = _measured(found, device, sizes)
     trained = {f"steps of {name.upper()}": partial(_train, found, folder, name, sizes) for name in ALGORITHMS}
+    if not training:
+        found.left_out, trained = list(trained), {}
     found.missing = [*measured, *trained]
 
     def done(name: str, part: Callable[[], None]) -> None:
@@ -144,12 +153,16 @@ def _measured(
     contracts = partial(
         check_contracts, device, tokens=sizes.contract_tokens, vocabulary=sizes.vocabulary, hidden=sizes.hidden
     )
+    fused = partial(
+        check_fused_models, device, tokens=sizes.contract_tokens, vocabulary=sizes.vocabulary, hidden=sizes.hidden
+    )
     energy = partial(measure_energy_pass, sizes.tokens, sizes.vocabulary, sizes.hidden, rounds=ROUNDS, device=device)
     entropy = partial(
         measure_entropy_memory, sizes.tokens, sizes.vocabulary, chunk_size=512, rounds=ROUNDS, device=device
     )
     return {
         **{f"contracts in {n}": (partial(contracts, dtype=d), found.contracts.extend) for n, d in DTYPES.items()},
+        **{f"fused kernels in {n}": (partial(fused, dtype=d), found.contracts.extend) for n, d in DTYPES.items()},
         **{f"energy pass in {n}": (partial(energy, dtype=d), found.passes.append) for n, d in DTYPES.items()},
         "entropy of the update": (entropy, partial(setattr, found, "entropy")),
     }
@@ -221,6 +234,8 @@ def markdown(found: DeviceCheck) -> str:
     )
     if found.missing:
         verdict = f"Not finished, {verdict[0].lower()}{verdict[1:]} Missing: {', '.join(found.missing)}."
+    if found.left_out:
+        verdict += f" Left out: {', '.join(found.left_out)}."
     parts = [verdict, *(f"**{part}**: {reason}" for part, reason in found.failures.items())]
     if found.contracts:
         rows = [

@@ -98,12 +98,7 @@ def check_compatible(config: DictConfig, settings: ActFocusSettings) -> None:
     if actor.strategy not in ("fsdp", "fsdp2"):
         raise ValueError(f"actor.strategy={actor.strategy} is not supported; ActFocus runs on fsdp and fsdp2")
     _check_inputs(config, settings)
-    backend = config.actor_rollout_ref.model.fused_kernel_options.impl_backend
-    if config.actor_rollout_ref.model.use_fused_kernels and backend not in FUSED_BACKENDS:
-        raise ValueError(
-            f"actor_rollout_ref.model.fused_kernel_options.impl_backend={backend}: veRL would start without fused "
-            f"kernels and stop in the first training step; use one of {FUSED_BACKENDS}"
-        )
+    _check_fused_kernels(config)
     if (config.get("distillation") or {}).get("enabled", False):
         raise ValueError(
             "distillation.enabled=True: veRL's distillation loss and the token weights cannot be combined; "
@@ -119,6 +114,29 @@ def check_compatible(config: DictConfig, settings: ActFocusSettings) -> None:
     _check_bypass_mode(config, settings)
     if settings.share_prompts:
         _check_shared_prompts(config)
+
+
+def _check_fused_kernels(config: DictConfig) -> None:
+    model = config.actor_rollout_ref.model
+    if not model.use_fused_kernels:
+        return
+    backend = model.fused_kernel_options.impl_backend
+    setting = f"actor_rollout_ref.model.fused_kernel_options.impl_backend={backend}"
+    if backend not in FUSED_BACKENDS:
+        raise ValueError(
+            f"{setting}: veRL would start without fused kernels and stop in the first training step; use one of "
+            f"{FUSED_BACKENDS}"
+        )
+    if backend != "triton":
+        return
+    if OmegaConf.select(config, "trainer.device") == "cpu":
+        raise ValueError(f"{setting} computes on a GPU alone, and trainer.device=cpu; use torch")
+    if not model.use_remove_padding:
+        # verl/utils/kernel/linear_cross_entropy.py flattens rows and tokens, which the engine indexes apart.
+        raise ValueError(
+            f"{setting} goes with actor_rollout_ref.model.use_remove_padding=True alone: of a padded batch veRL's "
+            "kernel returns one long row, and veRL would stop in its first pass; set it to True, or use torch"
+        )
 
 
 def _check_inputs(config: DictConfig, settings: ActFocusSettings) -> None:

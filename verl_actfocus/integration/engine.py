@@ -41,7 +41,7 @@ class WeightingInputs(FSDPEngineWithLMHead):
     def _build_module(self) -> PreTrainedModel:
         module: PreTrainedModel = super()._build_module()
         if self.model_config.use_fused_kernels:
-            fused.check_sharding(module, self.engine_config.strategy)
+            fused.check_model(module, self.engine_config.strategy)
             fused.install(module)
         return module
 

@@ -28,6 +28,8 @@ from verl_actfocus.weighting.inputs import ENGINE_INPUTS
 
 #: Rows of logits that exist at a time, those of veRL's `FusedLinearForPPO`.
 CHUNK_SIZE = 512
+#: What veRL's Triton kernel divides the width of the hidden states into.
+TRITON_WIDTH = 128
 #: Settings of a model after which its logits are not the product of hidden states and output matrix.
 LOGIT_TRANSFORMS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
@@ -109,12 +111,17 @@ def projected_inputs(hidden: Tensor, matrix: Tensor, labels: Tensor, inputs: Seq
     return values
 
 
-def check_sharding(model: PreTrainedModel, strategy: str) -> None:
+def check_model(model: PreTrainedModel, strategy: str) -> None:
     """Refuse what veRL's fused kernels cannot run on, before a model is sharded.
+
+    Args:
+        model: after veRL has given it a fused forward pass.
+        strategy: `fsdp` or `fsdp2`.
 
     Raises:
         ValueError: FSDP2 would hold the output matrix in a unit of its own (`verl/utils/fsdp_utils.py`,
             `_select_fsdp2_wrap_targets`), which is gathered when the layer is called, and fused kernels do not call it.
+            Or the Triton kernel has no such width (`verl/utils/kernel/kernels.py` asserts it in the first pass).
     """
     if strategy == "fsdp2" and not model.config.tie_word_embeddings:
         raise ValueError(
@@ -122,6 +129,13 @@ def check_sharding(model: PreTrainedModel, strategy: str) -> None:
             f"{type(model).__name__} with an output matrix of its own (tie_word_embeddings=False): veRL shards that "
             "matrix by itself, and the first forward pass would stop; set strategy=fsdp for actor and reference, or "
             "use_fused_kernels=False"
+        )
+    width = model.lm_head.weight.shape[1]
+    if model._verl_fused_kernels_backend == "triton" and width % TRITON_WIDTH:
+        raise ValueError(
+            f"actor_rollout_ref.model.fused_kernel_options.impl_backend=triton: veRL's kernel takes hidden states "
+            f"whose width is a multiple of {TRITON_WIDTH}, and {type(model).__name__} has {width} here; set "
+            "impl_backend=torch"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -12,14 +13,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import Qwen2ForCausalLM
+from verl.utils.experimental.torch_functional import FusedLinearForPPO
 
 from verl_actfocus.benchmarks import contracts, device_check, devices
 from verl_actfocus.benchmarks.contracts import Contract, check_contracts
 from verl_actfocus.benchmarks.device_check import Sizes, check_device
+from verl_actfocus.benchmarks.fused_models import check_fused_models
 from verl_actfocus.benchmarks.runs import BenchmarkRun
 from verl_actfocus.cli.main import main
 from verl_actfocus.experiments.composition import compose
 from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.integration import fused
+from verl_actfocus.integration.fused import projected
 
 from .test_bench_command import CONDITIONS
 
@@ -89,8 +95,47 @@ def test_everything_is_checked_measured_and_written(monkeypatch, tmp_path, capsy
     text = (tmp_path / "gpu.md").read_text()
     assert text.startswith("Everything holds.") and "### A step of PPO" in text
     assert "| ActFocus, KL on | 2.00 |" in text and "**NO**" not in text
-    assert capsys.readouterr().err.count("checking: ") == 7
+    assert capsys.readouterr().err.count("checking: ") == 9
+    assert len(values["seconds"]) == 9 and values["missing"] == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_models_with_fused_kernels_hold_what_they_promise_on_a_cpu_and_verls_class_stays_as_it_was(dtype):
+    forward = Qwen2ForCausalLM.forward
+    found = check_fused_models("cpu", dtype, tokens=40, vocabulary=300, hidden=16)
+    assert len(found) == 2 and all(one.holds for one in found), found
+    assert Qwen2ForCausalLM.forward is forward
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["entropy", "log_probs"],
+)
+def test_a_fused_pass_that_is_wrong_breaks_the_promise(name, monkeypatch):
+    monkeypatch.setattr(fused, "projected", lambda *a, **k: replaced(projected(*a, **k), **{name: 1.01}))
+    values, gradient = check_fused_models("cpu", torch.float32, tokens=40, vocabulary=300, hidden=16)
+    assert not values.holds and gradient.holds
+
+
+def test_an_update_with_another_gradient_breaks_the_promise(monkeypatch):
+    verls = FusedLinearForPPO.forward
+    monkeypatch.setattr(FusedLinearForPPO, "forward", lambda *a, **k: tuple(1.01 * one for one in verls(*a, **k)))
+    values, gradient = check_fused_models("cpu", torch.float32, tokens=40, vocabulary=300, hidden=16)
+    assert values.holds and not gradient.holds
+
+
+def replaced(projection, **factors):
+    return dataclasses.replace(projection, **{n: factor * getattr(projection, n) for n, factor in factors.items()})
+
+
+def test_without_training_everything_else_is_checked_and_what_is_left_out_is_said(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(BenchmarkRun, "execute", lambda *a: pytest.fail("a training run began"))
+    monkeypatch.setitem(device_check.SIZES, "cpu", SIZES)
+    assert main(["bench", "gpu", "--device", "cpu", "--no-training", "--out", str(tmp_path)]) == 0
+    values = json.loads((tmp_path / "gpu.json").read_text())
+    assert values["well"] and values["left_out"] == ["steps of GRPO", "steps of PPO"] and not values["steps"]
     assert len(values["seconds"]) == 7 and values["missing"] == []
+    assert (tmp_path / "gpu.md").read_text().startswith("Everything holds. Left out: steps of GRPO, steps of PPO.")
 
 
 def test_a_check_that_is_cut_off_leaves_what_it_found_and_says_what_is_missing(monkeypatch, tmp_path):
@@ -102,7 +147,7 @@ def test_a_check_that_is_cut_off_leaves_what_it_found_and_says_what_is_missing(m
     assert main(["bench", "gpu", "--device", "cpu", "--out", str(tmp_path)]) == 130
     values = json.loads((tmp_path / "gpu.json").read_text())
     assert values["missing"] == ["steps of GRPO", "steps of PPO"] and not values["well"]
-    assert len(values["contracts"]) == 18 and values["entropy"]
+    assert len(values["contracts"]) == 22 and values["entropy"]
     begin = (tmp_path / "gpu.md").read_text().splitlines()[0]
     assert begin == "Not finished, everything holds. Missing: steps of GRPO, steps of PPO."
 
@@ -117,7 +162,7 @@ def test_a_part_that_fails_is_reported_and_the_others_are_run(monkeypatch, tmp_p
         "ZeroDivisionError: division by zero (test_device_check.py"
     )
     assert "differ by 0.3, more than 0.0001" in found.failures["steps of PPO"]
-    assert len(found.contracts) == 18 and len(found.passes) == 2
+    assert len(found.contracts) == 22 and len(found.passes) == 2
     text = device_check.markdown(found)
     assert text.startswith("0 promises broken, 3 parts failed.") and "**steps of GRPO**: rollout and trainer" in text
 
@@ -141,7 +186,7 @@ def test_every_measurement_and_its_result_reach_the_other_process_and_come_back(
     with devices.computing("cuda") as compute:
         for measure, store in device_check._measured(found, "cpu", SIZES).values():
             device_check._stored(compute, measure, store)
-    assert len(found.contracts) == 18 and all(one.holds for one in found.contracts)
+    assert len(found.contracts) == 22 and all(one.holds for one in found.contracts)
     assert [one.dtype for one in found.passes] == ["float32", "bfloat16"] and found.entropy is not None
 
 

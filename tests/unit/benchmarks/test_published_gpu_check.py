@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pytest
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 FOUND = json.loads((DOCS / "results/gpu-h100.json").read_text(encoding="utf-8"))
 TABLES = (DOCS / "results/gpu-h100.md").read_text(encoding="utf-8")
+FUSED = json.loads((DOCS / "results/gpu-h100-fused.json").read_text(encoding="utf-8"))
+FUSED_TABLES = (DOCS / "results/gpu-h100-fused.md").read_text(encoding="utf-8")
+RUNS = json.loads((DOCS / "results/gpu-h100-runs.json").read_text(encoding="utf-8"))["runs"]
 PAGE = (DOCS / "performance.md").read_text(encoding="utf-8")
 SECTION = " ".join(PAGE[PAGE.index("## On an H100") : PAGE.index("## A training step")].split())
 
@@ -19,12 +23,35 @@ def milliseconds(cost: dict[str, list[float]], digits: int = 0) -> str:
     return f"{1000 * median(cost['seconds']):.{digits}f} ms"
 
 
-def test_every_contract_of_the_tables_is_that_of_the_file() -> None:
-    assert len(FOUND["contracts"]) == 18
-    for one in FOUND["contracts"]:
+@pytest.mark.parametrize(("found", "tables", "number"), [(FOUND, TABLES, 18), (FUSED, FUSED_TABLES, 26)])
+def test_every_contract_of_the_tables_is_that_of_the_file(found: dict[str, Any], tables: str, number: int) -> None:
+    assert len(found["contracts"]) == number
+    for one in found["contracts"]:
         error, allowed = f"{one['error']:.1e}", f"{one['tolerance']:.1e}"
-        assert f"| {one['promise']} | {one['dtype']} | {error} | {allowed} | yes |" in TABLES
+        assert f"| {one['promise']} | {one['dtype']} | {error} | {allowed} | yes |" in tables
         assert one["error"] <= one["tolerance"]
+
+
+def test_the_page_has_the_errors_of_models_with_fused_kernels() -> None:
+    errors = {
+        (backend, one["dtype"]): f"{one['error']:.1e}"
+        for one in FUSED["contracts"]
+        for backend in ("torch", "triton")
+        if one["promise"] == f"a model with {backend} kernels gives what it gives without"
+    }
+    assert f"at most {errors['torch', 'float32']} with the `torch` backend" in SECTION
+    assert f"and {errors['triton', 'float32']} with `triton`" in SECTION
+    assert f"by {errors['torch', 'bfloat16']} and {errors['triton', 'bfloat16']}, where" in SECTION
+
+
+def test_the_page_has_the_runs_of_the_file() -> None:
+    runs = [RUNS[name] for name in ("fused_torch", "fused_triton", "lora")]
+    assert all(run["steps"] == 4 for run in runs)
+    (before,) = {run["evaluated_success"]["0"] for run in runs}
+    after = [f"{100 * run['evaluated_success']['4']:.1f}" for run in runs]
+    assert f"success {100 * before:.1f} % before, {after[0]}, {after[1]} and {after[2]} % after" in SECTION
+    apart = [f"{run['largest_rollout_probs_diff']:.3f}" for run in runs]
+    assert f"differ by at most {apart[0]}, {apart[1]} and {apart[2]}" in SECTION
 
 
 def test_the_page_has_the_passes_of_the_file() -> None:
@@ -56,5 +83,7 @@ def test_the_page_has_the_steps_of_the_file(algorithm: str) -> None:
 
 
 def test_the_page_says_that_everything_holds_because_it_does() -> None:
-    assert FOUND["well"] and not FOUND["missing"] and not FOUND["failures"]
-    assert "everything holds" in SECTION
+    for found in (FOUND, FUSED):
+        assert found["well"] and not found["missing"] and not found["failures"]
+    assert FUSED["left_out"] == ["steps of GRPO", "steps of PPO"]
+    assert "everything holds. Tables" in SECTION and "everything holds again" in SECTION

@@ -188,8 +188,17 @@ def test_an_output_matrix_that_fsdp2_shards_by_itself_is_refused_before_it_is_sh
     with pytest.raises(
         ValueError, match=r"use_fused_kernels=True does not go with strategy=fsdp2 for Qwen2ForCausalLM"
     ):
-        fused.check_sharding(model, "fsdp2")
-    fused.check_sharding(model, "fsdp")
+        fused.check_model(model, "fsdp2")
+    fused.check_model(model, "fsdp")
     model.config.tie_word_embeddings = True
     assert model.lm_head not in _select_fsdp2_wrap_targets(model, ["Qwen2DecoderLayer"])
-    fused.check_sharding(model, "fsdp2")
+    fused.check_model(model, "fsdp2")
+
+
+def test_a_width_that_the_triton_kernel_does_not_have_is_refused_before_the_model_is_sharded(make_model):
+    """SmolLM2-135M's is 576."""
+    model = make_model("triton")
+    with pytest.raises(ValueError, match=r"impl_backend=triton: .*multiple of 128, and Qwen2ForCausalLM has 32 here"):
+        fused.check_model(model, "fsdp")
+    model.lm_head.weight = torch.nn.Parameter(torch.empty(VOCABULARY, 256))
+    fused.check_model(model, "fsdp")

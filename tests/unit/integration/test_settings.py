@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import fields
 
 import pytest
@@ -211,7 +212,27 @@ def test_modes_with_a_weighted_mean_are_accepted(config, mode):
 def test_fused_kernels_go_with_every_signal_and_backend_that_verl_knows(config, signal, backend):
     config.actor_rollout_ref.model.use_fused_kernels = True
     config.actor_rollout_ref.model.fused_kernel_options.impl_backend = backend
+    config.actor_rollout_ref.model.use_remove_padding = True
     config.algorithm.actfocus.weighting.signal = signal
+    check(config)
+
+
+@pytest.mark.parametrize(
+    ("device", "remove_padding", "message"),
+    [
+        ("cpu", True, r"impl_backend=triton computes on a GPU alone, and trainer.device=cpu; use torch"),
+        ("cuda", False, r"impl_backend=triton goes with .*use_remove_padding=True alone: .*one long row"),
+        ("cuda", True, None),
+    ],
+)
+def test_the_triton_kernel_is_refused_where_it_would_stop_in_the_first_pass(config, device, remove_padding, message):
+    config.trainer.device = device
+    model = config.actor_rollout_ref.model
+    model.use_fused_kernels, model.use_remove_padding = True, remove_padding
+    model.fused_kernel_options.impl_backend = "triton"
+    with nullcontext() if message is None else pytest.raises(ValueError, match=message):
+        check(config)
+    model.fused_kernel_options.impl_backend = "torch"
     check(config)
 
 
