@@ -9,6 +9,7 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from omegaconf import OmegaConf
 
 import verl_actfocus
 from verl_actfocus.experiments.composition import compose
+from verl_actfocus.experiments.logs import OTHER_ENGINES
 
 #: `module:attribute` → parameters that are passed by name or position.
 CALLED = {
@@ -263,3 +265,9 @@ def test_stock_estimators_losses_and_trainers_are_untouched():
     assert TRAINER_REGISTRY["sync"] is PPOTrainerSync
     assert core_algos.POLICY_LOSS_REGISTRY["vanilla"] is core_algos.compute_policy_loss_vanilla
     assert core_algos.ADV_ESTIMATOR_REGISTRY["grpo"] is core_algos.compute_grpo_outcome_advantage
+
+
+def test_verl_warns_of_engines_that_are_not_installed_in_the_words_that_are_left_out():
+    source = Path(importlib.util.find_spec("verl.workers.engine").origin).read_text(encoding="utf-8")
+    said = re.findall(r'warnings.warn\(f"([^"{]*)', source)
+    assert said and all(re.match(OTHER_ENGINES, words) for words in said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import torch
 
 from verl_actfocus.benchmarks.allocations import peak_bytes
 from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.logs import OTHER_ENGINES
 from verl_actfocus.experiments.run import DEVICES, PLATFORM_VARIABLE
 
 #: Calls a function somewhere and returns what it returns.
@@ -83,7 +85,9 @@ class _Apart:
 
     def __call__(self, function: Callable[[], Any]) -> Any:
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn"))
+            self._pool = ProcessPoolExecutor(
+                1, get_context("spawn"), initializer=warnings.filterwarnings, initargs=("ignore", OTHER_ENGINES)
+            )
         try:
             return self._pool.submit(function).result()
         except BaseException:

@@ -14,7 +14,7 @@ def add_device_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def conditions_on(device: str) -> dict[str, Any]:
-    """Return the conditions of a measurement on a device.
+    """Return the conditions of a measurement on a device; asked for before veRL is imported, which takes a while.
 
     Raises:
         ExperimentError: there is no such device.

@@ -34,11 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and write the table."""
+    measured = conditions_on(args.device)
     from verl_actfocus.benchmarks import report
     from verl_actfocus.benchmarks.devices import DTYPES
     from verl_actfocus.benchmarks.energy import measure_energy_pass
 
-    measured = conditions_on(args.device)
     settings = {"rounds": args.rounds, "device": args.device, "dtype": DTYPES[args.dtype]}
     result = measure_energy_pass(args.tokens, args.vocabulary, args.hidden, **settings)
     text = f"{_markdown(result)}\n\n{report.conditions_line(measured)}"

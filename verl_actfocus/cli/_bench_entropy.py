@@ -31,10 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and write the table."""
+    measured = conditions_on(args.device)
     from verl_actfocus.benchmarks import report
     from verl_actfocus.benchmarks.entropy import measure_entropy_memory
 
-    measured = conditions_on(args.device)
     settings = {"chunk_size": args.chunk, "rounds": args.rounds, "device": args.device}
     result = measure_entropy_memory(args.tokens, args.vocabulary, **settings)
     text = f"{_markdown(result)}\n\n{report.conditions_line(measured)}"

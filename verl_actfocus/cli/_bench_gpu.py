@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from verl_actfocus.cli._bench_device import conditions_on
 from verl_actfocus.cli._signals import exit_on_signals
 from verl_actfocus.cli._values import positive, writable
 
@@ -46,11 +47,11 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ExperimentError: there is no such device.
     """
-    from verl_actfocus.benchmarks import report
-    from verl_actfocus.benchmarks.device_check import SIZES, check_device, markdown
-    from verl_actfocus.cli._bench_device import conditions_on
-
     measured = conditions_on(args.device)
+    from verl_actfocus.benchmarks import report
+    from verl_actfocus.benchmarks.device_check import SIZES, check_device
+    from verl_actfocus.benchmarks.device_tables import markdown
+
     given = {"tokens": args.tokens, "vocabulary": args.vocabulary}
     sizes = replace(SIZES[args.device], **{name: value for name, value in given.items() if value is not None})
     folder = (args.out or Path("outputs/gpu-check" if args.device == "cuda" else "outputs/gpu-check-cpu")).resolve()

@@ -8,9 +8,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+
+from verl_actfocus.experiments.logs import OTHER_ENGINES
 
 #: Subcommand → its module in this package and what the list of subcommands says about it.
 COMMANDS = {
@@ -45,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 for success, 2 with one sentence on the standard error for what a user can correct.
     """
+    warnings.filterwarnings("ignore", OTHER_ENGINES)
     words = list(sys.argv[1:] if arguments is None else arguments)
     # argparse cannot tell words after -- from other positional arguments.
     end = words.index("--") if "--" in words else len(words)

@@ -15,6 +15,9 @@ _HYDRA = re.compile(r"^(?:Could not (?:override|append)|In '.*': )")
 _WRAPPER = re.compile(r"^ray\.exceptions\.RayTaskError(?:\((\w+)\))?: ray::")
 #: Ray's message on a worker that died in the middle of a task.
 _DEATH = re.compile(r"A worker died or was killed while executing a task.*?Worker PID: (\d+)")
+#: What veRL warns of, five times before a command's first word, where engines are not installed that this package does
+#: not run on (`verl/workers/engine/__init__.py`).
+OTHER_ENGINES = r"\w+ engine is not available"
 _NOISE = ("Error executing job", "WARNING", "INFO", "UserWarning", "FutureWarning", "DeprecationWarning")
 
 

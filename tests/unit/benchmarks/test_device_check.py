@@ -7,6 +7,7 @@ import json
 import math
 import os
 import subprocess
+import warnings
 from concurrent.futures import BrokenExecutor
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from verl.utils.experimental.torch_functional import FusedLinearForPPO
 from verl_actfocus.benchmarks import contracts, device_check, devices
 from verl_actfocus.benchmarks.contracts import Contract, check_contracts
 from verl_actfocus.benchmarks.device_check import Sizes, check_device
+from verl_actfocus.benchmarks.device_tables import markdown
 from verl_actfocus.benchmarks.fused_models import check_fused_models
 from verl_actfocus.benchmarks.runs import BenchmarkRun
 from verl_actfocus.cli.main import main
@@ -163,7 +165,7 @@ def test_a_part_that_fails_is_reported_and_the_others_are_run(monkeypatch, tmp_p
     )
     assert "differ by 0.3, more than 0.0001" in found.failures["steps of PPO"]
     assert len(found.contracts) == 22 and len(found.passes) == 2
-    text = device_check.markdown(found)
+    text = markdown(found)
     assert text.startswith("0 promises broken, 3 parts failed.") and "**steps of GRPO**: rollout and trainer" in text
 
 
@@ -179,6 +181,14 @@ def test_what_computes_on_a_gpu_has_a_process_of_its_own_and_says_where_it_fails
         assert compute(os.getpid) not in (other, os.getpid())
     with devices.computing("cpu") as compute:
         assert compute(os.getpid) == os.getpid()
+
+
+def test_the_other_process_does_not_name_engines_that_verl_lacks(capfd):
+    with devices.computing("cuda") as compute:
+        compute(partial(warnings.warn, "megatron engine is not available: ModuleNotFoundError"))
+        compute(partial(warnings.warn, "something else"))
+    heard = capfd.readouterr().err
+    assert "something else" in heard and "megatron" not in heard
 
 
 def test_every_measurement_and_its_result_reach_the_other_process_and_come_back():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from argparse import ArgumentParser
 from collections.abc import Callable
 from importlib import import_module
@@ -135,3 +136,12 @@ def test_the_module_runs_as_a_script() -> None:
         [sys.executable, "-m", module.__name__, "--help"], capture_output=True, text=True, check=True
     )
     assert "usage: actfocus" in result.stdout
+
+
+def test_engines_of_verl_that_are_not_installed_are_no_news():
+    """Its text: `tests/contract/test_verl_names.py`."""
+    with warnings.catch_warnings(record=True) as heard:
+        main([])
+        warnings.warn("megatron engine is not available: ModuleNotFoundError", stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+    assert [str(one.message) for one in heard] == ["something else"]
