@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from scipy import stats
 
-from tools.evidence import chosen_rates, contrast_checks, one_rate, valid_turns
+from tools.evidence import chosen_rates, contrast_checks, grouped_methods, one_rate, valid_turns
 from tools.evidence.published import rows
 from tools.pictures import mechanism
 from verl_actfocus.experiments.archive import Archive, name_of
@@ -94,6 +97,63 @@ def test_what_the_page_says_of_two_methods_of_the_confirmation_is_what_their_run
     folder = RunFolder(tmp_path / "cpu/frozenlake-grpo-40steps/actfocus-alpha=auto-seed11")
     assert Archive(FOLDER / "confirmation-cpu.tar.xz").restore(name_of(folder), folder)
     assert f"α was measured as {folder.settings['algorithm.actfocus.weighting.alpha']:.3f}," in PAGE
+
+
+def test_the_page_says_of_gigpo_with_actfocus_weights_what_its_runs_say() -> None:
+    curves: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for table in ("confirmation_methods-cpu-runs.csv", "confirmation_actfocus-cpu-runs.csv"):
+        for row in rows(FOLDER / table):
+            if row["step"] != "0" and not (table.startswith("confirmation_actfocus") and row["weighting"] == "uniform"):
+                curves[row["weighting"], row["seed"]].append(100 * float(row["rate"]))
+
+    def areas(method: str) -> NDArray[np.float64]:
+        found = [curves[method, str(seed)] for seed in range(11, 16)]
+        assert all(len(one) == 4 for one in found)
+        return np.array([np.mean(one) for one in found])
+
+    both = areas("gigpo-actfocus")
+    assert (both > areas("uniform")).all() and "ahead in all five pairs; at the end" in PAGE
+    told = {row["number"]: row for row in comparisons() if row["weighting"] == "gigpo-actfocus"}
+    corrected = float(told["area"]["p_value_corrected"])
+    assert f"in *area***: {in_words(told['area'])}, corrected p = {corrected:.3f}," in PAGE
+    assert f"it is not ({in_words(told['final'], points='')})" in PAGE
+    for other, words in (("gigpo", "GiGPO alone is"), ("actfocus", "minus ActFocus alone")):
+        difference = both - areas(other)
+        low, high = stats.ttest_1samp(difference, 0).confidence_interval()
+        assert f"{words} {difference.mean():+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "−") in PAGE
+
+
+def comparisons() -> list[dict[str, str]]:
+    return [row for row in rows(FOLDER / "confirmation_methods-cpu-comparisons.csv") if row["p_value"]]
+
+
+def in_words(row: Mapping[str, str], points: str = " points") -> str:
+    value, low, high = (f"{100 * float(row[key]):+.1f}".replace("-", "−") for key in ("difference", "low", "high"))
+    return f"{value}{points} [{low}, {high}]"
+
+
+def test_the_page_has_a_verdict_on_every_other_method_and_shows_their_evaluations() -> None:
+    told = [(row["weighting"], row["number"]) for row in comparisons() if float(row["p_value_corrected"]) < 0.05]
+    assert told == [("gigpo-actfocus", "area")] and len(comparisons()) == 12
+    assert "All other eleven comparisons are inconclusive" in PAGE
+    steps = {
+        (row["weighting"], row["step"]): in_words(row, points="")
+        for row in rows(FOLDER / "confirmation_methods-cpu-steps.csv")
+        if row["low"] and row["weighting"] != "uniform"
+    }
+    for step in ("10", "20", "30", "40"):
+        cells = [steps[method, step] for method in ("gigpo-actfocus", "alpha-auto", "gigpo")]
+        assert f"| {step} | {' | '.join(cells)} |" in PAGE
+
+
+def test_the_page_says_of_the_grouped_methods_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    grouped_methods.main([])
+    lines = [line.replace("-", "−") for line in capsys.readouterr().out.splitlines()]
+    (area,) = (line.removeprefix("area: ") for line in lines if line.startswith("area"))
+    assert f"*area* {area[:-1]}; in seed" in " ".join(PAGE.split())
+    for name, words in (("final", "*final*"), ("step 10", "step 10")):
+        (line,) = (line for line in lines if line.startswith(name))
+        assert f"{words} {line.partition(': ')[2].partition(', p')[0]}" in PAGE
 
 
 def test_the_page_shows_which_runs_lost_their_format_and_that_no_others_fell_as_far(
