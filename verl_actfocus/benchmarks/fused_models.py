@@ -1,7 +1,7 @@
 """Whether a model with veRL's fused kernels computes what it computes without them, on a device and in a dtype.
 
 Values, inputs of the weighting and gradients, each against the complete logits of the same model. The Triton kernel
-runs on a GPU alone; on a CPU the tests put veRL's torch function in its place.
+runs on a GPU alone.
 """
 
 from __future__ import annotations
