@@ -6,14 +6,11 @@ runs on a GPU alone.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
 
 import torch
 from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
-from verl.models.transformers.monkey_patch import patch_forward_with_backends
 
 from verl_actfocus.benchmarks.contracts import Contract, largest_difference
 from verl_actfocus.integration import fused
@@ -92,9 +89,7 @@ def _with(plain: Qwen2ForCausalLM, backend: str) -> Qwen2ForCausalLM:
     model = Fused(plain.config)
     nn.Module.to(model, plain.device, plain.dtype)
     model.load_state_dict(plain.state_dict())
-    with redirect_stdout(io.StringIO()):
-        patch_forward_with_backends(model, use_fused_kernels=True, fused_kernels_backend=backend)
-    fused.install(model)
+    fused.patch(model, backend)
     return model
 
 

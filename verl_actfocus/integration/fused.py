@@ -12,7 +12,9 @@ that matrix.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import wraps
 from types import MethodType
@@ -23,6 +25,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 from verl.models.transformers.dense_common import CausalLMOutputForPPO, forward_with_torch_backend
+from verl.models.transformers.monkey_patch import patch_forward_with_backends
 
 from verl_actfocus.weighting.inputs import ENGINE_INPUTS
 
@@ -137,6 +140,16 @@ def check_model(model: PreTrainedModel, strategy: str) -> None:
             f"whose width is a multiple of {TRITON_WIDTH}, and {type(model).__name__} has {width} here; set "
             "impl_backend=torch"
         )
+
+
+def patch(model: PreTrainedModel, backend: str) -> None:
+    """Give a model veRL's fused forward pass, for which veRL changes the model's class, and let it return inputs.
+
+    In a training run veRL's engine does the first, and this package's the second.
+    """
+    with redirect_stdout(io.StringIO()):  # veRL prints which backend it takes
+        patch_forward_with_backends(model, use_fused_kernels=True, fused_kernels_backend=backend)
+    install(model)
 
 
 def install(model: PreTrainedModel) -> None:
