@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
-from tools.evidence.published import in_points, rows
+from tools.evidence.published import AREA, FINAL, curves, numbers, over_seeds
 from verl_actfocus.experiments.table_files import find_table, read_table, tables_folder
 from verl_actfocus.experiments.tables import Table
 from verl_actfocus.experiments.weightings import ACTFOCUS
 
 TABLE = "confirmation_methods"
 RUNS = tables_folder() / "results" / f"{TABLE}-cpu-runs.csv"
-AREA, FINAL = "area", "final"
 
 
 def sides(table: Table) -> tuple[list[str], list[str]]:
@@ -47,41 +45,19 @@ def differences(path: Path, environment: str, table: Table) -> dict[str, dict[in
     Raises:
         ValueError: runs of a seed were evaluated at different steps, or a run is there twice.
     """
-    curves: dict[int, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
-    for row in rows(path, "environment", "weighting", "seed", "step", "rate"):
-        if row["environment"] == environment and int(row["step"]) > 0:
-            curve = curves[int(row["seed"])][row["weighting"]]
-            if int(row["step"]) in curve:
-                raise ValueError(f"{path}: {row['weighting']}, seed {row['seed']}, step {row['step']} is there twice")
-            curve[int(row["step"])] = 100 * float(row["rate"])
     inside, outside = sides(table)
     found: dict[str, dict[int, float]] = defaultdict(dict)
-    for seed, methods in sorted(curves.items()):
+    for seed, methods in sorted(curves(path, environment).items()):
         if {*inside, *outside} - {*methods}:
             continue
-        numbers = {name: _numbers(methods[name]) for name in (*inside, *outside)}
-        known = {tuple(one) for one in numbers.values()}
+        of_methods = {name: numbers(methods[name]) for name in (*inside, *outside)}
+        known = {tuple(one) for one in of_methods.values()}
         if len(known) != 1:
             raise ValueError(f"{path}: the runs of seed {seed} were evaluated at different steps: {sorted(known)}")
         for number in min(known):
-            means = [np.mean([numbers[name][number] for name in side]) for side in (inside, outside)]
+            means = [np.mean([of_methods[name][number] for name in side]) for side in (inside, outside)]
             found[number][seed] = float(means[0] - means[1])
     return found
-
-
-def _numbers(curve: Mapping[int, float]) -> dict[str, float]:
-    by_step = {str(step): success for step, success in sorted(curve.items())}
-    return {AREA: float(np.mean([*curve.values()])), FINAL: curve[max(curve)], **by_step}
-
-
-def _in_words(values: Mapping[int, float]) -> str:
-    """The mean with Student's interval over the seeds, where there are two."""
-    points = np.array([*values.values()])
-    if len(points) < 2:
-        return f"{points.mean():+.1f} (one seed)"
-    low, high = stats.t.interval(0.95, len(points) - 1, points.mean(), stats.sem(points))
-    p_value = float(stats.ttest_1samp(points, 0).pvalue)
-    return in_points(float(points.mean()), low, high, p_value)
 
 
 def lines(path: Path = RUNS, environment: str = "frozenlake") -> list[str]:
@@ -97,9 +73,9 @@ def lines(path: Path = RUNS, environment: str = "frozenlake") -> list[str]:
     said.append(f"seeds {', '.join(map(str, seeds))}{'' if complete else f' of {table.seeds}: nothing is concluded'}")
     for number in (AREA, FINAL):
         each = ", ".join(f"{value:+.1f}" for value in found[number].values())
-        said.append(f"{number}: {_in_words(found[number])} (seed by seed {each})")
+        said.append(f"{number}: {over_seeds(found[number])} (seed by seed {each})")
     steps = [name for name in found if name not in (AREA, FINAL)]
-    return [*said, *(f"step {step}, not declared: {_in_words(found[step])}" for step in steps)]
+    return [*said, *(f"step {step}, not declared: {over_seeds(found[step])}" for step in steps)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

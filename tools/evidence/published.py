@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import csv
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+AREA, FINAL = "area", "final"
 
 
 def rows(path: Path, *columns: str) -> list[dict[str, str]]:
@@ -28,3 +35,39 @@ def in_points(difference: float, low: float, high: float, p_value: float) -> str
     """Write a difference in percentage points with its interval and p-value."""
     chance = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
     return f"{difference:+.1f} [{low:+.1f}, {high:+.1f}], {chance}"
+
+
+def curves(path: Path, environment: str) -> dict[int, dict[str, dict[int, float]]]:
+    """Return seed → method → step → success in points, for the evaluations after the first.
+
+    Args:
+        path: evaluations of the runs.
+        environment: whose runs.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: a run is there twice, or the file is another's.
+    """
+    found: dict[int, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    for row in rows(path, "environment", "weighting", "seed", "step", "rate"):
+        if row["environment"] == environment and int(row["step"]) > 0:
+            curve = found[int(row["seed"])][row["weighting"]]
+            if int(row["step"]) in curve:
+                raise ValueError(f"{path}: {row['weighting']}, seed {row['seed']}, step {row['step']} is there twice")
+            curve[int(row["step"])] = 100 * float(row["rate"])
+    return found
+
+
+def numbers(curve: Mapping[int, float]) -> dict[str, float]:
+    """Return `area`, `final` and every step of a curve."""
+    by_step = {str(step): success for step, success in sorted(curve.items())}
+    return {AREA: float(np.mean([*curve.values()])), FINAL: curve[max(curve)], **by_step}
+
+
+def over_seeds(values: Mapping[int, float]) -> str:
+    """Write the mean of differences with Student's interval over the seeds, where there are two."""
+    points = np.array([*values.values()])
+    if len(points) < 2:
+        return f"{points.mean():+.1f} (one seed)"
+    low, high = stats.t.interval(0.95, len(points) - 1, points.mean(), stats.sem(points))
+    return in_points(float(points.mean()), low, high, float(stats.ttest_1samp(points, 0).pvalue))

@@ -46,15 +46,9 @@ def markdown(found: DeviceCheck) -> str:
 
 
 def _pass_table(one: EnergyPass) -> str:
-    costs = {
-        "fused log-probabilities": one.fused,
-        "and energies": one.fused_energy,
-        "log-probabilities of complete logits": one.unfused,
-        "and energies of them": one.unfused_energy,
-    }
     rows = [
         [name, f"{1e3 * Spread.of(cost.seconds).median:.1f}", f"{cost.peak_bytes / 1e6:,.0f}"]
-        for name, cost in costs.items()
+        for name, cost in one.ways.items()
     ]
     size = f"{one.tokens} × {one.vocabulary}, width {one.hidden}, {one.dtype}"
     return report.markdown_table([size, "ms, median", "peak, MB"], rows)

@@ -53,6 +53,16 @@ class EnergyPass:
     largest_difference: float
 
     @property
+    def ways(self) -> dict[str, PassCost]:
+        """What the ways are called in tables."""
+        return {
+            "fused log-probabilities": self.fused,
+            "and energies": self.fused_energy,
+            "log-probabilities of complete logits": self.unfused,
+            "and energies of them": self.unfused_energy,
+        }
+
+    @property
     def time_ratio(self) -> float:
         """Time of the fused pass with energies over that of veRL's fused pass, the median over rounds."""
         pairs = zip(self.fused_energy.seconds, self.fused.seconds, strict=True)

@@ -50,14 +50,8 @@ def _markdown(result: EnergyPass) -> str:
     from verl_actfocus.benchmarks.report import markdown_table
     from verl_actfocus.benchmarks.statistics import Spread
 
-    ways = {
-        "fused log-probabilities": result.fused,
-        "and energies": result.fused_energy,
-        "log-probabilities of complete logits": result.unfused,
-        "and energies of them": result.unfused_energy,
-    }
     rows = []
-    for name, cost in ways.items():
+    for name, cost in result.ways.items():
         spread = Spread.of(cost.seconds)
         rows.append([name, f"{spread.median:.2f} ({spread.least:.2f})", f"{cost.peak_bytes / 1e6:,.0f}"])
     return (

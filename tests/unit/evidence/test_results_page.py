@@ -10,10 +10,8 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from scipy import stats
 
-from tools.evidence import chosen_rates, contrast_checks, grouped_methods, one_rate, valid_turns
+from tools.evidence import chosen_rates, contrast_checks, grouped_methods, one_rate, two_methods, valid_turns
 from tools.evidence.published import rows
 from tools.pictures import mechanism
 from verl_actfocus.experiments.archive import Archive, name_of
@@ -99,28 +97,30 @@ def test_what_the_page_says_of_two_methods_of_the_confirmation_is_what_their_run
     assert f"α was measured as {folder.settings['algorithm.actfocus.weighting.alpha']:.3f}," in PAGE
 
 
-def test_the_page_says_of_gigpo_with_actfocus_weights_what_its_runs_say() -> None:
-    curves: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for table in ("confirmation_methods-cpu-runs.csv", "confirmation_actfocus-cpu-runs.csv"):
-        for row in rows(FOLDER / table):
-            if row["step"] != "0" and not (table.startswith("confirmation_actfocus") and row["weighting"] == "uniform"):
-                curves[row["weighting"], row["seed"]].append(100 * float(row["rate"]))
-
-    def areas(method: str) -> NDArray[np.float64]:
-        found = [curves[method, str(seed)] for seed in range(11, 16)]
-        assert all(len(one) == 4 for one in found)
-        return np.array([np.mean(one) for one in found])
-
-    both = areas("gigpo-actfocus")
-    assert (both > areas("uniform")).all() and "ahead in all five pairs; at the end" in PAGE
+def test_the_page_says_of_gigpo_with_actfocus_weights_what_its_runs_say(capsys: pytest.CaptureFixture[str]) -> None:
+    ahead = two_methods.differences("gigpo-actfocus", "uniform", "frozenlake")["area"]
+    assert len(ahead) == 5 and min(ahead.values()) > 0 and "ahead in all five pairs; at the end" in PAGE
     told = {row["number"]: row for row in comparisons() if row["weighting"] == "gigpo-actfocus"}
-    corrected = float(told["area"]["p_value_corrected"])
-    assert f"in *area***: {in_words(told['area'])}, corrected p = {corrected:.3f}," in PAGE
+    corrected = f"{float(told['area']['p_value_corrected']):.3f}"
+    assert f"in *area***: {in_words(told['area'])}, corrected p = {corrected}," in PAGE
     assert f"it is not ({in_words(told['final'], points='')})" in PAGE
+    value, low, high = (f"{100 * float(told['area'][key]):.1f}" for key in ("difference", "low", "high"))
+    readme = (tables_folder().parents[1] / "README.md").read_text(encoding="utf-8")
+    assert f"(+{value} points, {low} to {high}, corrected p = {corrected})" in readme
+    assert f"(+{value}, {low} to {high}, p = {corrected} corrected over 24 comparisons)" in PAGE
     for other, words in (("gigpo", "GiGPO alone is"), ("actfocus", "minus ActFocus alone")):
-        difference = both - areas(other)
-        low, high = stats.ttest_1samp(difference, 0).confidence_interval()
-        assert f"{words} {difference.mean():+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "−") in PAGE
+        two_methods.main(["gigpo-actfocus", other])
+        (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("area"))
+        number, p_value = line.removeprefix("area: ").partition(" (")[0].replace("-", "−").split("], ")
+        assert f"{words} {number}]" in PAGE and (other != "gigpo" or f"{number}] ({p_value})" in PAGE)
+
+
+def test_two_methods_without_a_common_seed_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        two_methods.main(["gigpo", "gipgo"])
+    assert (
+        "no seed of frozenlake has runs of gigpo and gipgo; methods: actfocus, action-only, " in capsys.readouterr().err
+    )
 
 
 def comparisons() -> list[dict[str, str]]:
