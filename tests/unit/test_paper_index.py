@@ -49,8 +49,3 @@ def test_a_setting_is_part_of_a_recipes_configuration(setting: str) -> None:
 @pytest.mark.parametrize("table", TABLES)
 def test_a_command_has_its_table(table: str) -> None:
     assert find_table(table).exists()
-
-
-def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", PAGE):
-        assert (ROOT / "docs" / target).exists(), target

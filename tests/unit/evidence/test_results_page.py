@@ -1,4 +1,4 @@
-"""What recipes/paper/RESULTS.md says beside its tables is what its tools print and what the published runs say."""
+"""What RESULTS.md and its evidence/ say beside their tables is what tools print and what the published runs say."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from tools.evidence import chosen_rates, contrast_checks, grouped_methods, one_rate, two_methods, valid_turns
+from tools.evidence import chosen_rates, contrast_checks, grouped_methods, one_rate, overview, two_methods, valid_turns
 from tools.evidence.published import rows
 from tools.pictures import mechanism
 from verl_actfocus.experiments.archive import Archive, name_of
@@ -19,7 +19,9 @@ from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.table_files import tables_folder
 
 FOLDER = tables_folder() / "results"
-PAGE = (tables_folder() / "RESULTS.md").read_text(encoding="utf-8")
+#: The page of results, and the pages of evidence that it leads to.
+PAGES = [tables_folder() / "RESULTS.md", *sorted((tables_folder() / "evidence").glob("*.md"))]
+PAGE = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 OTHER_METHODS = "other-methods/learning_rates-cpu"
 NAMES = {"frozenlake": "FrozenLake", "sokoban": "Sokoban", "sudoku": "Sudoku", "webshop": "WebShop"}
 
@@ -107,7 +109,7 @@ def test_the_page_says_of_gigpo_with_actfocus_weights_what_its_runs_say(capsys: 
     value, low, high = (f"{100 * float(told['area'][key]):.1f}" for key in ("difference", "low", "high"))
     readme = (tables_folder().parents[1] / "README.md").read_text(encoding="utf-8")
     assert f"(+{value} points, {low} to {high}, corrected p = {corrected})" in readme
-    assert f"(+{value}, {low} to {high}, p = {corrected} corrected over 24 comparisons)" in PAGE
+    assert f"(+{value} points [+{low}, +{high}], p = {corrected} corrected over 24 comparisons)" in PAGE
     for other, words in (("gigpo", "GiGPO alone is"), ("actfocus", "minus ActFocus alone")):
         two_methods.main(["gigpo-actfocus", other])
         (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("area"))
@@ -121,6 +123,15 @@ def test_two_methods_without_a_common_seed_are_refused(capsys: pytest.CaptureFix
     assert (
         "no seed of frozenlake has runs of gigpo and gipgo; methods: actfocus, action-only, " in capsys.readouterr().err
     )
+
+
+def test_the_page_shows_every_method_in_one_table_as_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    overview.main([])
+    printed = capsys.readouterr().out
+    assert f"<!-- begin: overview -->\n{printed}<!-- end: overview -->" in PAGE
+    with pytest.raises(SystemExit):
+        overview.main(["--env", "sokoban"])
+    assert "no run of sokoban with grpo is published" in capsys.readouterr().err
 
 
 def comparisons() -> list[dict[str, str]]:
@@ -222,7 +233,7 @@ def test_the_sentences_about_the_contrast_are_those_of_its_file() -> None:
     assert found["conclusion"] == "higher"
     value, low, high = (f"{100 * float(found[name]):.1f}" for name in ("difference", "low", "high"))
     p_value = f"p = {float(found['p_value']):.3f}"
-    assert f"+{value} points of the mean over training, {low} to {high}, {p_value}" in PAGE
+    assert f"as was predicted before the runs: +{value} points [+{low}, +{high}], {p_value}" in " ".join(PAGE.split())
     readme = (tables_folder().parents[1] / "README.md").read_text(encoding="utf-8")
     assert f"+{value} points of mean success over training, 95 % interval {low} to {high}" in readme
     assert p_value in (tables_folder().parents[1] / "docs/why.md").read_text(encoding="utf-8")
