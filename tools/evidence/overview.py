@@ -1,9 +1,10 @@
-"""Stage 2 of recipes/paper/PROTOCOL.md in one table: every method, its distance to Uniform, and whether the format held.
+"""Stage 2 of recipes/paper/PROTOCOL.md in one table: every method, its distance to Uniform, and who lost the format.
 
     python -m tools.evidence.overview
 
-Reads the tables that `actfocus reproduce` has written of the protocol's three questions, and their archive. A p-value is corrected over the declared comparisons of its question; what is told from 0 is in bold.
-A method of which no run is published is left out, and so is an environment.
+Reads the tables that `actfocus reproduce` has written of the protocol's three questions, and their archive. A p-value
+is corrected over the declared comparisons of its question; what is told from 0 is in bold. A method of which no run is
+published is left out, and so is an environment.
 """
 
 from __future__ import annotations
