@@ -1,9 +1,9 @@
-"""Two methods of stage 2 against each other, paired by seed: what recipes/paper/PROTOCOL.md does not declare.
+"""Two methods of stages 2 and 6 against each other, paired by seed: what recipes/paper/PROTOCOL.md does not declare.
 
     python -m tools.evidence.two_methods gigpo-actfocus gigpo
 
-Reads the evaluations that `actfocus reproduce confirmation_methods confirmation_actfocus` has written. p-values are not
-corrected: nothing is concluded from them.
+Reads the evaluations that `actfocus reproduce` has written of the protocol's three questions and of stage 6. p-values
+are not corrected: nothing is concluded from them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from tools.evidence.published import AREA, FINAL, curves, numbers, over_seeds
 from verl_actfocus.experiments.table_files import tables_folder
 
-TABLES = ("confirmation_methods", "confirmation_actfocus")
+TABLES = ("confirmation_methods", "confirmation_actfocus", "confirmation_normalizer", "format")
 RUNS = [tables_folder() / "results" / f"{table}-cpu-runs.csv" for table in TABLES]
 
 

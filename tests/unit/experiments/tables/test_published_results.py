@@ -100,7 +100,9 @@ OTHERS = (
     [
         (OTHER_METHODS, OTHER_METHODS, OTHERS, 2, 36),
         ("confirmation_actfocus-cpu", "confirmation-cpu", ("frozenlake", "grpo"), 5, 10),
+        ("confirmation_normalizer-cpu", "confirmation-cpu", ("frozenlake", "grpo"), 5, 15),
         ("confirmation_methods-cpu", "confirmation-cpu", ("frozenlake",), 5, 35),
+        ("format-cpu", "confirmation-cpu", ("frozenlake",), 5, 10),
     ],
 )
 def test_an_archive_makes_its_published_table_again(
