@@ -102,7 +102,9 @@ def run(args: argparse.Namespace) -> int:
     if archive is not None and not args.dry_run:
         for folder in (RunFolder(run.folder) for run in runs):
             archive.restore_alpha(name_of(folder), folder)
-    planned = plan(ready(runs, measure=not (args.dry_run or args.no_training)))
+    planned = plan(
+        ready(runs, measure=not (args.dry_run or args.no_training)), starts=not args.no_training or args.evaluate
+    )
     if archive is not None:
         _restore(archive, planned, write=not args.dry_run)
     again = _declared(requests) if args.evaluate else {}

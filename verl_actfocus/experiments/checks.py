@@ -81,13 +81,24 @@ def check_values(config: DictConfig, settings: Mapping[str, Any], usual: Mapping
         _require(config, key, "a whole number of at least 1", lambda value: type(value) is int and value >= 1)
     for key in _NOT_NEGATIVE:
         _require(config, key, "a number of at least 0", lambda value: type(value) in (int, float) and value >= 0)
+    check_compatible(config, own)
+    check_vllm(config)
+
+
+def check_models(config: DictConfig) -> None:
+    """Check that the folders of a run's models are there.
+
+    Args:
+        config: the complete configuration.
+
+    Raises:
+        ExperimentError: one is not; the message names setting, folder and remedy.
+    """
     sections = ["actor_rollout_ref.model", *(["critic.model"] if has_critic(config) else [])]
     for key in (f"{section}.{name}" for section in sections for name in _MODELS):
         path = OmegaConf.select(config, key)
         if isinstance(path, str) and names_folder(path) and not Path(path).expanduser().is_dir():
             raise ExperimentError(f"{key}={path}: there is no such folder; name one, or a model on the hub")
-    check_compatible(config, own)
-    check_vllm(config)
 
 
 def _check_types(settings: Mapping[str, Any], usual: Mapping[str, Any]) -> None:

@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from verl_actfocus.config import resolvers
 from verl_actfocus.config.engines import FLASH_ATTENTION
 from verl_actfocus.config.groups import profile_folder
-from verl_actfocus.experiments.checks import check_values
+from verl_actfocus.experiments.checks import check_models, check_values
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.estimators import OWN, EstimatorChoice
 from verl_actfocus.experiments.hydra_words import key_of
@@ -159,8 +159,12 @@ def subject(profile: str) -> tuple[str, str | None]:
     return config.data.environment.name, algorithms.get(config.algorithm.adv_estimator)
 
 
-def compose_run(run: Run) -> ComposedRun:
+def compose_run(run: Run, *, starts: bool = True) -> ComposedRun:
     """Compose a run's configuration and check what can be checked without starting it.
+
+    Args:
+        run: the run.
+        starts: whether it may be started, so that its models must be there.
 
     Raises:
         ExperimentError: Hydra refuses an override, a value is out of range, sizes do not fit, the run would not be what
@@ -173,6 +177,8 @@ def compose_run(run: Run) -> ComposedRun:
         _require_untouched(run, settings)
         _require_evaluations(settings)
         check_values(config, settings, _usual(run) if run.conditions.extra else settings)
+        if starts:
+            check_models(config)
         _require_own_algorithm(run, config)
         _require_references(*run.common_overrides()[0])
         step = Step.of(config)

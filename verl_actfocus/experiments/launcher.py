@@ -63,8 +63,12 @@ class Failure:
     error: ExperimentError
 
 
-def plan(runs: Iterable[Run]) -> list[Planned]:
+def plan(runs: Iterable[Run], *, starts: bool = True) -> list[Planned]:
     """Compose runs and refuse everything that can be refused before the first one starts.
+
+    Args:
+        runs: the runs.
+        starts: whether they may be started; a table of finished ones needs no models.
 
     Raises:
         ExperimentError: a configuration is not valid, a folder holds something else, or runs in one folder differ in
@@ -72,7 +76,7 @@ def plan(runs: Iterable[Run]) -> list[Planned]:
     """
     planned = []
     for run in runs:
-        composed, folder = compose_run(run), RunFolder(run.folder)
+        composed, folder = compose_run(run, starts=starts), RunFolder(run.folder)
         folder.check(composed)
         planned.append(Planned(composed, folder, folder.done))
     for place in dict.fromkeys(one.run.conditions.folder for one in planned):

@@ -124,6 +124,24 @@ def test_a_second_machine_goes_on_where_the_archive_of_the_first_ends(
     assert two == three and "not finished" not in three
 
 
+def test_a_table_of_finished_runs_needs_no_model_and_training_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["reproduce", "mechanism", "--scale", "cpu", "--seeds", "1", "--only", "both", "uniform"]
+    archive = ["--archive", str(tmp_path / "runs.tar.xz")]
+    for part in ("model", "tokenizer"):
+        (tmp_path / "here/outputs/frozenlake-both" / part).mkdir(parents=True)
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main([*words, *archive]) == 0
+    monkeypatch.chdir(tmp_path / "there")
+    assert main([*words, *archive, "--no-training"]) == 0
+    assert "1 of the runs asked for are in the archive" in capsys.readouterr().err
+    for option in ([], ["--dry-run"], ["--no-training", "--evaluate"]):
+        assert main([*words, *archive, *option]) == 2
+        assert "outputs/frozenlake-both/model: there is no such folder; name one" in capsys.readouterr().err
+
+
 def test_with_an_archive_a_dry_run_writes_nothing_either_and_other_settings_are_refused_by_its_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
