@@ -27,15 +27,15 @@ PICTURE = RESULTS / "mechanism-shares.png"
 TURN = 1
 #: Height of the picture in points, to both sides of 0: an interval over two seeds does not fit.
 HEIGHT = 32
-#: Where the two numbers of a point stand: group → table of differences, its column of names, file of the diagnosis.
+#: Where the two numbers of a point stand: group → tables of differences, their column of names, file of the diagnosis.
 GROUPS = {
     "FrozenLake, a model for each place of the decision (40 steps)": (
-        "mechanism-cpu.csv",
+        ("mechanism-cpu.csv", "both/mechanism-cpu.csv"),
         "model",
         str(RESULTS / "decisions-{name}-turn{turn}.json"),
     ),
     "packaged models of four environments (20 steps)": (
-        "table6-cpu.csv",
+        ("table6-cpu.csv",),
         "environment",
         str(DIAGNOSES / "{name}-before-decisions.json"),
     ),
@@ -60,8 +60,8 @@ class Point:
 def points() -> list[Point]:
     """Read every model of which both numbers are published."""
     found = []
-    for group, (table, names, diagnosis) in GROUPS.items():
-        for row in _differences(RESULTS / table):
+    for group, (tables, names, diagnosis) in GROUPS.items():
+        for row in (row for table in tables for row in _differences(RESULTS / table)):
             file = Path(diagnosis.format(name=row[names], turn=TURN))
             if not file.exists():
                 continue

@@ -36,6 +36,8 @@ def test_the_page_shows_every_difference_of_the_confirmation_and_in_how_many_pai
     assert f"three of them not made yet, it is {corrected:.2f}." in PAGE
     falls = {key: min(np.diff([curve[step] for step in (0, 10, 20, 30, 40)])) for key, curve in rates.items()}
     assert min(falls, key=lambda key: falls[key]) == ("actfocus", "13")
+    rises = {int(seed): 100 * (rates["uniform", seed][40] - rates["uniform", seed][30]) for seed in seeds}
+    assert PAGE.count(over_seeds(rises).rpartition("],")[0].replace(" [", " points [") + "]") == 2
     assert "fell from 69.9 to 57.8 % between steps 30 and 40, the largest fall in any of the ten" in PAGE
 
 

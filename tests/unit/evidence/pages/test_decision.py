@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 
 import numpy as np
 import pytest
 
-from tests.unit.evidence.pages import FOLDER, README, text
+from tests.unit.evidence.pages import FOLDER, README, in_words, text
 from tools.evidence import contrast_checks
 from tools.evidence.published import rows
 from tools.pictures import mechanism
@@ -55,7 +56,7 @@ def test_the_sentences_about_the_contrast_are_those_of_its_file() -> None:
 
 def test_the_picture_of_shares_has_what_is_published() -> None:
     found = {one.name: one for one in mechanism.points()}
-    assert {"action", "reasoning", "frozenlake", "sokoban", "sudoku", "webshop"} <= found.keys()
+    assert found.keys() == {"action", "reasoning", "both", "frozenlake", "sokoban", "sudoku", "webshop"}
     (final,) = (
         row
         for row in rows(FOLDER / "mechanism-cpu-comparisons.csv")
@@ -63,6 +64,37 @@ def test_the_picture_of_shares_has_what_is_published() -> None:
     )
     assert found["reasoning"].difference == pytest.approx(100 * float(final["difference"]))
     assert f"{found['reasoning'].share:.2f} [{found['reasoning'].share_ends[0]:.2f}" in PAGE
+
+
+def test_the_page_says_of_the_third_model_what_its_runs_say() -> None:
+    areas = {
+        row["model"]: f"{100 * float(row['difference']):+.1f}".replace("-", "−")
+        for name in ("mechanism-cpu", "both/mechanism-cpu")
+        for row in rows(FOLDER / f"{name}-comparisons.csv")
+        if row["number"] == "area" and row["conclusion"] == "inconclusive"
+    }
+    lower, middle, upper = (areas[name] for name in ("reasoning", "both", "action"))
+    words = f"{lower} where the reasoning decides, {middle} where both do and {upper} where the action does"
+    assert words in " ".join(PAGE.split())
+    assert f"{lower} points where the reasoning decides and {upper} where the action does, its {middle}" in PAGE
+    (tenth,) = (row for row in rows(FOLDER / "both/mechanism-cpu-steps.csv") if row["step"] == "10")
+    assert f"At step 10 the difference is {in_words(tenth)}" in PAGE
+
+
+def test_the_page_says_in_how_many_pairs_of_every_model_actfocus_is_ahead_at_step_10() -> None:
+    rates: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    for row in (row for name in ("", "both/") for row in rows(FOLDER / f"{name}mechanism-cpu-runs.csv")):
+        if row["step"] == "10":
+            rates[row["model"], row["seed"]][row["weighting"]] = float(row["rate"])
+    ahead = {
+        model: sum(pair["actfocus"] > pair["uniform"] for (name, _), pair in rates.items() if name == model)
+        for model in ("action", "both", "reasoning")
+    }
+    assert len(rates) == 15
+    assert (
+        "in {action} of 5 pairs where the action decides, in {both} of 5 where both do and in {reasoning} of 5 where "
+        "the reasoning does".format(**ahead)
+    ) in " ".join(PAGE.split())
 
 
 def test_what_was_not_declared_is_printed_as_the_page_says(capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,7 +30,7 @@ def test_the_page_shows_which_runs_lost_their_format_and_that_no_others_fell_as_
     points = " and ".join(", ".join(f"{-falls[name]:.0f}" for name in lost).rsplit(", ", 1))
     following = -sorted(falls.values())[3]
     assert f"success fell by {points} points between two evaluations" in PAGE
-    assert f"the three largest falls of all; the next is {following:.0f}." in PAGE
+    assert f"the three largest falls among the archived runs; the next is {following:.0f}." in PAGE
 
 
 def test_the_page_says_of_weight_on_the_tags_what_its_runs_say() -> None:

@@ -103,6 +103,7 @@ OTHERS = (
         ("confirmation_normalizer-cpu", "confirmation-cpu", ("frozenlake", "grpo"), 5, 15),
         ("confirmation_methods-cpu", "confirmation-cpu", ("frozenlake",), 5, 35),
         ("format-cpu", "confirmation-cpu", ("frozenlake",), 5, 10),
+        ("both/mechanism-cpu", "both/mechanism-cpu", ("both", "uniform", "actfocus"), 5, 10),
     ],
 )
 def test_an_archive_makes_its_published_table_again(
