@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from verl_actfocus.experiments import machine, processes, temporary
-from verl_actfocus.experiments.composition import ComposedRun
+from verl_actfocus.experiments.composed_run import ComposedRun
 from verl_actfocus.experiments.disk import full, writing
 from verl_actfocus.experiments.errors import ExperimentError, RunFailedError
 from verl_actfocus.experiments.folder import RunFolder

@@ -26,7 +26,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from verl_actfocus.experiments.composition import ComposedRun
+from verl_actfocus.experiments.composed_run import ComposedRun
 from verl_actfocus.experiments.disk import write_whole, writing
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.locks import LOCK

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
 
-from verl_actfocus.experiments.composition import ComposedRun, compose_run
+from verl_actfocus.experiments.composed_run import ComposedRun, compose_run
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.estimators import ESTIMATOR_SECTION
 from verl_actfocus.experiments.execution import execute

@@ -67,7 +67,7 @@ class RunResult:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What the run is, see `verl_actfocus.experiments.composition.ComposedRun.identity`."""
+        """What the run is, see `verl_actfocus.experiments.composed_run.ComposedRun.identity`."""
         return self.folder.identity
 
     @cached_property

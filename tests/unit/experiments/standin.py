@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from verl_actfocus.experiments.composition import ComposedRun
+from verl_actfocus.experiments.composed_run import ComposedRun
 from verl_actfocus.experiments.execution import execute
 from verl_actfocus.experiments.progress import Display
 from verl_actfocus.experiments.run import Conditions, Run

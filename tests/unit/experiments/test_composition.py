@@ -11,7 +11,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from verl_actfocus.experiments import composition
-from verl_actfocus.experiments.composition import compose, compose_run, configuration
+from verl_actfocus.experiments.composed_run import compose_run
+from verl_actfocus.experiments.composition import compose, configuration
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.hydra_words import metrics_override
 from verl_actfocus.experiments.run import Conditions, Run

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from verl_actfocus.experiments.composition import compose_run
+from verl_actfocus.experiments.composed_run import compose_run
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.estimators import EstimatorChoice, method_label
 from verl_actfocus.experiments.run import Conditions, Run

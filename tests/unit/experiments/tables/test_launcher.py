@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from verl_actfocus.experiments.composition import compose_run
+from verl_actfocus.experiments.composed_run import compose_run
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.grid import Request, cells, distinct_runs
