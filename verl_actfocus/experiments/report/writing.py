@@ -52,7 +52,7 @@ def write_table(request: Request, finished: Mapping[Path, RunResult], folder: Pa
             and `-runs.csv` (every evaluation of every run); of a table of success `-steps.csv`, too (the difference
             to the baseline at every evaluation), and `.png` once a run has finished (the learning curves).
             Of a table of final success and area `-comparisons.csv`, `-pooled.csv` and `-contrasts.csv` besides; of one
-            that declares evaluations `-robustness.csv`.
+            that declares evaluations `-robustness.csv`. A file that would hold no number is not written.
 
     Returns:
         The files written.
@@ -69,16 +69,20 @@ def write_table(request: Request, finished: Mapping[Path, RunResult], folder: Pa
     header, body = _readable(request.table, made)
     contents[f"{stem}.md"] = _markdown(request, made, header, body, f"{stem}.png" in contents).encode()
     contents[f"{stem}.tex"] = _latex(request, header, body).encode()
-    contents[f"{stem}.csv"] = _csv(_numbers(request.table, made)).encode()
-    contents[f"{stem}-runs.csv"] = _csv(_evaluations(made)).encode()
+    numbers = {"": _numbers(request.table, made), "-runs": _evaluations(made)}
     if request.table.quantity.of_success:
-        contents[f"{stem}-steps.csv"] = _csv(step_differences(request.table, made)).encode()
+        numbers["-steps"] = step_differences(request.table, made)
     if request.table.quantity is Quantity.area:
-        contents[f"{stem}-comparisons.csv"] = _csv(comparison_rows(request.table, made)).encode()
-        contents[f"{stem}-pooled.csv"] = _csv(pooled_rows(request.table, made)).encode()
-        contents[f"{stem}-contrasts.csv"] = _csv(contrast_rows(request.table, made)).encode()
+        numbers["-comparisons"] = comparison_rows(request.table, made)
+        numbers["-pooled"] = pooled_rows(request.table, made)
+        numbers["-contrasts"] = contrast_rows(request.table, made)
     if request.table.evaluations:
-        contents[f"{stem}-robustness.csv"] = _csv(robustness_rows(request.table, made)).encode()
+        numbers["-robustness"] = robustness_rows(request.table, made)
+    for kind, rows in numbers.items():
+        if rows:
+            contents[f"{stem}{kind}.csv"] = _csv(rows).encode()
+        else:  # An earlier table's would contradict this one.
+            (folder / f"{stem}{kind}.csv").unlink(missing_ok=True)
     for name, content in contents.items():
         write_whole(folder / name, content)
     return [folder / name for name in contents]
@@ -279,8 +283,6 @@ def _evaluations(made: Sequence[Line]) -> list[dict[str, object]]:
 
 
 def _csv(rows: list[dict[str, object]]) -> str:
-    if not rows:
-        return ""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
     writer.writeheader()

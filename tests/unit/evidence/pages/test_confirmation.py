@@ -97,6 +97,14 @@ def test_the_page_says_of_actfocus_by_tokens_what_its_runs_say() -> None:
     for step in ("10", "20", "30", "40"):
         cells = [over_seeds(one[step]).rpartition(",")[0].replace("-", "−") for one in found.values()]
         assert f"| {step} | {' | '.join(cells)} |" in PAGE
+    # A mean of independent evaluations would have the root of the sum of their squared half-widths, divided by four.
+    widths = [
+        50 * (float(row["high"]) - float(row["low"]))
+        for row in rows(FOLDER / "confirmation_normalizer-cpu-steps.csv")
+        if row["weighting"] == "uniform" and int(row["step"]) > 0
+    ]
+    own = 50 * (float(area["high"]) - float(area["low"]))
+    assert f"some ±{np.sqrt(np.square(widths).sum()) / 4:.1f} points, not ±{own:.1f}." in PAGE and len(widths) == 4
     areas = found["uniform"]["area"].values()
     assert f"({min(areas):.1f} to {max(areas):.1f} points)" in PAGE
 

@@ -39,3 +39,20 @@ def test_the_page_shows_the_pretrained_models_evaluations(weighting: str) -> Non
     assert [cell.split(" %")[0] for cell in cells[1:4]] == [f"{rate:.1f}" for rate in rates]
     assert cells[4].startswith(f"{rates[2] - rates[0]:+.1f} points".replace("-", "−"))
     assert cells[5] == f"{runs[2]['valid_turns']} of {runs[2]['turns']}"
+
+
+@pytest.mark.parametrize("environment", ["FrozenLake", "Sokoban", "Sudoku", "WebShop"])
+def test_the_page_says_how_many_seeds_every_environment_has(environment: str) -> None:
+    cells = []
+    for name in ("table6-cpu", "confirmation_methods-cpu", "table2-cpu"):
+        found = {
+            row["seeds"]
+            for row in rows(FOLDER / f"{name}.csv")
+            if (row["environment"], row["outcome"], row["number"]) == (environment.lower(), "success", "final")
+            and row["value"]
+        }
+        assert len(found) <= 1
+        cells.append(found.pop() if found else None)
+    said = {one: "–" if one is None else f"{one} seed{'' if one == '1' else 's'}" for one in cells}
+    (line,) = (line for line in PAGE.splitlines() if line.startswith(f"| {environment} | Uniform, ActFocus: "))
+    assert [cell.strip().rpartition(": ")[2] for cell in line.strip("|").split("|")[1:]] == [said[one] for one in cells]

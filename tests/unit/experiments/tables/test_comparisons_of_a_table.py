@@ -184,10 +184,16 @@ def test_of_one_pair_of_runs_every_file_has_the_interval_over_tasks(
 
 def test_without_runs_everything_is_blank_and_nothing_is_pooled(make_request: MakeRequest, tmp_path: Path) -> None:
     request = make_request(DECLARED, seeds=3)
-    written = {path.name: path for path in write_table(request, {}, tmp_path / "written")}
+    folder = tmp_path / "written"
+    folder.mkdir()
+    earlier = folder / "mine-cpu-comparisons.csv"
+    earlier.write_text("of a table that had runs", encoding="utf-8")
+    written = {path.name: path for path in write_table(request, {}, folder)}
     text = written["mine-cpu.md"].read_text(encoding="utf-8")
     assert "P(above" not in text and "difference of differences" not in text and "nan" not in text
-    assert written["mine-cpu-comparisons.csv"].read_text(encoding="utf-8") == ""
+    # No file is empty, and none of numbers that are no longer in the table stays.
+    assert set(written) == {path.name for path in folder.iterdir()} and not earlier.exists()
+    assert all(path.stat().st_size for path in written.values())
 
 
 def test_the_area_leaves_out_the_evaluation_before_training_alone(make_request: MakeRequest, finish: Finish) -> None:

@@ -116,7 +116,11 @@ def test_an_archive_makes_its_published_table_again(
     archive = Archive(FOLDER / f"{archived}.tar.xz")
     assert sum(archive.restore(name_of(folder), folder) for folder in folders) == runs
     finished = {folder.path: RunResult.read(folder.path) for folder in folders if folder.done is not None}
-    for written in write_table(request, finished, tmp_path / "tables"):
+    made = write_table(request, finished, tmp_path / "tables")
+    assert {path.name for path in made if path.suffix == ".csv"} == {
+        path.name for path in (FOLDER / f"{published}.md").parent.glob(f"{Path(published).name}*.csv")
+    }
+    for written in made:
         if written.suffix in (".csv", ".md", ".tex"):
             text = (FOLDER / f"{published}.md").with_name(written.name).read_text(encoding="utf-8")
             assert written.read_text(encoding="utf-8") == text, written.name
