@@ -10,7 +10,12 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from verl_actfocus.experiments.table_files import tables_folder
+
 AREA, FINAL = "area", "final"
+RESULTS = tables_folder() / "results"
+#: The protocol's three questions, and stage 6, whose runs are paired with theirs.
+CONFIRMATION = ("confirmation_methods", "confirmation_actfocus", "confirmation_normalizer", "format")
 
 
 def rows(path: Path, *columns: str) -> list[dict[str, str]]:
@@ -38,7 +43,7 @@ def in_points(difference: float, low: float, high: float, p_value: float) -> str
 
 
 def curves(path: Path, environment: str) -> dict[int, dict[str, dict[int, float]]]:
-    """Return seed → method → step → success in points, for the evaluations after the first.
+    """Return seed → method → step → success in points, with GRPO, for the evaluations after the first.
 
     Args:
         path: evaluations of the runs.
@@ -49,12 +54,27 @@ def curves(path: Path, environment: str) -> dict[int, dict[str, dict[int, float]
         ValueError: a run is there twice, or the file is another's.
     """
     found: dict[int, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
-    for row in rows(path, "environment", "weighting", "seed", "step", "rate"):
-        if row["environment"] == environment and int(row["step"]) > 0:
+    for row in rows(path, "environment", "algorithm", "weighting", "seed", "step", "rate"):
+        if (row["environment"], row["algorithm"]) == (environment, "grpo") and int(row["step"]) > 0:
             curve = found[int(row["seed"])][row["weighting"]]
             if int(row["step"]) in curve:
                 raise ValueError(f"{path}: {row['weighting']}, seed {row['seed']}, step {row['step']} is there twice")
             curve[int(row["step"])] = 100 * float(row["rate"])
+    return found
+
+
+def confirmed(environment: str) -> dict[str, dict[int, dict[int, float]]]:
+    """Return method → seed → step → success in points, of all that stages 2 and 6 have published with GRPO.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: a run is there twice, or a file is another's.
+    """
+    found: dict[str, dict[int, dict[int, float]]] = defaultdict(dict)
+    for table in CONFIRMATION:
+        for seed, methods in curves(RESULTS / f"{table}-cpu-runs.csv", environment).items():
+            for name, curve in methods.items():
+                found[name][seed] = curve
     return found
 
 

@@ -3,20 +3,19 @@
     python -m tools.evidence.two_methods gigpo-actfocus gigpo
 
 Reads the evaluations that `actfocus reproduce` has written of the protocol's three questions and of stage 6. p-values
-are not corrected: nothing is concluded from them.
+are not corrected: nothing is concluded from them. Beside every number stands in how many pairs the first is ahead, and
+under them how wide *area*'s interval would be if the evaluations of a run had nothing in common but the seed's pair.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from tools.evidence.published import AREA, FINAL, curves, numbers, over_seeds
-from verl_actfocus.experiments.table_files import tables_folder
+import numpy as np
+from scipy import stats
 
-TABLES = ("confirmation_methods", "confirmation_actfocus", "confirmation_normalizer", "format")
-RUNS = [tables_folder() / "results" / f"{table}-cpu-runs.csv" for table in TABLES]
+from tools.evidence.published import AREA, FINAL, confirmed, numbers, over_seeds
 
 
 def differences(method: str, other: str, environment: str) -> dict[str, dict[int, float]]:
@@ -25,17 +24,27 @@ def differences(method: str, other: str, environment: str) -> dict[str, dict[int
     Raises:
         ValueError: there is no seed with both.
     """
-    runs: dict[str, dict[int, dict[str, float]]] = defaultdict(dict)
-    for path in RUNS:
-        for seed, methods in curves(path, environment).items():
-            for name, curve in methods.items():
-                runs[name][seed] = numbers(curve)
-    seeds = sorted(runs.get(method, {}).keys() & runs.get(other, {}).keys())
+    runs = confirmed(environment)
+    one, two = ({seed: numbers(curve) for seed, curve in runs.get(name, {}).items()} for name in (method, other))
+    seeds = sorted(one.keys() & two.keys())
     if not seeds:
         known = ", ".join(sorted(runs)) or "none"
         raise ValueError(f"no seed of {environment} has runs of {method} and {other}; methods: {known}")
-    one, two = runs[method], runs[other]
     return {number: {seed: one[seed][number] - two[seed][number] for seed in seeds} for number in one[seeds[0]]}
+
+
+def widths(found: Mapping[str, Mapping[int, float]]) -> tuple[float, float]:
+    """Return half the width of *area*'s interval, in points, and what it would be if its evaluations were independent.
+
+    The mean of independent evaluations has the root of the sum of their squared half-widths, divided by their number.
+    """
+    half = {name: _half_width([*values.values()]) for name, values in found.items()}
+    steps = [width for name, width in half.items() if name not in (AREA, FINAL)]
+    return half[AREA], float(np.sqrt(np.square(steps).sum())) / len(steps)
+
+
+def _half_width(values: Sequence[float]) -> float:
+    return float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,7 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(str(error))
     for number, values in found.items():
         name = number if number in (AREA, FINAL) else f"step {number}"
-        print(f"{name}: {over_seeds(values)} (seeds {', '.join(map(str, values))})")
+        ahead = sum(value > 0 for value in values.values())
+        seeds = ", ".join(map(str, values))
+        print(f"{name}: {over_seeds(values)}; ahead in {ahead} of {len(values)} pairs (seeds {seeds})")
+    if len(found[AREA]) > 1:
+        own, expected = widths(found)
+        print(f"interval of area: ±{own:.1f} points; from independent evaluations it would be ±{expected:.1f}")
 
 
 if __name__ == "__main__":

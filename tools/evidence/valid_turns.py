@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from scipy import stats
@@ -38,6 +39,11 @@ class Run:
     def weighted(self) -> bool:
         """Whether it was trained with ActFocus's weights, whatever α, normaliser and estimator."""
         return self.name.rpartition("/")[2].startswith(f"{ACTFOCUS.name}-")
+
+    @property
+    def fall(self) -> float:
+        """The largest fall of success from one evaluation to the next, in points; 0 or less where it never fell."""
+        return max((before - after for before, after in pairwise(self.success.values())), default=0.0)
 
     @property
     def lost(self) -> bool:
@@ -96,6 +102,13 @@ def sides(runs: Sequence[Run]) -> str:
     return f"with ActFocus's weights {inside} lost them, without {outside}: p = {p_value:.2f}"
 
 
+def falls(runs: Sequence[Run], shown: int = 4) -> str:
+    """Say which runs lost the most success from one evaluation to the next, the largest first."""
+    largest = sorted((run for run in runs if run.fall > 0), key=lambda run: -run.fall)[:shown]
+    said = ", ".join(f"{run.fall:.0f} points ({run.name})" for run in largest)
+    return f"largest falls of success between two evaluations: {said or 'none'}"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print it for every archive, and for all of them together."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -107,7 +120,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(str(error))
     for runs in archives:
         print("\n".join(lines(runs)))
-    print(sides([run for runs in archives for run in runs]))
+    together = [run for runs in archives for run in runs]
+    print(sides(together))
+    print(falls(together))
 
 
 if __name__ == "__main__":

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests.unit.evidence.pages import FOLDER, README, in_words, text
-from tools.evidence import grouped_methods, two_methods
+from tools.evidence import early_lead, grouped_methods, one_method, two_methods
 from tools.evidence.published import over_seeds, rows
 from verl_actfocus.experiments.archive import Archive, name_of
 from verl_actfocus.experiments.folder import RunFolder
@@ -18,27 +16,59 @@ PAGE = text("confirmation")
 
 
 def test_the_page_shows_every_difference_of_the_confirmation_and_in_how_many_pairs_actfocus_is_ahead() -> None:
-    rates: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
-    for row in rows(FOLDER / "confirmation_actfocus-cpu-runs.csv"):
-        rates[row["weighting"], row["seed"]][int(row["step"])] = float(row["rate"])
-    seeds = [str(seed) for seed in range(11, 16)]
-    steps = [row for row in rows(FOLDER / "confirmation_actfocus-cpu-steps.csv") if row["step"] != "0"]
-    assert [row["step"] for row in steps] == ["10", "20", "30", "40"]
-    for row in steps:
-        ahead = sum(
-            rates["actfocus", seed][int(row["step"])] > rates["uniform", seed][int(row["step"])] for seed in seeds
-        )
-        value, low, high = (f"{100 * float(row[key]):+.1f}".replace("-", "−") for key in ("difference", "low", "high"))
-        assert f"| {row['step']} | {value} [{low}, {high}] | {ahead} of 5 |" in PAGE
+    found = two_methods.differences("actfocus", "uniform", "frozenlake")
+    for step in ("10", "20", "30", "40"):
+        ahead = sum(value > 0 for value in found[step].values())
+        cell = over_seeds(found[step]).rpartition(",")[0].replace("-", "−")
+        assert f"| {step} | {cell} | {ahead} of 5 |" in PAGE
     area = next(row for row in rows(FOLDER / "confirmation_actfocus-cpu-comparisons.csv") if row["number"] == "area")
     alone, corrected = (float(area[key]) for key in ("p_value", "p_value_corrected"))
     assert f"*Area* alone would have p = {alone:.3f}; over the four comparisons" in PAGE
     assert f"three of them not made yet, it is {corrected:.2f}." in PAGE
-    falls = {key: min(np.diff([curve[step] for step in (0, 10, 20, 30, 40)])) for key, curve in rates.items()}
-    assert min(falls, key=lambda key: falls[key]) == ("actfocus", "13")
-    rises = {int(seed): 100 * (rates["uniform", seed][40] - rates["uniform", seed][30]) for seed in seeds}
-    assert PAGE.count(over_seeds(rises).rpartition("],")[0].replace(" [", " points [") + "]") == 2
-    assert "fell from 69.9 to 57.8 % between steps 30 and 40, the largest fall in any of the ten" in PAGE
+
+
+def test_the_page_says_of_rise_and_fall_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    one_method.main(["uniform"])
+    *_, rise, least_of_uniform = capsys.readouterr().out.splitlines()
+    words = rise.removeprefix("step 30 to 40: ").rpartition(", p")[0].replace(" [", " points [")
+    assert words and PAGE.count(words) == 2
+    one_method.main(["actfocus"])
+    least = capsys.readouterr().out.splitlines()[-1]
+    assert "(seed 13, 69.9 to 57.8 % between steps 30 and 40)" in least
+    assert "In seed 13 it fell from 69.9 to 57.8 % between steps 30 and 40, the largest fall in any of the ten" in PAGE
+    falls = [float(line.partition(": ")[2].partition(" points")[0]) for line in (least, least_of_uniform)]
+    assert falls[0] < falls[1]
+
+
+def test_a_method_without_runs_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        one_method.main(["unifrom"])
+    assert "no run of unifrom on frozenlake; methods: actfocus, action-only, " in capsys.readouterr().err
+
+
+def test_the_page_says_in_how_many_pairs_actfocus_is_ahead_early(capsys: pytest.CaptureFixture[str]) -> None:
+    early_lead.main([])
+    ahead = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert ahead["frozenlake, tiny, 1e-4 together"] == "ahead in 17 of 17 pairs"
+    assert "ActFocus is ahead of Uniform at step 10 in all seventeen pairs at the rate 1e-4" in PAGE
+    counts = [ahead[f"frozenlake, {model}, 1e-4 together"] for model in ("action", "both", "reasoning")]
+    assert (
+        "in {} of 5 pairs where the action decides, in {} of 5 where both do and in {} of 5 where the reasoning does"
+    ).format(*(count.split()[2] for count in counts)) in " ".join(PAGE.split())
+
+
+def test_a_pair_that_two_files_have_is_counted_once_and_not_if_they_differ(tmp_path: Path) -> None:
+    lines = (FOLDER / "confirmation_actfocus-cpu-runs.csv").read_text(encoding="utf-8").splitlines()
+    paths = [tmp_path / "one-cpu-runs.csv", tmp_path / "other-cpu-runs.csv"]
+    for path in paths:
+        path.write_text("\n".join(lines), encoding="utf-8")
+    found = early_lead.pairs(10, paths)
+    (seeds,) = (seeds for key, seeds in found.items() if key.environment == "frozenlake")
+    assert sorted(seeds) == [11, 12, 13, 14, 15]
+    changed = [line.replace(",10,0.", ",10,1.") if line.startswith("frozenlake") else line for line in lines]
+    paths[1].write_text("\n".join(changed), encoding="utf-8")
+    with pytest.raises(ValueError, match="has another result in another file"):
+        early_lead.pairs(10, paths)
 
 
 def test_what_the_page_says_of_two_methods_of_the_confirmation_is_what_their_runs_say(tmp_path: Path) -> None:
@@ -68,7 +98,7 @@ def test_the_page_says_of_gigpo_with_actfocus_weights_what_its_runs_say(capsys: 
         two_methods.main(["gigpo-actfocus", other])
         (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("area"))
         number, p_value = line.removeprefix("area: ").partition(" (")[0].replace("-", "−").split("], ")
-        assert f"{words} {number}]" in PAGE and (other != "gigpo" or f"{number}] ({p_value})" in PAGE)
+        assert f"{words} {number}]" in PAGE and (other != "gigpo" or f"{number}] ({p_value.partition(';')[0]})" in PAGE)
 
 
 def test_two_methods_without_a_common_seed_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,14 +127,8 @@ def test_the_page_says_of_actfocus_by_tokens_what_its_runs_say() -> None:
     for step in ("10", "20", "30", "40"):
         cells = [over_seeds(one[step]).rpartition(",")[0].replace("-", "−") for one in found.values()]
         assert f"| {step} | {' | '.join(cells)} |" in PAGE
-    # A mean of independent evaluations would have the root of the sum of their squared half-widths, divided by four.
-    widths = [
-        50 * (float(row["high"]) - float(row["low"]))
-        for row in rows(FOLDER / "confirmation_normalizer-cpu-steps.csv")
-        if row["weighting"] == "uniform" and int(row["step"]) > 0
-    ]
-    own = 50 * (float(area["high"]) - float(area["low"]))
-    assert f"some ±{np.sqrt(np.square(widths).sum()) / 4:.1f} points, not ±{own:.1f}." in PAGE and len(widths) == 4
+    own, expected = two_methods.widths(found["uniform"])
+    assert f"some ±{expected:.1f} points, not ±{own:.1f} (" in PAGE
     areas = found["uniform"]["area"].values()
     assert f"({min(areas):.1f} to {max(areas):.1f} points)" in PAGE
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -79,22 +78,6 @@ def test_the_page_says_of_the_third_model_what_its_runs_say() -> None:
     assert f"{lower} points where the reasoning decides and {upper} where the action does, its {middle}" in PAGE
     (tenth,) = (row for row in rows(FOLDER / "both/mechanism-cpu-steps.csv") if row["step"] == "10")
     assert f"At step 10 the difference is {in_words(tenth)}" in PAGE
-
-
-def test_the_page_says_in_how_many_pairs_of_every_model_actfocus_is_ahead_at_step_10() -> None:
-    rates: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
-    for row in (row for name in ("", "both/") for row in rows(FOLDER / f"{name}mechanism-cpu-runs.csv")):
-        if row["step"] == "10":
-            rates[row["model"], row["seed"]][row["weighting"]] = float(row["rate"])
-    ahead = {
-        model: sum(pair["actfocus"] > pair["uniform"] for (name, _), pair in rates.items() if name == model)
-        for model in ("action", "both", "reasoning")
-    }
-    assert len(rates) == 15
-    assert (
-        "in {action} of 5 pairs where the action decides, in {both} of 5 where both do and in {reasoning} of 5 where "
-        "the reasoning does".format(**ahead)
-    ) in " ".join(PAGE.split())
 
 
 def test_what_was_not_declared_is_printed_as_the_page_says(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
 import pytest
 
 from tests.unit.evidence.pages import FOLDER, OTHER_METHODS, in_words, text
@@ -24,13 +23,11 @@ def test_the_page_shows_which_runs_lost_their_format_and_that_no_others_fell_as_
     assert f"three of {len(runs)} archived runs" in PAGE and sum(run.lost for run in runs) == 3
     inside, outside, p_value = re.findall(r"\d of \d+|p = 0\.\d+", valid_turns.sides(runs))
     assert f"({inside} against {outside} without, {p_value})" in PAGE
-    falls = {run.name: min(np.diff([*run.success.values()])) for run in runs}
-    lost = [run.name for run in runs if run.lost]
-    assert sorted(falls, key=lambda name: falls[name])[:3] == sorted(lost, key=lambda name: falls[name])
-    points = " and ".join(", ".join(f"{-falls[name]:.0f}" for name in lost).rsplit(", ", 1))
-    following = -sorted(falls.values())[3]
+    largest = sorted(runs, key=lambda run: -run.fall)
+    assert {run.name for run in largest[:3]} == {run.name for run in runs if run.lost}
+    points = "{:.0f}, {:.0f} and {:.0f}".format(*(run.fall for run in largest))
     assert f"success fell by {points} points between two evaluations" in PAGE
-    assert f"the three largest falls among the archived runs; the next is {following:.0f}." in PAGE
+    assert f"the three largest falls among the archived runs; the next is {largest[3].fall:.0f}." in PAGE
 
 
 def test_the_page_says_of_weight_on_the_tags_what_its_runs_say() -> None:
