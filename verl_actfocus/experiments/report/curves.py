@@ -13,7 +13,7 @@ from verl_actfocus.experiments.report.plots import (
     colour,
     draw_success,
     finish,
-    from_zero,
+    from_ten_below,
     make_room_for_legends,
     marker,
     png,
@@ -23,6 +23,8 @@ from verl_actfocus.experiments.report.summary import paired
 from verl_actfocus.experiments.tables import Table
 
 _COLUMNS_OF_PLOTS = 3
+#: Weightings that have the first colours in the picture of every table, so that they are known in all of them.
+_ALWAYS = ("uniform", "actfocus")
 
 
 def step_differences(table: Table, made: Sequence[Line]) -> list[dict[str, object]]:
@@ -89,8 +91,9 @@ def picture(table: Table, made: Sequence[Line]) -> bytes:
     for line in made:
         if line.runs:
             panels.setdefault((id(line.cell.row), line.cell.size), []).append(line)
-    # Colours are for what is drawn: a table may have many more weightings than there are colours.
+    # Other colours are for what is drawn: a table may have many more weightings than there are colours.
     drawn = [name for name in table.weightings if any(line.runs and line.cell.weighting == name for line in made)]
+    places = [*_ALWAYS, *(name for name in drawn if name not in _ALWAYS)]
     columns = min(_COLUMNS_OF_PLOTS, len(panels))
     height = -(-len(panels) // columns)
     # Wide enough for the title, however few the plots.
@@ -98,13 +101,13 @@ def picture(table: Table, made: Sequence[Line]) -> bytes:
     for position, panel in enumerate(panels.values(), start=1):
         axes = figure.add_subplot(height, columns, position)
         for line in panel:
-            index = drawn.index(line.cell.weighting)
+            index = places.index(line.cell.weighting)
             seeds = f"{len(line.runs)} seed{'s' if len(line.runs) > 1 else ''}"
             label = f"{table.weightings[line.cell.weighting].label} ({seeds})"
             runs = [run.outcomes(line.cell.row.outcome) for run in line.runs]
             draw_success(axes, runs, label, colour(index), marker(index))
         finish(axes, ", ".join(panel[0].place), "success rate (%)")
-        from_zero(axes)
+        from_ten_below(axes)
     put_title(figure, f"{table.title} ({BANDS})")
     make_room_for_legends(figure)
     return png(figure)

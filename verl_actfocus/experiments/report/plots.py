@@ -93,7 +93,7 @@ def learning_curves(summary: Summary, title: str) -> bytes:
     finish(success, f"Evaluation success ({BANDS})", "success rate (%)")
     finish(length, "Response length in training", "generated tokens per episode")
     finish(share, "Share of action tokens", "share of tokens, weight, weight × |advantage| (%)")
-    from_zero(success)
+    from_ten_below(success)
     from_zero(length)
     share.set_ylim(0, 100)
     for norm, cosine, noise in below:
@@ -228,6 +228,17 @@ def from_zero(axes: Axes) -> None:
     _, top = axes.get_ylim()
     drawn = axes.dataLim.y1
     axes.set_ylim(0, max(top, 1.05 * drawn) if np.isfinite(drawn) else top)
+
+
+def from_ten_below(axes: Axes) -> None:
+    """Begin the axis of a rate in per cent at the ten below all that is drawn, and end it above, at 100 at most.
+
+    From 0 on a difference of a few points between curves at 70 % would be a few pixels.
+    """
+    low, high = axes.dataLim.y0, axes.dataLim.y1
+    if np.isfinite(low) and np.isfinite(high):
+        bottom = 10 * max(0, math.ceil(low / 10) - 1)
+        axes.set_ylim(bottom, max(high, min(100, high + 0.05 * (high - bottom))))
 
 
 def finish(axes: Axes, title: str, unit: str) -> None:

@@ -21,6 +21,7 @@ from verl_actfocus.experiments.report.plots import (
     draw_series,
     draw_success,
     finish,
+    from_ten_below,
     from_zero,
     line_style,
     marker,
@@ -151,6 +152,17 @@ def test_an_axis_from_zero_ends_above_its_lines_however_narrow_their_range(value
     axes.plot(range(len(values)), values)
     from_zero(axes)
     assert axes.get_ylim() == pytest.approx((0, top))
+
+
+@pytest.mark.parametrize(
+    ("values", "ends"),
+    [([44.0, 71.0], (40, 72.55)), ([40.0, 70.0], (30, 72)), ([3.0, 20.0], (0, 21)), ([55.0, 100.0], (50, 100))],
+)
+def test_an_axis_of_a_rate_begins_at_the_ten_below_all_that_is_drawn(values, ends) -> None:
+    axes = Figure().add_subplot()
+    axes.plot(range(len(values)), values)
+    from_ten_below(axes)
+    assert axes.get_ylim() == pytest.approx(ends)
 
 
 def test_lines_are_told_apart_beyond_the_colours() -> None:

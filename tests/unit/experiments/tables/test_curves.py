@@ -12,6 +12,8 @@ from scipy import stats
 
 from verl_actfocus.experiments.grid import Request, cells
 from verl_actfocus.experiments.report import curves
+from verl_actfocus.experiments.report.figures import lines
+from verl_actfocus.experiments.report.plots import COLOURS
 from verl_actfocus.experiments.report.writing import write_table
 
 from .conftest import TABLE, finished
@@ -108,3 +110,26 @@ def test_what_is_drawn_has_colours_of_its_own_however_many_weightings_are_not(
     write_table(request, finished(request), request.out)
     styles = dict(drawn)
     assert len(drawn) == 6 and len(styles) == 3 and len({style[0] for style in styles.values()}) == 3
+
+
+@pytest.mark.parametrize(
+    "order", [("uniform", "actfocus", "turns"), ("turns", "actfocus", "uniform"), ("turns", "uniform")]
+)
+def test_uniform_and_actfocus_have_their_colours_wherever_they_stand_in_a_table(
+    order: tuple[str, ...], make_request: MakeRequest, finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weightings = {
+        "uniform": "weighting: uniform",
+        "actfocus": "weighting: actfocus",
+        "turns": "weighting: uniform, learning_rate: 1",
+    }
+    listed = "".join(f"  {name}: {{label: {name}, {weightings[name]}}}\n" for name in order)
+    request = make_request(TABLE.partition("  uniform:")[0] + listed + "rows:\n  - env: frozenlake\n")
+    for cell in cells(request):
+        for run in cell.runs:
+            finish(run, {0: outcomes(1), 4: outcomes(3)})
+    drawn: dict[str, str] = {}
+    monkeypatch.setattr(curves, "draw_success", lambda _, runs, label, colour, marker: drawn.update({label: colour}))
+    curves.picture(request.table, lines(request.table, cells(request), finished(request)))
+    colours = {"uniform": COLOURS[0], "actfocus": COLOURS[1], "turns": COLOURS[2]}
+    assert {label.split()[0]: colour for label, colour in drawn.items()} == {name: colours[name] for name in order}
