@@ -19,8 +19,8 @@ from tools.evidence.published import rows
 from verl_actfocus.experiments.table_files import find_table, read_table, tables_folder
 
 RESULTS = tables_folder() / "results"
-#: Uniform's and ActFocus's, and those of the other methods.
-TABLES = (RESULTS / "learning_rates-cpu.csv", RESULTS / "other-methods" / "learning_rates-cpu.csv")
+#: A table for each machine: Uniform's and ActFocus's on FrozenLake, those of the other methods, other environments'.
+TABLES = tuple(sorted(RESULTS.rglob("learning_rates-cpu.csv")))
 #: Within so many points of the best mean the smaller rate is taken.
 WITHIN = 1.0
 

@@ -36,6 +36,11 @@ class Run:
     cut: dict[int, float]
 
     @property
+    def environment(self) -> str:
+        """Where it was trained, as the folder of its conditions says: `sokoban-grpo-20steps/…`."""
+        return self.name.partition("/")[0].partition("-")[0]
+
+    @property
     def weighted(self) -> bool:
         """Whether it was trained with ActFocus's weights, whatever α, normaliser and estimator."""
         return self.name.rpartition("/")[2].startswith(f"{ACTFOCUS.name}-")
@@ -52,17 +57,24 @@ class Run:
         return min(shares) <= shares[0] - FALL
 
 
-def read(path: Path) -> list[Run]:
+def read(path: Path, environment: str | None = None) -> list[Run]:
     """Read the evaluations of every run, in the order of their names.
 
+    Args:
+        path: an archive.
+        environment: whose runs; all where left out.
+
     Raises:
-        ValueError: there is no such file, or a run lacks what is looked at.
+        ValueError: there is no such file, it holds no such run, or a run lacks what is looked at.
         ExperimentError: it is no archive of runs.
     """
-    runs = Archive(path).metrics()
+    runs = [_run(name, metrics) for name, metrics in Archive(path).metrics().items()]
     if not runs:
         raise ValueError(f"there is no archive {path}, or it holds no run")
-    return [_run(name, metrics) for name, metrics in runs.items()]
+    found = [run for run in runs if environment in (None, run.environment)]
+    if not found:
+        raise ValueError(f"{path} holds no run of {environment}; environments: {sorted({r.environment for r in runs})}")
+    return found
 
 
 def _run(name: str, metrics: Mapping[int, Mapping[str, float]]) -> Run:
@@ -113,9 +125,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print it for every archive, and for all of them together."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("archives", nargs="+", type=Path, metavar="ARCHIVE", help="written by reproduce --archive")
+    parser.add_argument("--env", help="only runs of this environment")
     args = parser.parse_args(arguments)
     try:
-        archives = [read(path) for path in args.archives]
+        archives = [read(path, args.env) for path in args.archives]
     except (ExperimentError, ValueError) as error:
         parser.error(str(error))
     for runs in archives:

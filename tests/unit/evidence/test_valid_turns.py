@@ -78,3 +78,15 @@ def test_runs_of_all_archives_are_counted_by_their_weights(tmp_path: Path, capsy
     assert capsys.readouterr().out.splitlines()[-2] == (
         "with ActFocus's weights 3 of 3 lost them, without 0 of 3: p = 0.10"
     )
+
+
+def test_runs_of_another_environment_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept, lost = {0: (0.9, 0.4), 10: (0.9, 0.5)}, {0: (0.9, 0.4), 10: (0.5, 0.5)}
+    path = archived(tmp_path / "runs.tar.xz", {"lake-grpo/uniform-seed1": kept, "pond-grpo/uniform-seed1": lost})
+    valid_turns.main([str(path), "--env", "lake"])
+    assert capsys.readouterr().out.splitlines()[0] == (
+        "1 of 1 runs lost less than 5 points, never fewer than 90.0 % valid turns"
+    )
+    with pytest.raises(SystemExit):
+        valid_turns.main([str(path), "--env", "puddle"])
+    assert "runs.tar.xz holds no run of puddle; environments: ['lake', 'pond']" in capsys.readouterr().err
