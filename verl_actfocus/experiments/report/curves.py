@@ -23,7 +23,7 @@ from verl_actfocus.experiments.report.summary import paired
 from verl_actfocus.experiments.tables import Table
 
 _COLUMNS_OF_PLOTS = 3
-#: Weightings that have the first colours in the picture of every table, so that they are known in all of them.
+#: Weightings that have the first colours in the picture of every table that has one of them: they are known in all.
 _ALWAYS = ("uniform", "actfocus")
 
 
@@ -93,7 +93,8 @@ def picture(table: Table, made: Sequence[Line]) -> bytes:
             panels.setdefault((id(line.cell.row), line.cell.size), []).append(line)
     # Other colours are for what is drawn: a table may have many more weightings than there are colours.
     drawn = [name for name in table.weightings if any(line.runs and line.cell.weighting == name for line in made)]
-    places = [*_ALWAYS, *(name for name in drawn if name not in _ALWAYS)]
+    first = _ALWAYS if set(_ALWAYS) & set(table.weightings) else ()
+    places = [*first, *(name for name in drawn if name not in first)]
     columns = min(_COLUMNS_OF_PLOTS, len(panels))
     height = -(-len(panels) // columns)
     # Wide enough for the title, however few the plots.

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.unit.evidence.pages import FOLDER, text
-from tools.evidence import chosen_rates, overview
+from tools.evidence import chosen_rates, early_lead, overview, valid_turns
 from tools.evidence.published import rows
 
 PAGE = text("learning_rates", "pretrained")
@@ -25,8 +25,31 @@ def test_the_page_shows_every_method_in_one_table_as_it_is_printed(capsys: pytes
 def test_the_page_shows_the_rates_that_are_chosen(capsys: pytest.CaptureFixture[str]) -> None:
     chosen_rates.main([])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 + 8
+    assert len(lines) == 2 + 2 * 8
     assert "\n".join(lines) in PAGE
+
+
+def test_the_page_says_of_sokobans_rates_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    early_lead.main([])
+    ahead = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    counts = [ahead[f"sokoban, tiny, {rate} together"] for rate in ("1e-4", "3e-5", "3e-4")]
+    assert all(count.endswith(" pairs") for count in counts)
+    words = "at step 10 ActFocus is {} at 1e-4, two of which are Table 6's, {} at 3e-5 and {} at 3e-4"
+    inner = [count.removeprefix("ahead ").removesuffix(" pairs") for count in counts]
+    assert words.format(f"ahead {inner[0]} pairs", *inner[1:]) in " ".join(PAGE.split())
+    valid_turns.main([str(FOLDER / "sokoban/learning_rates-cpu.tar.xz")])
+    kept, *_, falls = capsys.readouterr().out.splitlines()
+    assert kept.startswith("12 of 12 runs lost less than 5 points") and "all twelve kept their format" in PAGE
+    assert (
+        "falls of success between two evaluations: 12 points (sokoban-grpo-20steps-lr=0.0003/actfocus-seed102)" in falls
+    )
+    finals = [
+        round(100 * float(row["rate"]))
+        for name in ("uniform-3e-4", "actfocus-3e-4")
+        for row in rows(FOLDER / "sokoban/learning_rates-cpu-runs.csv")
+        if (row["weighting"], row["step"]) == (name, "20")
+    ]
+    assert "({1} and {0} % with Uniform, {3} and {2} % with ActFocus)".format(*finals) in PAGE
 
 
 @pytest.mark.parametrize("weighting", ["uniform", "actfocus"])

@@ -113,23 +113,35 @@ def test_what_is_drawn_has_colours_of_its_own_however_many_weightings_are_not(
 
 
 @pytest.mark.parametrize(
-    "order", [("uniform", "actfocus", "turns"), ("turns", "actfocus", "uniform"), ("turns", "uniform")]
+    ("order", "places"),
+    [
+        (("uniform", "actfocus", "turns"), (0, 1, 2)),
+        (("turns", "actfocus", "uniform"), (2, 1, 0)),
+        (("turns", "uniform"), (2, 0)),
+        (("turns", "slow"), (0, 1)),
+    ],
 )
 def test_uniform_and_actfocus_have_their_colours_wherever_they_stand_in_a_table(
-    order: tuple[str, ...], make_request: MakeRequest, finish: Finish, monkeypatch: pytest.MonkeyPatch
+    order: tuple[str, ...],
+    places: tuple[int, ...],
+    make_request: MakeRequest,
+    finish: Finish,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     weightings = {
         "uniform": "weighting: uniform",
         "actfocus": "weighting: actfocus",
         "turns": "weighting: uniform, learning_rate: 1",
+        "slow": "weighting: uniform, learning_rate: 0.1",
     }
     listed = "".join(f"  {name}: {{label: {name}, {weightings[name]}}}\n" for name in order)
-    request = make_request(TABLE.partition("  uniform:")[0] + listed + "rows:\n  - env: frozenlake\n")
+    header = f"baseline: {order[0]}\n" + TABLE.partition("  uniform:")[0]
+    request = make_request(header + listed + "rows:\n  - env: frozenlake\n")
     for cell in cells(request):
         for run in cell.runs:
             finish(run, {0: outcomes(1), 4: outcomes(3)})
     drawn: dict[str, str] = {}
     monkeypatch.setattr(curves, "draw_success", lambda _, runs, label, colour, marker: drawn.update({label: colour}))
     curves.picture(request.table, lines(request.table, cells(request), finished(request)))
-    colours = {"uniform": COLOURS[0], "actfocus": COLOURS[1], "turns": COLOURS[2]}
-    assert {label.split()[0]: colour for label, colour in drawn.items()} == {name: colours[name] for name in order}
+    found = {label.split()[0]: colour for label, colour in drawn.items()}
+    assert found == {name: COLOURS[place] for name, place in zip(order, places, strict=True)}

@@ -84,21 +84,16 @@ def test_the_last_step_is_the_difference_in_the_table(name: str) -> None:
         assert found["seeds"] == row["seeds"]
 
 
-#: Rows and columns of the other methods' table.
-OTHERS = (
-    "frozenlake",
-    *(
-        name
-        for name in read_table(find_table("learning_rates")).weightings
-        if not re.fullmatch(r"(uniform|actfocus)-\de-\d", name)
-    ),
-)
+RATES = read_table(find_table("learning_rates")).weightings
+UNIFORM_AND_ACTFOCUS = [name for name in RATES if re.fullmatch(r"(uniform|actfocus)-\de-\d", name)]
+OTHERS = [name for name in RATES if name not in UNIFORM_AND_ACTFOCUS]
 
 
 @pytest.mark.parametrize(
     ("published", "archived", "only", "seeds", "runs"),
     [
-        (OTHER_METHODS, OTHER_METHODS, OTHERS, 2, 36),
+        (OTHER_METHODS, OTHER_METHODS, ("frozenlake", *OTHERS), 2, 36),
+        ("sokoban/learning_rates-cpu", "sokoban/learning_rates-cpu", ("sokoban", *UNIFORM_AND_ACTFOCUS), 2, 12),
         ("confirmation_actfocus-cpu", "confirmation-cpu", ("frozenlake", "grpo"), 5, 10),
         ("confirmation_normalizer-cpu", "confirmation-cpu", ("frozenlake", "grpo"), 5, 15),
         ("confirmation_methods-cpu", "confirmation-cpu", ("frozenlake",), 5, 35),
