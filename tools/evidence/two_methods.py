@@ -1,16 +1,17 @@
-"""Two methods of stages 2 and 6 against each other, paired by seed: what recipes/paper/PROTOCOL.md does not declare.
+"""Two methods of stages 2 and 6 against each other, paired by seed, beside what `actfocus reproduce` writes of them.
 
     python -m tools.evidence.two_methods gigpo-actfocus gigpo
 
 Reads the evaluations that `actfocus reproduce` has written of the protocol's three questions and of stage 6. p-values
-are not corrected: nothing is concluded from them. Beside every number stands in how many pairs the first is ahead, and
-under them how wide *area*'s interval would be if the evaluations of a run had nothing in common but the seed's pair.
+are not corrected: nothing is concluded from them but where recipes/paper/PROTOCOL.md declares it. Beside every number
+stands in how many pairs the first is ahead, and under them how wide *area*'s interval would be if the evaluations of a
+run were independent of each other.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from scipy import stats
@@ -18,11 +19,19 @@ from scipy import stats
 from tools.evidence.published import AREA, FINAL, confirmed, numbers, over_seeds
 
 
-def differences(method: str, other: str, environment: str) -> dict[str, dict[int, float]]:
+def differences(
+    method: str, other: str, environment: str, only: Collection[int] | None = None
+) -> dict[str, dict[int, float]]:
     """Return `area`, `final` and step → seed → method minus other, in points.
 
+    Args:
+        method: such as `gigpo-actfocus`.
+        other: what is subtracted.
+        environment: whose runs.
+        only: seeds to look at; all that both have where left out.
+
     Raises:
-        ValueError: there is no seed with both.
+        ValueError: there is no seed with both, or one of those asked for lacks a run.
     """
     runs = confirmed(environment)
     one, two = ({seed: numbers(curve) for seed, curve in runs.get(name, {}).items()} for name in (method, other))
@@ -30,6 +39,9 @@ def differences(method: str, other: str, environment: str) -> dict[str, dict[int
     if not seeds:
         known = ", ".join(sorted(runs)) or "none"
         raise ValueError(f"no seed of {environment} has runs of {method} and {other}; methods: {known}")
+    if missing := sorted({*(only or ())} - {*seeds}):
+        raise ValueError(f"seeds {missing} of {environment} lack a run of {method} or {other}; both have {seeds}")
+    seeds = sorted(only or seeds)
     return {number: {seed: one[seed][number] - two[seed][number] for seed in seeds} for number in one[seeds[0]]}
 
 
@@ -53,9 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("method", help="such as gigpo-actfocus")
     parser.add_argument("other", help="what is subtracted")
     parser.add_argument("--env", default="frozenlake", help="environment")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="only these seeds")
     args = parser.parse_args(arguments)
     try:
-        found = differences(args.method, args.other, args.env)
+        found = differences(args.method, args.other, args.env, args.seeds)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     for number, values in found.items():
