@@ -14,13 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.evidence.chosen_rates import split
 from tools.evidence.published import RESULTS, over_seeds, rows
+from verl_actfocus.experiments.table_files import find_table, read_table
+from verl_actfocus.experiments.tables import Table
 
 COLUMNS = ("environment", "algorithm", "outcome", "model", "weighting", "seed", "step", "rate")
-#: The rate of a miniature's configuration; a table that tries rates has them in the names of its weightings.
-PACKAGED = "1e-4"
-METHODS = ("actfocus", "uniform")
+#: Learning rate of a miniature's configuration, which a table or one of its rows may change.
+PACKAGED = 1e-4
+METHOD, BASELINE = "actfocus", "uniform"
 
 
 @dataclass(frozen=True, order=True)
@@ -42,27 +43,45 @@ def pairs(step: int, paths: Iterable[Path] | None = None) -> dict[Condition, dic
 
     Raises:
         OSError: a file cannot be read.
-        ValueError: a file is another's, or two files have one run with different results.
+        ValueError: a file is another's, or two files have one pair with different results.
     """
-    found: dict[Condition, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
-    for path in paths or sorted(RESULTS.rglob("*-cpu-runs.csv")):
+    found: dict[Condition, dict[int, float]] = defaultdict(dict)
+    for path in sorted(RESULTS.rglob("*-cpu-runs.csv")) if paths is None else paths:
+        table = read_table(find_table(path.name.removesuffix("-cpu-runs.csv")))
+        # A table that tries rates has a pair for each: `actfocus-3e-5` and `uniform-3e-5`.
+        runs: dict[tuple[str, ...], dict[str, tuple[float, float]]] = defaultdict(dict)
         for row in rows(path, *COLUMNS):
-            method, rate = _method(row["weighting"])
-            if int(row["step"]) != step or row["outcome"] != "success" or method not in METHODS:
+            method = next((one for one in (METHOD, BASELINE) if f"{row['weighting']}-".startswith(f"{one}-")), None)
+            if int(row["step"]) == step and row["outcome"] == "success" and method:
+                which = row["environment"], row["model"], row["algorithm"], row["seed"]
+                own = rate(table, row), 100 * float(row["rate"])
+                runs[*which, row["weighting"].removeprefix(method)][method] = own
+        for (environment, model, algorithm, seed, _), both in runs.items():
+            if len(both) < 2:
                 continue
-            key = Condition(row["environment"], row["model"], rate, row["algorithm"])
-            runs, success = found[key][int(row["seed"])], 100 * float(row["rate"])
-            if runs.setdefault(method, success) != success:
-                raise ValueError(f"{path}: {method}, seed {row['seed']} of {key} has another result in another file")
-    return {
-        key: {seed: runs["actfocus"] - runs["uniform"] for seed, runs in seeds.items() if len(runs) == len(METHODS)}
-        for key, seeds in sorted(found.items())
-        if any(len(runs) == len(METHODS) for runs in seeds.values())
-    }
+            (first, success), (second, of_baseline) = both[METHOD], both[BASELINE]
+            rates = written(first) if first == second else f"{written(first)} and Uniform {written(second)}"
+            key, difference = Condition(environment, model, rates, algorithm), success - of_baseline
+            if found[key].setdefault(int(seed), difference) != difference:
+                raise ValueError(f"{path}: seed {seed} of {key} has another result in another file")
+    return dict(sorted(found.items()))
 
 
-def _method(name: str) -> tuple[str, str]:
-    return (name, PACKAGED) if name in METHODS or name.count("-") < 2 else split(name)
+def rate(table: Table, row: Mapping[str, str]) -> float:
+    """Return the learning rate of a run: its row's, its weighting's, or the miniature's own."""
+    of_rows = [
+        one.learning_rates.get(row["weighting"])
+        for one in table.rows
+        if (one.env, one.algorithm) == (row["environment"], row["algorithm"]) and one.variant in ("", row["model"])
+    ]
+    weighting = table.weightings.get(row["weighting"])
+    known = [*of_rows, weighting.learning_rate if weighting else None]
+    return next((one for one in known if one is not None), PACKAGED)
+
+
+def written(value: float) -> str:
+    """Write a rate as the names of weightings do: `1e-4`."""
+    return f"{value:.0e}".replace("e-0", "e-")
 
 
 def lines(found: Mapping[Condition, Mapping[int, float]]) -> Iterator[str]:

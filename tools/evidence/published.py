@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -42,20 +42,22 @@ def in_points(difference: float, low: float, high: float, p_value: float) -> str
     return f"{difference:+.1f} [{low:+.1f}, {high:+.1f}], {chance}"
 
 
-def curves(path: Path, environment: str) -> dict[int, dict[str, dict[int, float]]]:
-    """Return seed → method → step → success in points, with GRPO, for the evaluations after the first.
+def curves(path: Path, environment: str, since: int = 1) -> dict[int, dict[str, dict[int, float]]]:
+    """Return seed → method → step → success in points, with GRPO.
 
     Args:
         path: evaluations of the runs.
         environment: whose runs.
+        since: the first step looked at; 0 is the evaluation before training.
 
     Raises:
         OSError: the file cannot be read.
         ValueError: a run is there twice, or the file is another's.
     """
     found: dict[int, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
-    for row in rows(path, "environment", "algorithm", "weighting", "seed", "step", "rate"):
-        if (row["environment"], row["algorithm"]) == (environment, "grpo") and int(row["step"]) > 0:
+    wanted = environment, "grpo", "success"
+    for row in rows(path, "environment", "algorithm", "outcome", "weighting", "seed", "step", "rate"):
+        if (row["environment"], row["algorithm"], row["outcome"]) == wanted and int(row["step"]) >= since:
             curve = found[int(row["seed"])][row["weighting"]]
             if int(row["step"]) in curve:
                 raise ValueError(f"{path}: {row['weighting']}, seed {row['seed']}, step {row['step']} is there twice")
@@ -63,19 +65,30 @@ def curves(path: Path, environment: str) -> dict[int, dict[str, dict[int, float]
     return found
 
 
-def confirmed(environment: str) -> dict[str, dict[int, dict[int, float]]]:
-    """Return method → seed → step → success in points, of all that stages 2 and 6 have published with GRPO.
+def merged(paths: Iterable[Path], environment: str, since: int = 1) -> dict[str, dict[int, dict[int, float]]]:
+    """Return method → seed → step → success in points, with GRPO, of several files that share runs.
+
+    Args:
+        paths: evaluations of the runs.
+        environment: whose runs.
+        since: the first step looked at.
 
     Raises:
         OSError: a file cannot be read.
-        ValueError: a run is there twice, or a file is another's.
+        ValueError: a file is another's, or two of them have a run with different results.
     """
     found: dict[str, dict[int, dict[int, float]]] = defaultdict(dict)
-    for table in CONFIRMATION:
-        for seed, methods in curves(RESULTS / f"{table}-cpu-runs.csv", environment).items():
+    for path in paths:
+        for seed, methods in curves(path, environment, since).items():
             for name, curve in methods.items():
-                found[name][seed] = curve
+                if found[name].setdefault(seed, curve) != curve:
+                    raise ValueError(f"{path}: {name}, seed {seed} has other results in another file")
     return found
+
+
+def confirmed(environment: str) -> dict[str, dict[int, dict[int, float]]]:
+    """Return what `merged` does of all that stages 2 and 6 have published."""
+    return merged([RESULTS / f"{table}-cpu-runs.csv" for table in CONFIRMATION], environment)
 
 
 def numbers(curve: Mapping[int, float]) -> dict[str, float]:

@@ -9,7 +9,7 @@ import pytest
 from tools.evidence import grouped_methods
 from verl_actfocus.experiments.table_files import find_table, read_table
 
-HEADER = "environment,algorithm,weighting,seed,step,rate"
+HEADER = "environment,algorithm,outcome,weighting,seed,step,rate"
 #: Method → success at steps 10 and 20, in per cent.
 CURVES = {
     "uniform": (0, 0),
@@ -31,7 +31,7 @@ def written(path: Path, *seeds: tuple[int, float], without: str = "") -> Path:
             for step, success in ((0, 44), (10, curve[0]), (20, curve[1])):
                 if name != without or seed != seeds[-1][0]:
                     rate = (success + (more if name in inside else 0)) / 100
-                    lines.append(f"frozenlake,grpo,{name},{seed},{step},{rate}")
+                    lines.append(f"frozenlake,grpo,success,{name},{seed},{step},{rate}")
     path.write_text("\n".join(lines), encoding="utf-8")
     return path
 
@@ -66,12 +66,12 @@ def test_a_file_that_is_not_there_and_a_run_twice_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = written(tmp_path / "runs.csv", (11, 0.0))
-    path.write_text(path.read_text() + "\nfrozenlake,grpo,gigpo,11,20,0.5", encoding="utf-8")
+    path.write_text(path.read_text() + "\nfrozenlake,grpo,success,gigpo,11,20,0.5", encoding="utf-8")
     (tmp_path / "other.csv").write_text("environment,step\nfrozenlake,10", encoding="utf-8")
     for given, message in (
         (path, "gigpo, seed 11, step 20 is there twice"),
         (tmp_path / "no.csv", "no.csv"),
-        (tmp_path / "other.csv", "other.csv has no algorithm, weighting, seed, rate: name a file"),
+        (tmp_path / "other.csv", "other.csv has no algorithm, outcome, weighting, seed, rate: name a file"),
     ):
         with pytest.raises(SystemExit):
             grouped_methods.main(["--runs", str(given)])

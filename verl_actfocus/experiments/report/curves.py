@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from verl_actfocus.episodes.clusters import Outcomes
@@ -23,7 +24,7 @@ from verl_actfocus.experiments.report.summary import paired
 from verl_actfocus.experiments.tables import Table
 
 _COLUMNS_OF_PLOTS = 3
-#: Weightings that have the first colours in the picture of every table that has one of them: they are known in all.
+#: Weightings that have the first colours in the picture of every table, so that they are known in all of them.
 _ALWAYS = ("uniform", "actfocus")
 
 
@@ -93,12 +94,13 @@ def picture(table: Table, made: Sequence[Line]) -> bytes:
             panels.setdefault((id(line.cell.row), line.cell.size), []).append(line)
     # Other colours are for what is drawn: a table may have many more weightings than there are colours.
     drawn = [name for name in table.weightings if any(line.runs and line.cell.weighting == name for line in made)]
-    first = _ALWAYS if set(_ALWAYS) & set(table.weightings) else ()
-    places = [*first, *(name for name in drawn if name not in first)]
+    places = [*_ALWAYS, *(name for name in drawn if name not in _ALWAYS)]
     columns = min(_COLUMNS_OF_PLOTS, len(panels))
     height = -(-len(panels) // columns)
     # Wide enough for the title, however few the plots.
     figure = Figure(figsize=(max(6.4, 4.6 * columns), 3.8 * height), layout="constrained")
+    # Models, algorithms and sizes of one environment are compared with each other, success of different ones is not.
+    alike: dict[tuple[str, str], list[Axes]] = {}
     for position, panel in enumerate(panels.values(), start=1):
         axes = figure.add_subplot(height, columns, position)
         for line in panel:
@@ -108,7 +110,9 @@ def picture(table: Table, made: Sequence[Line]) -> bytes:
             runs = [run.outcomes(line.cell.row.outcome) for run in line.runs]
             draw_success(axes, runs, label, colour(index), marker(index))
         finish(axes, ", ".join(panel[0].place), "success rate (%)")
-        from_ten_below(axes)
+        alike.setdefault((panel[0].cell.row.env, panel[0].cell.row.outcome), []).append(axes)
+    for axes_of_one in alike.values():
+        from_ten_below(*axes_of_one)
     put_title(figure, f"{table.title} ({BANDS})")
     make_room_for_legends(figure)
     return png(figure)

@@ -230,15 +230,22 @@ def from_zero(axes: Axes) -> None:
     axes.set_ylim(0, max(top, 1.05 * drawn) if np.isfinite(drawn) else top)
 
 
-def from_ten_below(axes: Axes) -> None:
-    """Begin the axis of a rate in per cent at the ten below all that is drawn, and end it above, at 100 at most.
+def from_ten_below(*panels: Axes) -> None:
+    """Begin the axis of a rate in per cent at the ten below all that is drawn, in all of these panels alike.
 
-    From 0 on a difference of a few points between curves at 70 % would be a few pixels.
+    From 0 on a difference of a few points between curves at 70 % would be a few pixels. Panels in which nothing is
+    drawn get the whole range.
+
+    Args:
+        panels: what is compared with each other.
     """
-    low, high = axes.dataLim.y0, axes.dataLim.y1
-    if np.isfinite(low) and np.isfinite(high):
-        bottom = 10 * max(0, math.ceil(low / 10) - 1)
-        axes.set_ylim(bottom, max(high, min(100, high + 0.05 * (high - bottom))))
+    ends = [(axes.dataLim.y0, axes.dataLim.y1) for axes in panels]
+    known = [pair for pair in ends if np.isfinite(pair).all()]
+    low, high = (min(low for low, _ in known), max(high for _, high in known)) if known else (0.0, 100.0)
+    bottom = 10 * max(0, math.ceil(low / 10) - 1)
+    for axes in panels:
+        # A margin above, for markers; 1 where a model never succeeds.
+        axes.set_ylim(bottom, max(high + 0.05 * (high - bottom), bottom + 1))
 
 
 def finish(axes: Axes, title: str, unit: str) -> None:

@@ -40,12 +40,6 @@ def test_the_page_says_of_rise_and_fall_what_is_printed(capsys: pytest.CaptureFi
     assert falls[0] < falls[1]
 
 
-def test_a_method_without_runs_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        one_method.main(["unifrom"])
-    assert "no run of unifrom on frozenlake; methods: actfocus, action-only, " in capsys.readouterr().err
-
-
 def test_the_page_says_in_how_many_pairs_actfocus_is_ahead_early(capsys: pytest.CaptureFixture[str]) -> None:
     early_lead.main([])
     ahead = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
@@ -55,20 +49,6 @@ def test_the_page_says_in_how_many_pairs_actfocus_is_ahead_early(capsys: pytest.
     assert (
         "in {} of 5 pairs where the action decides, in {} of 5 where both do and in {} of 5 where the reasoning does"
     ).format(*(count.split()[2] for count in counts)) in " ".join(PAGE.split())
-
-
-def test_a_pair_that_two_files_have_is_counted_once_and_not_if_they_differ(tmp_path: Path) -> None:
-    lines = (FOLDER / "confirmation_actfocus-cpu-runs.csv").read_text(encoding="utf-8").splitlines()
-    paths = [tmp_path / "one-cpu-runs.csv", tmp_path / "other-cpu-runs.csv"]
-    for path in paths:
-        path.write_text("\n".join(lines), encoding="utf-8")
-    found = early_lead.pairs(10, paths)
-    (seeds,) = (seeds for key, seeds in found.items() if key.environment == "frozenlake")
-    assert sorted(seeds) == [11, 12, 13, 14, 15]
-    changed = [line.replace(",10,0.", ",10,1.") if line.startswith("frozenlake") else line for line in lines]
-    paths[1].write_text("\n".join(changed), encoding="utf-8")
-    with pytest.raises(ValueError, match="has another result in another file"):
-        early_lead.pairs(10, paths)
 
 
 def test_what_the_page_says_of_two_methods_of_the_confirmation_is_what_their_runs_say(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -154,15 +155,33 @@ def test_an_axis_from_zero_ends_above_its_lines_however_narrow_their_range(value
     assert axes.get_ylim() == pytest.approx((0, top))
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     ("values", "ends"),
-    [([44.0, 71.0], (40, 72.55)), ([40.0, 70.0], (30, 72)), ([3.0, 20.0], (0, 21)), ([55.0, 100.0], (50, 100))],
+    [
+        ([44.0, 71.0], (40, 72.55)),
+        ([40.0, 70.0], (30, 72)),
+        ([3.0, 20.0], (0, 21)),
+        ([55.0, 100.0], (50, 102.5)),
+        ([0.0, 0.0], (0, 1)),
+        ([100.0, 100.0], (90, 100.5)),
+        ([math.nan, math.nan], (0, 105)),
+        ([], (0, 105)),
+    ],
 )
 def test_an_axis_of_a_rate_begins_at_the_ten_below_all_that_is_drawn(values, ends) -> None:
     axes = Figure().add_subplot()
     axes.plot(range(len(values)), values)
     from_ten_below(axes)
     assert axes.get_ylim() == pytest.approx(ends)
+
+
+def test_axes_that_are_compared_have_one_range() -> None:
+    low, high, empty = Figure().subplots(1, 3)
+    low.plot([0, 1], [35.0, 50.0])
+    high.plot([0, 1], [60.0, 80.0])
+    from_ten_below(low, high, empty)
+    assert low.get_ylim() == high.get_ylim() == empty.get_ylim() == pytest.approx((30, 82.5))
 
 
 def test_lines_are_told_apart_beyond_the_colours() -> None:

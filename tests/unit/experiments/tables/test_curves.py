@@ -118,7 +118,7 @@ def test_what_is_drawn_has_colours_of_its_own_however_many_weightings_are_not(
         (("uniform", "actfocus", "turns"), (0, 1, 2)),
         (("turns", "actfocus", "uniform"), (2, 1, 0)),
         (("turns", "uniform"), (2, 0)),
-        (("turns", "slow"), (0, 1)),
+        (("turns", "slow"), (2, 3)),
     ],
 )
 def test_uniform_and_actfocus_have_their_colours_wherever_they_stand_in_a_table(
