@@ -17,9 +17,9 @@ def test_the_page_shows_which_runs_lost_their_format_and_that_no_others_fell_as_
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     archives = [FOLDER / "confirmation-cpu.tar.xz", FOLDER / f"{OTHER_METHODS}.tar.xz"]
-    valid_turns.main([*map(str, archives)])
+    valid_turns.main(["--env", "frozenlake", *map(str, archives)])
     assert f"```text\n{capsys.readouterr().out}```" in PAGE
-    runs = [run for path in archives for run in valid_turns.read(path)]
+    runs = [run for path in archives for run in valid_turns.read(path, "frozenlake")]
     assert f"three of {len(runs)} archived runs" in PAGE and sum(run.lost for run in runs) == 3
     inside, outside, p_value = re.findall(r"\d of \d+|p = 0\.\d+", valid_turns.sides(runs))
     assert f"({inside} against {outside} without, {p_value})" in PAGE
@@ -27,7 +27,7 @@ def test_the_page_shows_which_runs_lost_their_format_and_that_no_others_fell_as_
     assert {run.name for run in largest[:3]} == {run.name for run in runs if run.lost}
     points = "{:.0f}, {:.0f} and {:.0f}".format(*(run.fall for run in largest))
     assert f"success fell by {points} points between two evaluations" in PAGE
-    assert f"the three largest falls among the archived runs; the next is {largest[3].fall:.0f}." in PAGE
+    assert f"the three largest falls among these runs; the next is {largest[3].fall:.0f}." in PAGE
 
 
 def test_the_page_says_of_weight_on_the_tags_what_its_runs_say() -> None:
