@@ -15,21 +15,90 @@ from verl_actfocus.experiments.folder import RunFolder
 PAGE = text("confirmation")
 
 
-def test_the_page_shows_every_difference_of_the_confirmation_and_in_how_many_pairs_actfocus_is_ahead() -> None:
-    found = two_methods.differences("actfocus", "uniform", "frozenlake")
-    # The tool and `actfocus reproduce` come to the same differences.
-    for row in rows(FOLDER / "confirmation_actfocus-cpu-steps.csv"):
-        if (row["environment"], row["algorithm"]) == ("frozenlake", "grpo") and row["step"] != "0":
-            assert in_words(row, points="") == over_seeds(found[row["step"]]).rpartition(",")[0].replace("-", "−")
-    for step in ("10", "20", "30", "40"):
-        ahead = sum(value > 0 for value in found[step].values())
-        cell = over_seeds(found[step]).rpartition(",")[0].replace("-", "−")
-        assert f"| {step} | {cell} | {ahead} of 5 |" in PAGE
-    told = rows(FOLDER / "confirmation_actfocus-cpu-comparisons.csv")
-    area = next(row for row in told if (row["environment"], row["number"]) == ("frozenlake", "area"))
+ENVIRONMENTS = {"frozenlake": "FrozenLake", "sokoban": "Sokoban"}
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_the_page_shows_every_difference_of_question_1_and_in_how_many_pairs_actfocus_is_ahead(
+    environment: str,
+) -> None:
+    found = two_methods.differences("actfocus", "uniform", environment)
+    section = PAGE[PAGE.index(f"### {ENVIRONMENTS[environment]}\n") :]
+    steps = [
+        row
+        for row in rows(FOLDER / "confirmation_actfocus-cpu-steps.csv")
+        if (row["environment"], row["algorithm"]) == (environment, "grpo") and row["step"] != "0"
+    ]
+    assert [row["step"] for row in steps] == ["10", "20", "30", "40"]
+    lines = section[section.index("| 10 | ") :].splitlines()
+    for row, line in zip(steps, lines, strict=False):
+        # The tool and `actfocus reproduce` come to the same differences.
+        cell = over_seeds(found[row["step"]]).rpartition(",")[0].replace("-", "−")
+        assert in_words(row, points="") == cell
+        ahead = sum(value > 0 for value in found[row["step"]].values())
+        assert line == f"| {row['step']} | {cell} | {ahead} of 5 |"
+
+
+def test_the_page_has_question_1s_conclusions_and_p_values() -> None:
+    told = {
+        (row["environment"], row["number"]): row
+        for row in rows(FOLDER / "confirmation_actfocus-cpu-comparisons.csv")
+        if row["p_value"]
+    }
+    assert len(told) == 4 and {row["conclusion"] for row in told.values()} == {"inconclusive"}
+    area = told["frozenlake", "area"]
     alone, corrected = (float(area[key]) for key in ("p_value", "p_value_corrected"))
     assert f"*Area* alone would have p = {alone:.3f}; over the four comparisons" in PAGE
-    assert f"three of them not made yet, it is {corrected:.2f}." in PAGE
+    assert f"two of them not made yet, it is {corrected:.2f}." in PAGE
+    of_sokoban = told["sokoban", "area"]
+    words = f"area {in_words(of_sokoban, points='')}, p = {float(of_sokoban['p_value_corrected']):.2f}"
+    final = in_words(told["sokoban", "final"], points="")
+    assert f"Sokoban: {words}; final {final})" in " ".join(PAGE.split())
+    pooled = {row["number"]: row for row in rows(FOLDER / "confirmation_actfocus-cpu-pooled.csv")}
+    chance = {
+        number: "{:.0f} % [{:.0f}, {:.0f}]".format(
+            *(100 * float(row[f"probability_of_improvement{end}"]) for end in ("", "_low", "_high"))
+        )
+        for number, row in pooled.items()
+    }
+    assert f"Over the two that are run it is {chance['final']}." in PAGE
+    assert f"for this answer, it is {chance['area']}." in PAGE
+    assert f"a run of ActFocus ends above one of Uniform with a probability of {chance['final']}." in PAGE
+
+
+def test_the_declared_lead_on_sokoban_is_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    two_methods.main(["actfocus", "uniform", "--env", "sokoban", "--seeds", "12", "13", "14", "15"])
+    printed = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    numbers = printed["step 10"].partition(";")[0].replace("-", "−")
+    difference, p_value = numbers.rsplit(", ", 1)
+    assert float(p_value.removeprefix("p = ")) < 0.05 and "ahead in 4 of 4 pairs" in printed["step 10"]
+    with_unit = difference.replace(" [", " points [")
+    assert f"over seeds 12 to 15 {with_unit}, {p_value}, ahead in 4 of 4 pairs" in PAGE
+    assert PAGE.count(f"{with_unit}, {p_value}") == 3
+    value, low, high = (one.strip("+[] ") for one in difference.replace(" [", ", ").split(","))
+    assert f"declared before, +{value} points, {low} to {high}, {p_value})" in README
+    final = printed["final"].rpartition(", p")[0].replace("-", "−")
+    assert f"Their difference at the end is {final}." in PAGE
+
+
+def test_the_page_says_of_sokobans_ends_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    ends = {}
+    for method in ("actfocus", "uniform"):
+        one_method.main([method, "--env", "sokoban"])
+        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("seed ")]
+        curves = {line[5:7]: [float(one.split()[2]) for one in line.partition(": ")[2].split(", ")] for line in lines}
+        ends[method] = sorted(curve[-1] for curve in curves.values())
+        if method == "actfocus":
+            falls = [f"{curves[seed][-2] - curves[seed][-1]:.0f}" for seed in ("12", "14")]
+    said = "ActFocus ends between {} and {} %, Uniform between {} and {} %."
+    assert said.format(ends["actfocus"][0], ends["actfocus"][-1], ends["uniform"][0], ends["uniform"][-1]) in PAGE
+    assert f"seeds 12 and 14 fell by {falls[0]} and {falls[1]} points between steps 30 and 40" in PAGE
+    signs = [
+        float(row["value"])
+        for row in rows(FOLDER / "confirmation_actfocus-cpu-robustness.csv")
+        if (row["environment"], row["weighting"], row["number"]) == ("sokoban", "actfocus", "difference")
+    ]
+    assert len(signs) == 5 and min(signs) > 0 and "The sign stays positive in all five columns" in PAGE
 
 
 def test_the_page_says_of_rise_and_fall_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,6 +119,8 @@ def test_the_page_says_in_how_many_pairs_actfocus_is_ahead_early(capsys: pytest.
     early_lead.main([])
     ahead = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
     assert ahead["frozenlake, tiny, 1e-4 together"] == "ahead in 17 of 17 pairs"
+    assert ahead["sokoban, tiny, 1e-4 together"] == "ahead in 9 of 9 pairs"
+    assert "On Sokoban it is ahead at step 10 in nine of nine pairs at that rate" in PAGE
     assert "ActFocus is ahead of Uniform at step 10 in all seventeen pairs at the rate 1e-4" in PAGE
     counts = [ahead[f"frozenlake, {model}, 1e-4 together"] for model in ("action", "both", "reasoning")]
     assert (
