@@ -3,8 +3,9 @@
     python -m tools.pictures.mechanism
 
 The share of the return's variance that the reasoning decides at turn 1, before training, against ActFocus − Uniform in
-final success: the three warm starts of PROTOCOL.md, stage 3, and the packaged models of Table 6. Everything comes from
-the published results; what has none there is not drawn.
+final success and at step 10, which `tools.evidence.early_lead` prints: the three warm starts of PROTOCOL.md, stage 3,
+and the packaged models, whose final success is Table 6's. Everything comes from the published results; what has none
+there is not drawn.
 """
 
 from __future__ import annotations
@@ -14,8 +15,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy import stats
 
+from tools.evidence import early_lead
 from verl_actfocus.experiments.disk import write_whole
 from verl_actfocus.experiments.report.plots import colour, marker, png
 
@@ -25,16 +30,18 @@ DIAGNOSES = RECIPES / "diagnose" / "results"
 PICTURE = RESULTS / "mechanism-shares.png"
 #: Turn at which the decision was measured.
 TURN = 1
-#: Height of the picture in points, to both sides of 0: an interval over two seeds does not fit.
-HEIGHT = 32
+#: Step of the early difference, and the learning rate that all its runs have.
+EARLY, RATE = 10, "1e-4"
+#: Height of a plot in points, to both sides of 0: an interval over two seeds does not fit.
+HEIGHTS = {"final success": 32, f"step {EARLY}": 16}
 #: Where the two numbers of a point stand: group → tables of differences, their column of names, file of the diagnosis.
 GROUPS = {
-    "FrozenLake, a model for each place of the decision (40 steps)": (
+    "FrozenLake, a model for each place of the decision": (
         ("mechanism-cpu.csv", "both/mechanism-cpu.csv"),
         "model",
         str(RESULTS / "decisions-{name}-turn{turn}.json"),
     ),
-    "packaged models of four environments (20 steps)": (
+    "packaged models of four environments": (
         ("table6-cpu.csv",),
         "environment",
         str(DIAGNOSES / "{name}-before-decisions.json"),
@@ -51,37 +58,50 @@ class Point:
     #: Share of what reasoning and action decide that the reasoning decides, and its interval.
     share: float
     share_ends: tuple[float, float]
-    #: ActFocus − Uniform in final success, percentage points, and its interval.
+    #: ActFocus − Uniform in success, percentage points, and its interval; no number where one seed has none.
     difference: float
     difference_ends: tuple[float, float]
     seeds: int
 
 
 def points() -> list[Point]:
-    """Read every model of which both numbers are published."""
+    """Read every model of which the share and the difference in final success are published."""
     found = []
-    for group, (tables, names, diagnosis) in GROUPS.items():
+    for group, (tables, names, _) in GROUPS.items():
         for row in (row for table in tables for row in _differences(RESULTS / table)):
-            file = Path(diagnosis.format(name=row[names], turn=TURN))
-            if not file.exists():
-                continue
-            (decided,) = (
-                one["reasoning_over_reasoning_and_action"]
-                for one in json.loads(file.read_text(encoding="utf-8"))["decisions"]
-                if (one["turn"], one["outcome"]) == (TURN, "success")
-            )
-            found.append(
-                Point(
-                    group=group,
-                    name=row[names],
-                    share=decided["value"],
-                    share_ends=(decided["low"], decided["high"]),
-                    difference=100 * float(row["value"]),
-                    difference_ends=(100 * float(row["low"]), 100 * float(row["high"])),
-                    seeds=int(row["seeds"]),
-                )
-            )
+            if share := _share(group, row[names]):
+                value, low, high = (100 * float(row[key]) for key in ("value", "low", "high"))
+                found.append(Point(group, row[names], *share, value, (low, high), int(row["seeds"])))
     return found
+
+
+def early_points() -> list[Point]:
+    """Read every model of which the share and the difference at the early step are published, with GRPO."""
+    found = []
+    for place, seeds in early_lead.pairs(EARLY).items():
+        if (place.algorithm, place.rate) != ("grpo", RATE):
+            continue
+        packaged = place.model == "tiny"
+        group, name = [*GROUPS][packaged], place.environment if packaged else place.model
+        if share := _share(group, name):
+            values = [*seeds.values()]
+            mean = float(np.mean(values))
+            low, high = stats.t.interval(0.95, len(values) - 1, mean, stats.sem(values)) if values[1:] else [np.nan] * 2
+            found.append(Point(group, name, *share, mean, (float(low), float(high)), len(values)))
+    return found
+
+
+def _share(group: str, name: str) -> tuple[float, tuple[float, float]] | None:
+    """What the reasoning decides in a model before training, and its interval; None where it is not published."""
+    file = Path(GROUPS[group][2].format(name=name, turn=TURN))
+    if not file.exists():
+        return None
+    (decided,) = (
+        one["reasoning_over_reasoning_and_action"]
+        for one in json.loads(file.read_text(encoding="utf-8"))["decisions"]
+        if (one["turn"], one["outcome"]) == (TURN, "success")
+    )
+    return decided["value"], (decided["low"], decided["high"])
 
 
 def _differences(path: Path) -> list[dict[str, str]]:
@@ -96,33 +116,36 @@ def _differences(path: Path) -> list[dict[str, str]]:
         ]
 
 
-def picture(found: list[Point]) -> bytes:
-    """Draw the points with their intervals; one that leaves the picture is cut off."""
-    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
-    axes = figure.add_subplot()
-    axes.axhline(0, color="0.6", linewidth=1)
-    for place, group in enumerate(GROUPS):
-        some = [one for one in found if one.group == group]
-        x, y = [one.share for one in some], [one.difference for one in some]
-        axes.errorbar(
-            x,
-            y,
-            xerr=_arms(x, [one.share_ends for one in some]),
-            yerr=_arms(y, [one.difference_ends for one in some]),
-            fmt=marker(place),
-            color=colour(place),
-            elinewidth=0.8,
-            label=group,
-        )
-        for one in some:
-            text = f"{one.name} ({one.seeds} seed{'s' if one.seeds > 1 else ''})"
-            axes.annotate(text, (one.share, one.difference), (5, 5), textcoords="offset points", fontsize=8)
-    axes.set_xlabel("decided by the reasoning, of what reasoning and action decide at turn 1")
-    axes.set_ylabel(f"ActFocus − Uniform, final success\n(points; intervals are cut off at ±{HEIGHT})")
-    axes.set_ylim(-HEIGHT, HEIGHT)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower left", fontsize=8, frameon=False)
+def picture(*panels: list[Point]) -> bytes:
+    """Draw the points with their intervals, a plot for each of `HEIGHTS`; one that leaves a plot is cut off."""
+    figure = Figure(figsize=(12, 4.6), layout="constrained")
+    for axes, found, (number, height) in zip(figure.subplots(1, 2), panels, HEIGHTS.items(), strict=True):
+        axes.axhline(0, color="0.6", linewidth=1)
+        for place, group in enumerate(GROUPS):
+            _draw(axes, [one for one in found if one.group == group], place, group)
+        axes.set_xlabel("decided by the reasoning, of what reasoning and action decide at turn 1")
+        axes.set_ylabel(f"ActFocus − Uniform, {number}\n(points; intervals are cut off at ±{height})")
+        axes.set_ylim(-height, height)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(loc="lower left", fontsize=8, frameon=False)
     return png(figure)
+
+
+def _draw(axes: Axes, some: list[Point], place: int, label: str) -> None:
+    x, y = [one.share for one in some], [one.difference for one in some]
+    axes.errorbar(
+        x,
+        y,
+        xerr=_arms(x, [one.share_ends for one in some]),
+        yerr=_arms(y, [one.difference_ends for one in some]),
+        fmt=marker(place),
+        color=colour(place),
+        elinewidth=0.8,
+        label=label,
+    )
+    for one in some:
+        text = f"{one.name} ({one.seeds} seed{'s' if one.seeds > 1 else ''})"
+        axes.annotate(text, (one.share, one.difference), (5, 5), textcoords="offset points", fontsize=8)
 
 
 def _arms(values: list[float], ends: list[tuple[float, float]]) -> list[list[float]]:
@@ -135,7 +158,7 @@ def _arms(values: list[float], ends: list[tuple[float, float]]) -> list[list[flo
 
 def main() -> None:
     """Write the picture."""
-    write_whole(PICTURE, picture(points()))
+    write_whole(PICTURE, picture(points(), early_points()))
     print(PICTURE)
 
 

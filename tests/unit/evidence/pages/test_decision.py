@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.unit.evidence.pages import FOLDER, README, in_words, text
-from tools.evidence import contrast_checks
-from tools.evidence.published import rows
+from tools.evidence import contrast_checks, early_lead
+from tools.evidence.published import over_seeds, rows
 from tools.pictures import mechanism
 from verl_actfocus.experiments.table_files import tables_folder
 
@@ -63,6 +63,24 @@ def test_the_picture_of_shares_has_what_is_published() -> None:
     )
     assert found["reasoning"].difference == pytest.approx(100 * float(final["difference"]))
     assert f"{found['reasoning'].share:.2f} [{found['reasoning'].share_ends[0]:.2f}" in PAGE
+
+
+def test_the_page_says_of_step_10_what_its_points_are() -> None:
+    found = {one.name: one for one in mechanism.early_points()}
+    assert found.keys() == {one.name for one in mechanism.points()}
+    by_share = sorted(found.values(), key=lambda one: one.share)
+    assert [one.name for one in by_share] == [
+        "action", "webshop", "frozenlake", "sokoban", "sudoku", "both", "reasoning",
+    ]  # fmt: skip
+    said = [f"{one.difference:+.1f}".replace("-", "−") for one in by_share]
+    words = "{0}, {2} and {3} points where the reasoning decides least (`action`, FrozenLake, Sokoban), {4} and {5} on"
+    assert words.format(*said) in PAGE and f"in `both`, {said[6]} in `reasoning`." in PAGE
+    assert f"with one seed at {said[1]}," in PAGE and found["webshop"].seeds == 1
+    assert np.isnan(found["webshop"].difference_ends).all()
+    pairs = early_lead.pairs(mechanism.EARLY)
+    (sokoban,) = (seeds for key, seeds in pairs.items() if (key.environment, key.rate) == ("sokoban", mechanism.RATE))
+    low, high = found["sokoban"].difference_ends
+    assert f"{found['sokoban'].difference:+.1f} [{low:+.1f}, {high:+.1f}]" == over_seeds(sokoban).rpartition(",")[0]
 
 
 def test_the_page_says_of_the_third_model_what_its_runs_say() -> None:
