@@ -1,4 +1,4 @@
-"""In how many published pairs ActFocus is ahead of Uniform early in training, which was declared nowhere.
+"""In how many published pairs ActFocus is ahead of Uniform early: declared for some of Sokoban's seeds alone.
 
     python -m tools.evidence.early_lead --step 10
 

@@ -74,8 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for number, values in found.items():
         name = number if number in (AREA, FINAL) else f"step {number}"
         ahead = sum(value > 0 for value in values.values())
-        seeds = ", ".join(map(str, values))
-        print(f"{name}: {over_seeds(values)}; ahead in {ahead} of {len(values)} pairs (seeds {seeds})")
+        each = ", ".join(f"seed {seed} {value:+.1f}" for seed, value in values.items())
+        print(f"{name}: {over_seeds(values)}; ahead in {ahead} of {len(values)} pairs ({each})")
     if len(found[AREA]) > 1:
         own, expected = widths(found)
         print(f"interval of area: ±{own:.1f} points; from independent evaluations it would be ±{expected:.1f}")

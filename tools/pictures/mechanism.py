@@ -4,8 +4,8 @@
 
 The share of the return's variance that the reasoning decides at turn 1, before training, against ActFocus − Uniform in
 final success and at step 10, which `tools.evidence.early_lead` prints: the three warm starts of PROTOCOL.md, stage 3,
-and the packaged models, whose final success is Table 6's. Everything comes from the published results; what has none
-there is not drawn.
+and the packaged models, whose final success is stage 2's where it has run and Table 6's elsewhere. Everything comes
+from the published results; what has none there is not drawn, nor is an interval over the tasks of a single seed.
 """
 
 from __future__ import annotations
@@ -32,17 +32,20 @@ PICTURE = RESULTS / "mechanism-shares.png"
 TURN = 1
 #: Step of the early difference, and the learning rate that all its runs have.
 EARLY, RATE = 10, "1e-4"
+#: Steps of the protocol's runs.
+USUAL = 40
 #: Height of a plot in points, to both sides of 0: an interval over two seeds does not fit.
-HEIGHTS = {"final success": 32, f"step {EARLY}": 16}
-#: Where the two numbers of a point stand: group → tables of differences, their column of names, file of the diagnosis.
+HEIGHTS = {f"final success, after {USUAL} steps but where it is said": 32, f"step {EARLY}": 16}
+#: Where the two numbers of a point stand: group → tables of differences and the steps of their runs, the first that has
+#: a model counts; their column of names; file of the diagnosis.
 GROUPS = {
     "FrozenLake, a model for each place of the decision": (
-        ("mechanism-cpu.csv", "both/mechanism-cpu.csv"),
+        {"mechanism-cpu.csv": 40, "both/mechanism-cpu.csv": 40},
         "model",
         str(RESULTS / "decisions-{name}-turn{turn}.json"),
     ),
     "packaged models of four environments": (
-        ("table6-cpu.csv",),
+        {"confirmation_actfocus-cpu.csv": 40, "table6-cpu.csv": 20},
         "environment",
         str(DIAGNOSES / "{name}-before-decisions.json"),
     ),
@@ -58,21 +61,24 @@ class Point:
     #: Share of what reasoning and action decide that the reasoning decides, and its interval.
     share: float
     share_ends: tuple[float, float]
-    #: ActFocus − Uniform in success, percentage points, and its interval; no number where one seed has none.
+    #: ActFocus − Uniform in success, percentage points, and its interval over seeds; no number where there is one seed.
     difference: float
     difference_ends: tuple[float, float]
     seeds: int
+    #: Training steps behind the difference.
+    steps: int
 
 
 def points() -> list[Point]:
     """Read every model of which the share and the difference in final success are published."""
-    found = []
+    found: dict[str, Point] = {}
     for group, (tables, names, _) in GROUPS.items():
-        for row in (row for table in tables for row in _differences(RESULTS / table)):
-            if share := _share(group, row[names]):
+        for row, steps in ((row, steps) for table, steps in tables.items() for row in _differences(RESULTS / table)):
+            if row[names] not in found and (share := _share(group, row[names])):
                 value, low, high = (100 * float(row[key]) for key in ("value", "low", "high"))
-                found.append(Point(group, row[names], *share, value, (low, high), int(row["seeds"])))
-    return found
+                ends = (low, high) if int(row["seeds"]) > 1 else (np.nan, np.nan)
+                found[row[names]] = Point(group, row[names], *share, value, ends, int(row["seeds"]), steps)
+    return [*found.values()]
 
 
 def early_points() -> list[Point]:
@@ -87,7 +93,7 @@ def early_points() -> list[Point]:
             values = [*seeds.values()]
             mean = float(np.mean(values))
             low, high = stats.t.interval(0.95, len(values) - 1, mean, stats.sem(values)) if values[1:] else [np.nan] * 2
-            found.append(Point(group, name, *share, mean, (float(low), float(high)), len(values)))
+            found.append(Point(group, name, *share, mean, (float(low), float(high)), len(values), EARLY))
     return found
 
 
@@ -112,7 +118,9 @@ def _differences(path: Path) -> list[dict[str, str]]:
         return [
             row
             for row in csv.DictReader(file)
-            if (row["weighting"], row["outcome"], row["number"]) == ("actfocus", "success", "difference") and row["low"]
+            if (row["algorithm"], row["outcome"]) == ("grpo", "success")
+            and (row["weighting"], row["number"]) == ("actfocus", "difference")
+            and row["low"]
         ]
 
 
@@ -124,7 +132,8 @@ def picture(*panels: list[Point]) -> bytes:
         for place, group in enumerate(GROUPS):
             _draw(axes, [one for one in found if one.group == group], place, group)
         axes.set_xlabel("decided by the reasoning, of what reasoning and action decide at turn 1")
-        axes.set_ylabel(f"ActFocus − Uniform, {number}\n(points; intervals are cut off at ±{height})")
+        axes.set_title(number, fontsize=10)
+        axes.set_ylabel(f"ActFocus − Uniform\n(points; intervals are cut off at ±{height})")
         axes.set_ylim(-height, height)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(loc="lower left", fontsize=8, frameon=False)
@@ -144,8 +153,15 @@ def _draw(axes: Axes, some: list[Point], place: int, label: str) -> None:
         label=label,
     )
     for one in some:
-        text = f"{one.name} ({one.seeds} seed{'s' if one.seeds > 1 else ''})"
-        axes.annotate(text, (one.share, one.difference), (5, 5), textcoords="offset points", fontsize=8)
+        # Labels of neighbours stand above and below, and to the left where there is room for them only.
+        x_offset, side = (-5, "right") if one.name in ("action", "reasoning") else (5, "left")
+        y_offset = -11 if one.name in ("webshop", "frozenlake", "reasoning") else 5
+        seeds = f"{one.seeds} seed{'s' if one.seeds > 1 else ''}"
+        steps = "" if one.steps in (EARLY, USUAL) else f", {one.steps} steps"
+        axes.annotate(
+            f"{one.name} ({seeds}{steps})", (one.share, one.difference), (x_offset, y_offset),
+            textcoords="offset points", fontsize=8, ha=side,
+        )  # fmt: skip
 
 
 def _arms(values: list[float], ends: list[tuple[float, float]]) -> list[list[float]]:

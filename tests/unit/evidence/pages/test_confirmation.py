@@ -53,7 +53,9 @@ def test_the_page_has_question_1s_conclusions_and_p_values() -> None:
     of_sokoban = told["sokoban", "area"]
     words = f"area {in_words(of_sokoban, points='')}, p = {float(of_sokoban['p_value_corrected']):.2f}"
     final = in_words(told["sokoban", "final"], points="")
-    assert f"Sokoban: {words}; final {final})" in " ".join(PAGE.split())
+    assert f"Sokoban: {words}; final {final}, from one seed of five, without which it is −2.1;" in " ".join(
+        PAGE.split()
+    )
     pooled = {row["number"]: row for row in rows(FOLDER / "confirmation_actfocus-cpu-pooled.csv")}
     chance = {
         number: "{:.0f} % [{:.0f}, {:.0f}]".format(
@@ -63,7 +65,7 @@ def test_the_page_has_question_1s_conclusions_and_p_values() -> None:
     }
     assert f"Over the two that are run it is {chance['final']}." in PAGE
     assert f"for this answer, it is {chance['area']}." in PAGE
-    assert f"a run of ActFocus ends above one of Uniform with a probability of {chance['final']}." in PAGE
+    assert f"a run of ActFocus ends above one of Uniform is estimated at {chance['final']}, which is not shown" in PAGE
 
 
 def test_the_declared_lead_on_sokoban_is_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,9 +78,12 @@ def test_the_declared_lead_on_sokoban_is_what_is_printed(capsys: pytest.CaptureF
     assert f"over seeds 12 to 15 {with_unit}, {p_value}, ahead in 4 of 4 pairs" in PAGE
     assert PAGE.count(f"{with_unit}, {p_value}") == 3
     value, low, high = (one.strip("+[] ") for one in difference.replace(" [", ", ").split(","))
-    assert f"declared before, +{value} points, {low} to {high}, {p_value})" in README
+    assert f"declared and shown on four further seeds: +{value} points, {low} to {high}, {p_value})" in README
     final = printed["final"].rpartition(", p")[0].replace("-", "−")
-    assert f"Their difference at the end is {final}." in PAGE
+    by_seed = two_methods.differences("actfocus", "uniform", "sokoban")["final"]
+    assert f"Their difference at the end is {final}: what is positive there is seed 11's {by_seed[11]:+.1f};" in PAGE
+    assert "ActFocus ends lower in three of five pairs" in PAGE and sum(value < 0 for value in by_seed.values()) == 3
+    assert f"without which it is {final.partition(' ')[0]};" in PAGE
 
 
 def test_the_page_says_of_sokobans_ends_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
