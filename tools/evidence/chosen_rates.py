@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools.evidence.one_rate import labels
-from tools.evidence.published import rows
-from verl_actfocus.experiments.table_files import find_table, read_table, tables_folder
+from tools.evidence.published import RESULTS, rows
+from verl_actfocus.experiments.table_files import find_table, read_table
 
-RESULTS = tables_folder() / "results"
 #: Uniform's and ActFocus's on FrozenLake, those of the other methods there, and those on Sokoban.
 TABLES = tuple(RESULTS / folder / "learning_rates-cpu.csv" for folder in ("", "other-methods", "sokoban"))
 #: Within so many points of the best mean the smaller rate is taken.

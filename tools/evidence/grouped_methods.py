@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tools.evidence.published import AREA, FINAL, curves, numbers, over_seeds
-from verl_actfocus.experiments.table_files import find_table, read_table, tables_folder
+from tools.evidence.published import AREA, FINAL, RESULTS, curves, numbers, over_seeds
+from verl_actfocus.experiments.table_files import find_table, read_table
 from verl_actfocus.experiments.tables import Table
 from verl_actfocus.experiments.weightings import ACTFOCUS
 
 TABLE = "confirmation_methods"
-RUNS = tables_folder() / "results" / f"{TABLE}-cpu-runs.csv"
+RUNS = RESULTS / f"{TABLE}-cpu-runs.csv"
 
 
 def sides(table: Table) -> tuple[list[str], list[str]]:

@@ -47,7 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--env", default="frozenlake", help="environment")
     parser.add_argument("--table", nargs="+", default=CONFIRMATION, help="tables, wherever they are published")
     args = parser.parse_args(arguments)
-    paths = [path for table in args.table for path in sorted(RESULTS.rglob(f"{table}-cpu-runs.csv"))]
+    found = {table: sorted(RESULTS.rglob(f"{table}-cpu-runs.csv")) for table in args.table}
+    if missing := [table for table, files in found.items() if not files]:
+        published = sorted({path.name.removesuffix("-cpu-runs.csv") for path in RESULTS.rglob("*-cpu-runs.csv")})
+        parser.error(f"no runs of {', '.join(missing)} are published; tables: {', '.join(published)}")
+    paths = [path for files in found.values() for path in files]
     try:
         runs = merged(paths, args.env, since=0)
         if args.method not in runs:

@@ -20,12 +20,11 @@ import numpy as np
 from scipy import stats
 
 from tools.evidence import published
-from tools.evidence.published import in_points
-from verl_actfocus.experiments.table_files import find_table, read_table, tables_folder
+from tools.evidence.published import RESULTS, in_points
+from verl_actfocus.experiments.table_files import find_table, read_table
 from verl_actfocus.experiments.tables import Weighting
 from verl_actfocus.experiments.weightings import ACTFOCUS
 
-RESULTS = tables_folder() / "results"
 #: Uniform's and ActFocus's, and those of the other methods.
 RUNS = (RESULTS / "learning_rates-cpu-runs.csv", RESULTS / "other-methods" / "learning_rates-cpu-runs.csv")
 #: Five other seeds of Uniform and ActFocus at the same rate, as long.

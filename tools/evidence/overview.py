@@ -14,15 +14,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tools.evidence import valid_turns
-from tools.evidence.published import AREA, FINAL
+from tools.evidence.published import AREA, FINAL, RESULTS
 from tools.evidence.published import rows as rows_of
 from verl_actfocus.experiments.archive import name_of
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.grid import Request, cells
-from verl_actfocus.experiments.table_files import find_table, read_scale, read_table, tables_folder
+from verl_actfocus.experiments.table_files import find_table, read_scale, read_table
 
-RESULTS = tables_folder() / "results"
 ARCHIVE = RESULTS / "confirmation-cpu.tar.xz"
 SCALE = "cpu"
 #: In the order of the protocol's methods; a method that two of them have is read from the first.

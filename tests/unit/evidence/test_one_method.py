@@ -42,6 +42,9 @@ def test_a_method_without_runs_is_refused(capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit):
         one_method.main(["unifrom"])
     assert "no run of unifrom on frozenlake in confirmation_methods, confirmation_actfocus, " in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        one_method.main(["uniform", "--table", "formt"])
+    assert "no runs of formt are published; tables: confirmation_actfocus, " in capsys.readouterr().err
 
 
 def test_a_run_in_two_files_must_be_the_same_and_other_outcomes_are_left_out(tmp_path: Path) -> None:
