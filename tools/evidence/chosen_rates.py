@@ -18,8 +18,8 @@ from tools.evidence.one_rate import labels
 from tools.evidence.published import RESULTS, rows
 from verl_actfocus.experiments.table_files import find_table, read_table
 
-#: Uniform's and ActFocus's on FrozenLake, those of the other methods there, and those on Sokoban.
-TABLES = tuple(RESULTS / folder / "learning_rates-cpu.csv" for folder in ("", "other-methods", "sokoban"))
+#: What was run of stage 1: one folder for every part of it.
+TABLES = tuple(sorted(RESULTS.rglob("learning_rates-cpu.csv")))
 #: Within so many points of the best mean the smaller rate is taken.
 WITHIN = 1.0
 

@@ -12,15 +12,15 @@ import argparse
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tools.evidence.published import RESULTS, over_seeds, rows
+from verl_actfocus.experiments.composition import compose_profile
 from verl_actfocus.experiments.table_files import find_table, read_table
 from verl_actfocus.experiments.tables import Table
 
 COLUMNS = ("environment", "algorithm", "outcome", "model", "weighting", "seed", "step", "rate")
-#: Learning rate of a miniature's configuration, which a table or one of its rows may change.
-PACKAGED = 1e-4
 METHOD, BASELINE = "actfocus", "uniform"
 
 
@@ -76,7 +76,14 @@ def rate(table: Table, row: Mapping[str, str]) -> float:
     ]
     weighting = table.weightings.get(row["weighting"])
     known = [*of_rows, weighting.learning_rate if weighting else None]
-    return next((one for one in known if one is not None), PACKAGED)
+    declared = next((one for one in known if one is not None), None)
+    return packaged_rate(row["environment"]) if declared is None else declared
+
+
+@cache
+def packaged_rate(environment: str) -> float:
+    """Return the learning rate of a miniature's own configuration, which a table or one of its rows may change."""
+    return float(compose_profile(f"cpu_{environment}").actor_rollout_ref.actor.optim.lr)
 
 
 def written(value: float) -> str:
