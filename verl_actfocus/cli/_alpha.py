@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from verl_actfocus.experiments import alpha
+from verl_actfocus.experiments.claims import require_same
 from verl_actfocus.experiments.composition import configuration
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.requirements import require_gpu
@@ -30,7 +31,7 @@ def ready(runs: Iterable[Run], *, measure: bool) -> list[Run]:
         measure: whether what is missing is measured; otherwise its runs are left out, and that is said.
 
     Raises:
-        ExperimentError: α cannot be measured, or was measured with another model.
+        ExperimentError: α cannot be measured, or was measured with another model or other settings.
     """
     every = list(runs)
     first: dict[Path, Run] = {}
@@ -50,6 +51,7 @@ def ready(runs: Iterable[Run], *, measure: bool) -> list[Run]:
 def _measure(run: Run) -> None:
     """Diagnose where the return of a run's untrained model is decided, unless that is there, and say what follows."""
     from verl_actfocus.cli import _diagnosis
+    from verl_actfocus.diagnosis.design import Design
     from verl_actfocus.evaluation.checkpoints import find_model
     from verl_actfocus.evaluation.settings import run_settings
 
@@ -59,22 +61,25 @@ def _measure(run: Run) -> None:
     plain = dataclasses.replace(run, weighting=ACTFOCUS)
     config = configuration(plain)
     model = config.actor_rollout_ref.model
+    design, own = Design(*DRAWS), run_settings(plain)
+    # Sampled as in training; on tasks that neither training nor its evaluations draw.
+    settings = dataclasses.replace(
+        own,
+        temperature=float(config.actor_rollout_ref.rollout.temperature),
+        seed=0,
+        first_task=own.first_task + own.tasks,
+    )
     if alpha.is_measured(runs):
         before = json.loads((folder / "diagnosis.json").read_text(encoding="utf-8"))["model"]
         if _weights(before) != _weights(find_model(model.path).fingerprint()):
             raise ExperimentError(f"{folder} is of another model than {model.path}; delete it to measure again")
+        # Where a model lies may differ.
+        claim = {"model": before, **_diagnosis.decisions_claim(design, settings)}
+        require_same(folder, claim, "diagnosis", "delete it to measure again")
     else:
         if not run.conditions.on_cpu:
             require_gpu(alone=True)
         print(f"measuring α of {runs.name}: where the untrained model's return is decided", file=sys.stderr)
-        own = run_settings(plain)
-        # Sampled as in training; on tasks that neither training nor its evaluations draw.
-        settings = dataclasses.replace(
-            own,
-            temperature=float(config.actor_rollout_ref.rollout.temperature),
-            seed=0,
-            first_task=own.first_task + own.tasks,
-        )
         args = argparse.Namespace(
             model=model.path,
             tokenizer=model.tokenizer_path,
@@ -83,7 +88,7 @@ def _measure(run: Run) -> None:
             at_turn=[alpha.TURN],
             states=STATES,
             draws=DRAWS,
-            future="model",
+            future=design.future,
             batch_size=_BATCH_SIZE,
             out=folder,
         )

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from verl_actfocus.cli._diagnosis_output import Progress, say, short, write
-from verl_actfocus.cli._model_arguments import local_model
+from verl_actfocus.cli._diagnosis_output import Progress, say, write
+from verl_actfocus.cli._model_arguments import local_model, short_name
 from verl_actfocus.diagnosis import charts, tables
 from verl_actfocus.diagnosis.correlation import Group, correlations, token_shares, whole
 from verl_actfocus.diagnosis.decisions import GAVE_UP, Decisions
@@ -135,8 +135,9 @@ def decisions(args: argparse.Namespace, settings: EvaluationSettings) -> int:
         registry.expert(settings.environment)  # refused before the model is loaded
     policy = local_model(args)
     folder = DiagnosisFolder(args.out or Path("outputs") / f"diagnose-decisions-{_named(args)}")
-    identity = {"model": policy.identity(), "design": asdict(design)}
-    with claimed(folder.path, {**identity, "evaluation": _sampled(settings)}, "diagnosis"):
+    claim = decisions_claim(design, settings)
+    identity = {"model": policy.identity(), "design": claim["design"]}
+    with claimed(folder.path, {"model": identity["model"], **claim}, "diagnosis"):
         most = len(asked) * args.states
         say(
             f"{settings.environment}: {len(asked)} turns × {args.states} states × {design.reasonings} reasonings × "
@@ -160,11 +161,18 @@ def decisions(args: argparse.Namespace, settings: EvaluationSettings) -> int:
         policy.close()
         progress.close()
         states = {turn: [there[one.key] for one in chosen[turn] if one.key in there] for turn in asked}
-        _write_decisions(args, folder, {**identity, "evaluation": settings.as_dict()}, states)
-    lacking = most - len(there)
+        # Of a turn that too few episodes get to, what there is is all there is.
+        lacking = most - len(there)
+        complete = not (failures and lacking)
+        _write_decisions(args, folder, {**identity, "evaluation": settings.as_dict(), "complete": complete}, states)
     if failures:
         _say_failed(failures, f"{lacking} of {most} states are missing")
-    return INCOMPLETE if failures and lacking else 0
+    return 0 if complete else INCOMPLETE
+
+
+def decisions_claim(design: Design, settings: EvaluationSettings) -> dict[str, Any]:
+    """Return what the states of a diagnosis depend on besides the model, as in the `settings.json` of its folder."""
+    return {"design": asdict(design), "evaluation": _sampled(settings)}
 
 
 def _points(
@@ -255,4 +263,4 @@ def _sampled(settings: EvaluationSettings) -> dict[str, Any]:
 
 
 def _named(args: argparse.Namespace) -> str:
-    return f"{args.profile or args.env}-{short(args.model)}"
+    return f"{args.profile or args.env}-{short_name(args.model)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Mapping
@@ -69,9 +68,3 @@ class Progress:
 def say(text: str) -> None:
     """Write on the standard error."""
     print(text, file=sys.stderr, flush=True)
-
-
-def short(name: str) -> str:
-    """A model's or run's name as part of a folder's: the last two parts of its path."""
-    parts = [part for part in Path(name).expanduser().parts if part.strip("/.")]
-    return re.sub(r"[^\w.-]+", "-", "-".join(parts[-2:])) or "model"

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from verl_actfocus.cli._diagnosis_output import short, write
+from verl_actfocus.cli._diagnosis_output import write
+from verl_actfocus.cli._model_arguments import short_name
 from verl_actfocus.diagnosis import charts, tables
 from verl_actfocus.diagnosis.correlation import correlations, token_shares
 from verl_actfocus.diagnosis.folder import DiagnosisFolder
@@ -18,7 +19,7 @@ def saved(args: argparse.Namespace) -> int:
     """Correlate step by step what a run saved; see `cli.diagnose.run`."""
     there = Saved(args.run)
     steps = there.steps(args.pool)
-    folder = DiagnosisFolder(args.out or Path("outputs") / f"diagnose-correlation-{short(str(args.run))}")
+    folder = DiagnosisFolder(args.out or Path("outputs") / f"diagnose-correlation-{short_name(str(args.run))}")
     name = f"{args.run}: energy and spread of rewards over training"
     # What is written here is computed anew every time, so that the folder may be used with another --pool.
     with claimed(folder.path, {"run": str(args.run.resolve())}, "diagnosis"):

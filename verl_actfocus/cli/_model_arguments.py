@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,3 +58,9 @@ def merged(source: ModelSource) -> ModelSource:
     source = merge(source)
     print(f"merged model (bfloat16): {source.model}", file=sys.stderr)
     return source
+
+
+def short_name(name: str) -> str:
+    """Return a model's or run's name as part of a folder's: the last two parts of its path."""
+    parts = [part for part in Path(name).expanduser().parts if part.strip("/.")]
+    return re.sub(r"[^\w.-]+", "-", "-".join(parts[-2:])) or "model"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from verl_actfocus.cli._environment_arguments import (
     given_tags,
     make_environment,
 )
-from verl_actfocus.cli._model_arguments import add_local_model_arguments, local_model
+from verl_actfocus.cli._model_arguments import add_local_model_arguments, local_model, short_name
 from verl_actfocus.cli._values import positive, seed, temperature, writable
 from verl_actfocus.evaluation import table
 
@@ -109,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     from verl_actfocus.evaluation.records import EvaluationFolder
     from verl_actfocus.evaluation.runner import run as play
 
-    folder = EvaluationFolder(args.out or Path("outputs") / f"eval-{args.profile or args.env}-{_short(args.model)}")
+    folder = EvaluationFolder(args.out or Path("outputs") / f"eval-{args.profile or args.env}-{short_name(args.model)}")
     folder.check()
     policy = _policy(args)
     with closing(policy):
@@ -178,7 +177,7 @@ def _say_if_short(context: int | None, settings: EvaluationSettings) -> None:
     if context is not None and context < allowed:
         print(
             f"note: an episode may have {allowed} tokens, and the model's context holds {context}; longer episodes end "
-            "as context_full",
+            "as response_cut or context_full",
             file=sys.stderr,
         )
 
@@ -204,9 +203,3 @@ def _report(
         file=sys.stderr,
     )
     return INCOMPLETE
-
-
-def _short(model: str) -> str:
-    """A model's name as part of a folder's: the last two parts of its path."""
-    parts = [part for part in Path(model).expanduser().parts if part.strip("/.")]
-    return re.sub(r"[^\w.-]+", "-", "-".join(parts[-2:])) or "model"

@@ -211,8 +211,8 @@ def _show_room(name: str, left: Sequence[int], room: int, longest: int) -> None:
     _show(name, f"left for a response, of {room}", left)
     full = sum(tokens < longest for tokens in left)
     print(
-        f"{name:<12} {full} of {len(left)} episodes would end for want of room (context_full) if every response had "
-        f"all of its {longest} tokens"
+        f"{name:<12} {full} of {len(left)} episodes would end for want of room (response_cut or context_full) if "
+        f"every response had all of its {longest} tokens"
     )
 
 

@@ -214,11 +214,12 @@ def _request(args: argparse.Namespace, name: str) -> Request:
     if table.scale not in ("", args.scale):
         raise ValueError(f"{table.name} is for --scale {table.scale}, not {args.scale}: what it declares holds there")
     return Request(
-        table=table,
+        table=table.on(scale),
         scale=scale,
         scale_name=args.scale,
         seeds=args.seeds or table.seeds or scale.seeds,
         out=args.out,
         only=tuple(args.only),
         extra=args.overrides,
+        asked_for=name,
     )

@@ -138,12 +138,13 @@ class Episode:
         opening = opening_messages(self.env, self.limits, self.tags, self.phrasing)
         return [*opening, self._user_message()]
 
-    def respond(self, text: str, *, cut_off: bool = False) -> TurnResult:
+    def respond(self, text: str, *, cut_off_at: int | None = None) -> TurnResult:
         """Take one response and run its actions.
 
         Args:
             text: Decoded response without the prefill and without end-of-turn special tokens.
-            cut_off: Whether generation stopped at the length limit rather than at the end of the turn.
+            cut_off_at: Tokens of the response if a length limit stopped it, its own or that of the episode; None if
+                the turn ended by itself.
 
         Returns:
             The outcome of the turn.
@@ -154,8 +155,8 @@ class Episode:
         if not self._ready or self.stop_reason is not None:
             state = f"has ended ({self.stop_reason.value})" if self.stop_reason else "has not begun"
             raise RuntimeError(f"Episode.respond: the episode {state}; call reset(seed) first")
-        if cut_off:
-            parsed = ParsedResponse(False, text, [], f"cut off at {self.limits.response_tokens} tokens")
+        if cut_off_at is not None:
+            parsed = ParsedResponse(False, text, [], f"cut off at {cut_off_at} tokens")
             self.stop_reason = StopReason.RESPONSE_CUT
         else:
             parsed = parse_response(text, self.tags)

@@ -116,7 +116,9 @@ class Player:
         """
         text, spans = self._read(ids, log_probs)
         observation = self.episode.observation
-        return self._judge(text, spans, observation, self.episode.respond(text, cut_off=cut_off))
+        return self._judge(
+            text, spans, observation, self.episode.respond(text, cut_off_at=len(ids) if cut_off else None)
+        )
 
     async def answer_off_loop(
         self, ids: Sequence[int], *, cut_off: bool, log_probs: Sequence[float] | None = None
@@ -124,7 +126,7 @@ class Player:
         """Take the response as `answer` does while the event loop goes on."""
         text, spans = self._read(ids, log_probs)
         observation = self.episode.observation
-        result = await off_loop(partial(self.episode.respond, text, cut_off=cut_off))
+        result = await off_loop(partial(self.episode.respond, text, cut_off_at=len(ids) if cut_off else None))
         return self._judge(text, spans, observation, result)
 
     def at_turn_ends(self) -> tuple[list[float], list[int]]:

@@ -42,8 +42,20 @@ def diagnosis_folder(runs: Path) -> Path:
 
 
 def is_measured(runs: Path) -> bool:
-    """Whether the diagnosis of a folder of runs has come to its end."""
-    return (diagnosis_folder(runs) / "diagnosis.json").exists()
+    """Whether the diagnosis of a folder of runs has come to its end, with all of its states.
+
+    Raises:
+        ExperimentError: its file cannot be read.
+    """
+    path = diagnosis_folder(runs) / "diagnosis.json"
+    if not path.exists():
+        return False
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8")).get("complete", True))
+    except (ValueError, AttributeError) as error:
+        raise ExperimentError(
+            f"{path} is not a diagnosis ({error!r}); delete {path.parent} to measure again"
+        ) from error
 
 
 def measured(runs: Path) -> float:
@@ -54,8 +66,9 @@ def measured(runs: Path) -> float:
     """
     path = diagnosis_folder(runs) / "diagnosis.json"
     remedy = f"delete {path.parent} to measure again, or give a number in the place of {SETTING}={AUTO}"
-    if not path.exists():
-        raise ExperimentError(f"{SETTING}={AUTO} is not measured yet ({path} is missing); the same command measures it")
+    if not is_measured(runs):
+        how = "states are missing in" if path.exists() else "there is no"
+        raise ExperimentError(f"{SETTING}={AUTO} is not measured yet ({how} {path}); the same command measures it")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["decisions"]
         (share,) = (

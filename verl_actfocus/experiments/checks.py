@@ -92,12 +92,14 @@ def check_models(config: DictConfig) -> None:
         config: the complete configuration.
 
     Raises:
-        ExperimentError: one is not; the message names setting, folder and remedy.
+        ExperimentError: one is not, or is written with a `~`; the message names setting, folder and remedy.
     """
     sections = ["actor_rollout_ref.model", *(["critic.model"] if has_critic(config) else [])]
     for key in (f"{section}.{name}" for section in sections for name in _MODELS):
         path = OmegaConf.select(config, key)
-        if isinstance(path, str) and names_folder(path) and not Path(path).expanduser().is_dir():
+        if isinstance(path, str) and path.startswith("~"):
+            raise ExperimentError(f"{key}={path}: veRL does not expand ~; write {Path(path).expanduser()}")
+        if isinstance(path, str) and names_folder(path) and not Path(path).is_dir():
             raise ExperimentError(f"{key}={path}: there is no such folder; name one, or a model on the hub")
 
 

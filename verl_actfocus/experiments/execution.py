@@ -169,7 +169,8 @@ def _attempt(composed: ComposedRun, folder: RunFolder, watch: _Watch) -> None:
             watch.look(tail)
             last = last_lines(folder.log, offset)
         finally:
-            failed = bool(process.poll())
+            # One that is ended for standing still is still alive here.
+            failed = bool(process.poll()) or standstill is not None
             try:
                 if process.poll() is None:
                     watch.say_that_it_ends()

@@ -57,6 +57,8 @@ class Request:
     only: tuple[str, ...] = ()
     #: Hydra overrides of the user's own, for every run.
     extra: tuple[str, ...] = ()
+    #: What the table was asked for by, a name or the path of a file; empty for its name.
+    asked_for: str = ""
 
     def __post_init__(self) -> None:
         if self.seeds < 1:

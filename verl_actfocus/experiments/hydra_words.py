@@ -30,7 +30,8 @@ def in_hydra(value: Any) -> str:
     """Write a value in Hydra's grammar, in which a space, a comma or an equals sign means something."""
     if isinstance(value, list):
         return f"[{','.join(map(in_hydra, value))}]"
-    if not isinstance(value, str) or re.fullmatch(r"[\w./-]+", value):
+    # Without quotes Hydra's grammar knows no letter but those of ASCII.
+    if not isinstance(value, str) or re.fullmatch(r"[\w./-]+", value, re.ASCII):
         return str(value)
     # Backslashes count as such except before a quote, that at the end included.
     return "'" + re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", r"\'") + "'"

@@ -7,7 +7,7 @@ scale names.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -166,6 +166,17 @@ class Table:
     notes: list[str] = field(default_factory=list)
     #: File name without its ending.
     name: str = ""
+
+    def on(self, scale: Scale) -> Table:
+        """Return the table with what it leaves to a scale: the number of seeds, and the model sizes of every row.
+
+        They are what it declares, however few of them a command asks for.
+
+        Raises:
+            ExperimentError: the scale has no model for a row.
+        """
+        rows = [replace(row, sizes=scale.sizes(row)) for row in self.rows]
+        return replace(self, seeds=self.seeds or scale.seeds, rows=rows)
 
 
 @dataclass(kw_only=True)

@@ -98,7 +98,9 @@ def parsed_choice(text: str, what: str) -> tuple[str, tuple[tuple[str, str], ...
 
 
 def slug(text: str) -> str:
-    """Write a text as a folder's name: of `A-Z a-z 0-9 . _ = -` only, never `.` or `..`, different for different texts.
+    """Write a text as a folder's name: of `A-Z a-z 0-9 . _ = -` only, never `.` or `..`.
+
+    Different texts have different names, but for a space and a hyphen in one place.
 
     Example:
         >>> slug("actfocus alpha=0.3"), slug("../x").startswith("_._x-")

@@ -10,10 +10,11 @@ from transformers import PreTrainedTokenizerBase
 from verl_actfocus.envs.demonstrations import Miniature
 from verl_actfocus.episodes import STANDARD_TAGS
 from verl_actfocus.experiments.disk import write_whole
+from verl_actfocus.experiments.locks import locked
 from verl_actfocus.warmstart.demonstrations import Demonstration, demonstrate
 from verl_actfocus.warmstart.evaluation import EPISODES, Evaluation, evaluate
 from verl_actfocus.warmstart.loop import TrainingSettings
-from verl_actfocus.warmstart.publish import CARD, model_card, save
+from verl_actfocus.warmstart.publish import CARD, CHECKPOINT, model_card, require_unfinished, save
 from verl_actfocus.warmstart.tokenizer import build_tokenizer
 from verl_actfocus.warmstart.train import train
 
@@ -48,6 +49,7 @@ def warm_start(
 
     Raises:
         ValueError: If a number is out of range, or the checkpoint belongs to another run.
+        ExperimentError: The folder holds a finished warm start or is in use; the disk is full.
     """
     torch.set_num_threads(threads)
     settings = TrainingSettings(
@@ -55,30 +57,32 @@ def warm_start(
         episodes_per_batch=episodes_per_batch,
         seed=seed,
     )
-    env = task.make_env()
-    samples = [demonstrate(task, env, seed=seed, index=index) for index in range(TOKENIZER_EPISODES)]
-    tokenizer = build_tokenizer([sample.messages for sample in samples], bpe_size=task.vocabulary)
-    print(f"{task.command}: tokenizer of {len(tokenizer)} entries; training", flush=True)
-    checkpoint = folder / "checkpoint.pt"
-    model, losses = train(task, tokenizer, settings, checkpoint=checkpoint)
-    save(folder, model, tokenizer)
-    print("measuring", flush=True)
-    evaluations = evaluate(folder, task, episodes=evaluation_episodes)
-    measured_on = "" if evaluation_episodes == EPISODES else f" --episodes {evaluation_episodes}"
-    card = model_card(
-        task,
-        settings,
-        evaluations,
-        command=f"actfocus warmstart {task.command} --out DIR --seed {seed} --iterations {settings.iterations} "
-        f"--batch {episodes_per_batch}{measured_on}",
-        parameters=model.num_parameters(),
-        vocabulary=len(tokenizer),
-        expert_success=sum(sample.success for sample in samples) / len(samples),
-        token_ratio=token_ratio(samples, tokenizer),
-        final_loss=sum(losses[-50:]) / len(losses[-50:]),
-    )
-    write_whole(folder / CARD, card.encode())
-    checkpoint.unlink()
+    require_unfinished(folder)
+    with locked(folder):
+        env = task.make_env()
+        samples = [demonstrate(task, env, seed=seed, index=index) for index in range(TOKENIZER_EPISODES)]
+        tokenizer = build_tokenizer([sample.messages for sample in samples], bpe_size=task.vocabulary)
+        print(f"{task.command}: tokenizer of {len(tokenizer)} entries; training", flush=True)
+        checkpoint = folder / CHECKPOINT
+        model, losses = train(task, tokenizer, settings, checkpoint=checkpoint)
+        save(folder, model, tokenizer)
+        print("measuring", flush=True)
+        evaluations = evaluate(folder, task, episodes=evaluation_episodes)
+        measured_on = "" if evaluation_episodes == EPISODES else f" --episodes {evaluation_episodes}"
+        card = model_card(
+            task,
+            settings,
+            evaluations,
+            command=f"actfocus warmstart {task.command} --out DIR --seed {seed} --iterations {settings.iterations} "
+            f"--batch {episodes_per_batch}{measured_on}",
+            parameters=model.num_parameters(),
+            vocabulary=len(tokenizer),
+            expert_success=sum(sample.success for sample in samples) / len(samples),
+            token_ratio=token_ratio(samples, tokenizer),
+            final_loss=sum(losses[-50:]) / len(losses[-50:]),
+        )
+        write_whole(folder / CARD, card.encode())
+        checkpoint.unlink()
     for one in evaluations:
         print(
             f"temperature {one.temperature:g}: success {one.success:.1%} ± {one.success_error:.1%}, "

@@ -25,7 +25,7 @@ from verl_actfocus.warmstart.evaluation import Measured, measure
 from verl_actfocus.warmstart.lesson import TAGS, prepare
 from verl_actfocus.warmstart.loop import Checkpoint, TrainingSettings, run_steps
 from verl_actfocus.warmstart.pretrained_card import pretrained_card
-from verl_actfocus.warmstart.publish import CARD, MODEL_FOLDER, TOKENIZER_FOLDER
+from verl_actfocus.warmstart.publish import CARD, CHECKPOINT, MODEL_FOLDER, TOKENIZER_FOLDER, require_unfinished
 from verl_actfocus.warmstart.train import Encoded, demonstrated
 
 #: Rank of the adapters.
@@ -36,7 +36,6 @@ ITERATIONS, EPISODES_PER_BATCH = 100, 8
 #: Temperatures that the model is measured at: that of training, and the most likely tokens.
 TEMPERATURES = (1.0, 0.0)
 EPISODES = 32
-CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,8 +216,7 @@ def _check(folder: Path, source: ModelSource) -> None:
     """Refuse a folder that must not be written to."""
     if folder.resolve() in (Path(source.model).resolve(), Path(source.model).resolve().parent):
         raise ExperimentError(f"{folder} is the model's own folder; name another one for the warm-started model")
-    if (folder / CARD).exists() and not (folder / CHECKPOINT).exists():
-        raise ExperimentError(f"{folder} holds a model with a card; choose another --out or delete the folder")
+    require_unfinished(folder)
 
 
 def _save(model: PreTrainedModel, policy: LocalModel, source: ModelSource, folder: Path) -> None:

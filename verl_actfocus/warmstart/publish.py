@@ -13,12 +13,25 @@ from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
 
 from verl_actfocus.envs.demonstrations import Miniature
 from verl_actfocus.experiments.disk import writing
+from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.warmstart.evaluation import Evaluation
 from verl_actfocus.warmstart.loop import TrainingSettings
 
 MODEL_FOLDER = "model"
 TOKENIZER_FOLDER = "tokenizer"
 CARD = "README.md"
+#: State of a training that goes on; removed once the model has its card.
+CHECKPOINT = "checkpoint.pt"
+
+
+def require_unfinished(folder: Path) -> None:
+    """Refuse a folder with a model that has its card.
+
+    Raises:
+        ExperimentError: it holds one.
+    """
+    if (folder / CARD).exists() and not (folder / CHECKPOINT).exists():
+        raise ExperimentError(f"{folder} holds a model with a card; choose another --out or delete the folder")
 
 
 def save(folder: Path, model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase) -> None:

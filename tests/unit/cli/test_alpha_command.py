@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from verl_actfocus.cli import _alpha, _diagnosis
 from verl_actfocus.cli.main import main
+from verl_actfocus.diagnosis.points import Point
 from verl_actfocus.experiments.alpha import alpha_of
 
 pytestmark = pytest.mark.usefixtures("trainer")
@@ -82,3 +86,36 @@ def test_states_that_failed_end_the_command_before_training(
     assert main(words(tmp_path / "o")) == 2
     assert "α of o is not measured: states are missing" in capsys.readouterr().err
     assert not list(tmp_path.rglob("run.json"))
+
+
+def test_a_measurement_that_lacks_states_is_completed_and_never_trained_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw = _diagnosis.Decisions.draw
+
+    def failing(self: _diagnosis.Decisions, missing: Sequence[Point]) -> Iterator[dict[str, Any]]:
+        first, *others = missing
+        yield {"turn": 1, "task": first.task, "failure": "no answer"}
+        yield from draw(self, others)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_diagnosis.Decisions, "draw", failing)
+        assert main(words(tmp_path)) == 2
+    assert "α of" in capsys.readouterr().err
+    diagnosis = tmp_path / "diagnosis/diagnosis.json"
+    assert json.loads(diagnosis.read_text(encoding="utf-8"))["decisions"][0]["states"] == 7
+    assert not list(tmp_path.rglob("run.json"))
+    assert main(words(tmp_path, "--dry-run")) == 0
+    assert "its runs with alpha=auto are left out" in capsys.readouterr().err
+    assert main(words(tmp_path)) == 0
+    assert json.loads(diagnosis.read_text(encoding="utf-8"))["decisions"][0]["states"] == 8
+    assert (tmp_path / "actfocus-alpha=auto-seed0/done.json").exists()
+
+
+def test_a_measurement_under_other_settings_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As after a command that was interrupted between the measurement and its first run."""
+    assert main(words(tmp_path)) == 0
+    for run in tmp_path.glob("*-seed0"):
+        shutil.rmtree(run)
+    assert main([*words(tmp_path), "--", "data.environment.limits.turns=2"]) == 2
+    assert "holds a diagnosis with other settings (evaluation.limits.turns was 3, is 2)" in capsys.readouterr().err

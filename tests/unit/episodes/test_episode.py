@@ -84,9 +84,10 @@ def test_the_action_limit_is_never_exceeded() -> None:
 
 def test_a_response_cut_by_the_length_limit_is_invalid_whatever_it_holds_and_ends_the_episode() -> None:
     episode = begin()
-    result = episode.respond(answer("go 1"), cut_off=True)
+    result = episode.respond(answer("go 1"), cut_off_at=37)
     assert result.stop_reason is StopReason.RESPONSE_CUT
     assert not result.valid and result.reward == -0.1
+    assert result.problem == "cut off at 37 tokens"
     assert executed(episode) == []
 
 

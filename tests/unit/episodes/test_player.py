@@ -88,8 +88,11 @@ def test_a_response_is_read_once_and_the_record_holds_what_was_read() -> None:
 def test_a_response_that_was_cut_off_executes_nothing_and_ends_the_episode() -> None:
     playing = player()
     playing.begin(1)
-    turn = playing.answer(ids(answer("win 10"))[:-1], cut_off=True)
+    cut = ids(answer("win 10"))[:-1]
+    turn = playing.answer(cut, cut_off=True)
     assert (turn.parsed, turn.executed, turn.valid) == ([], [], False)
+    # However many the limit of a turn is: what is left of the episode may be less.
+    assert turn.problem == f"cut off at {len(cut)} tokens"
     assert playing.done and playing.record().stop_reason == "response_cut"
 
 

@@ -117,7 +117,7 @@ def test_what_all_seeds_share_is_read_once_and_the_configuration_is_that_of_the_
         assert configuration(make(tmp_path / "two", **{**values, "seed": 8})).data.seed == 8
 
 
-@pytest.mark.parametrize("name", ["with space", "a=b,c", "o'hara", "ünï[1]"])
+@pytest.mark.parametrize("name", ["with space", "a=b,c", "o'hara", "ünï[1]", "jürgen"])
 def test_any_folder_name_survives_hydra(tmp_path: Path, name: str) -> None:
     config = compose(*make(tmp_path / name).overrides())
     assert config.trainer.default_local_dir == str((tmp_path / name).resolve() / "actfocus-seed0/checkpoints")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from verl_actfocus.experiments import temporary
+from verl_actfocus.experiments import execution, temporary
 from verl_actfocus.experiments.errors import RunFailedError
 from verl_actfocus.experiments.progress import Display
 
@@ -51,6 +51,18 @@ def test_a_failed_run_has_the_logs_of_ray_in_its_folder_until_it_is_continued(tm
         assert list(system.iterdir()) == []
     train(run, LITTER + TRAINER, "0", "3")
     assert not (run.folder / "ray").exists()
+    assert list(system.iterdir()) == []
+
+
+def test_a_run_that_was_ended_for_standing_still_leaves_the_logs_of_ray(
+    tmp_path: Path, system: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    littered = lambda *_: "nothing happened" if list(system.glob("*/ckpt_0.lock")) else None  # noqa: E731
+    monkeypatch.setattr(execution.Watchdog, "verdict", littered)
+    run = make(tmp_path / "r")
+    with pytest.raises(RunFailedError, match="was ended: nothing happened"):
+        train(run, LITTER + "import time; time.sleep(60)")
+    assert [file.name for file in (run.folder / "ray").iterdir()] == ["raylet.err"]
     assert list(system.iterdir()) == []
 
 

@@ -12,6 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from verl_actfocus import envs
 from verl_actfocus.cli import warmstart
 from verl_actfocus.envs.demonstrations import Miniature
+from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.locks import locked
 from verl_actfocus.warmstart.evaluation import Evaluation, evaluate
 from verl_actfocus.warmstart.loop import TrainingSettings
 from verl_actfocus.warmstart.train import train
@@ -28,7 +30,7 @@ def test_a_run_writes_a_model_a_tokenizer_and_a_card_with_what_it_measured(
 ) -> None:
     words = ["frozenlake", "--out", str(tmp_path), "--iterations", "1", "--batch", "2", "--seed", "4"]
     assert warmstart.run(arguments(*words, "--episodes", "2")) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "model", "tokenizer"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "README.md", "model", "tokenizer"]
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "tokenizer")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     expected, losses = train(
@@ -43,6 +45,17 @@ def test_a_run_writes_a_model_a_tokenizer_and_a_card_with_what_it_measured(
     assert f"{model.num_parameters():,} parameters" in card
     assert "| 0.5 | 0.0% ± 0.0% |" in card, "one step of training solves nothing"
     assert "success 0.0%" in capsys.readouterr().out
+
+    before = (tmp_path / "model/model.safetensors").stat().st_mtime_ns
+    for other in (words, [*words[:-1], "5"]):
+        with pytest.raises(ExperimentError, match="holds a model with a card; choose another --out"):
+            warmstart.run(arguments(*other))
+    assert (tmp_path / "model/model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_second_command_in_one_folder_is_refused(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(ExperimentError, match="is in use by another command"):
+        warmstart.run(arguments("frozenlake", "--out", str(tmp_path), "--iterations", "1"))
 
 
 def test_a_card_names_what_decides_if_that_was_chosen_and_the_number_of_episodes_only_if_unusual(

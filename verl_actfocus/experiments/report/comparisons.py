@@ -230,11 +230,10 @@ def _scores(line: Line, number: str) -> NDArray[np.float64]:
 
 def _corrected(table: Table, made: Sequence[Comparison]) -> list[Comparison]:
     """Correct p-values over the declared comparisons of an algorithm and a number."""
-    sizes = len({one.line.cell.size for one in made if not one.line.cell.row.variant}) or 1
     corrected = list(made)
     for algorithm in dict.fromkeys(row.algorithm for row in table.rows):
         rows = [row for row in table.rows if (row.algorithm, row.outcome) == (algorithm, "success")]
-        family = len(rows) * sizes * (len(table.weightings) - 1)
+        family = sum(len(row.sizes) or 1 for row in rows) * (len(table.weightings) - 1)
         for number in NUMBERS:
             places = [
                 place

@@ -108,10 +108,15 @@ def grouped(runs: Sequence[LoggedRun]) -> list[Group]:
     """Put the runs together that differ in their seed alone, in the order in which they were named.
 
     Runs of one name are a group; without names those whose recorded settings are the same but for the seeds.
+
+    Raises:
+        ExperimentError: two runs of a group have one seed.
     """
     groups: dict[str, list[LoggedRun]] = {}
     for run in runs:
         groups.setdefault(_key(run), []).append(run)
+    for group in groups.values():
+        _require_own_seeds(group)
     labels = [group[0].name or group[0].label for group in groups.values()]
     return [
         Group(label if labels.count(label) == 1 else f"{label} ({group[0].path})", group)
@@ -169,6 +174,18 @@ def _key(run: LoggedRun) -> str:
     if run.settings is None:
         return f"path {run.path}"
     return f"settings {_text({key: value for key, value in run.settings.items() if key not in SEED_KEYS})}"
+
+
+def _require_own_seeds(group: Sequence[LoggedRun]) -> None:
+    """Refuse one training seed that is counted twice, as far as seeds are recorded."""
+    seen: dict[Any, LoggedRun] = {}
+    for run in group:
+        seed = (run.settings or {}).get(SEED_KEYS[0])
+        if seed is not None and seen.setdefault(seed, run) is not run:
+            raise ExperimentError(
+                f"{seen[seed].path} and {run.path} have the same training seed, {seed}, and would count as two seeds; "
+                "leave one out, or give them different names (NAME=PATH)"
+            )
 
 
 def _text(value: Any) -> str:

@@ -11,6 +11,10 @@ from verl_actfocus.experiments.results import RunResult
 
 #: Timers that hold other timers; the rest are parts of a step.
 _STEP, _TESTING = "step", "testing"
+#: Parts of a run: timers and what they measure, what is left, and all of it.
+_TIMED = {_STEP: "all steps", _TESTING: "evaluations after steps"}
+_REST, _WHOLE = "the rest: start-up, first evaluation, steps repeated or not recorded", "whole run"
+_PARTS = [*_TIMED.values(), _REST, _WHOLE]
 #: Metric → name; counts are summed over steps and runs.
 _COUNTS = {
     "rollout/excluded_trajectories": "trajectories excluded from training",
@@ -35,12 +39,12 @@ def step_times(summary: Summary) -> list[Row]:
 
 def run_times(summary: Summary) -> list[Row]:
     """Seconds per run for each weighting, mean over its runs."""
-    rows: dict[str, list[str]] = {}
-    for one in summary.weightings:
-        parts = [_parts(run) for run in one.runs]
-        for name in parts[0]:
-            rows.setdefault(name, []).append(f"{sum(part[name] for part in parts) / len(parts):.1f}")
-    return [Row(name, cells) for name, cells in rows.items()]
+    columns = [[_parts(run) for run in one.runs] for one in summary.weightings]
+    found = dict.fromkeys(name for column in columns for parts in column for name in parts)
+    return [
+        Row(name, [_cell([parts[name] for parts in column if name in parts], _mean) for column in columns])
+        for name in sorted(found, key=_PARTS.index)
+    ]
 
 
 def checks(summary: Summary) -> list[Row]:
@@ -93,14 +97,16 @@ def _median_and_least(seconds: Sequence[float]) -> str:
 
 
 def _parts(run: RunResult) -> dict[str, float]:
-    phases, whole = run.phase_seconds(), run.folder.seconds()
-    steps, testing = sum(phases.get(_STEP, [])), sum(phases.get(_TESTING, []))
-    return {
-        "all steps": steps,
-        "evaluations after steps": testing,
-        "the rest: start-up, first evaluation, steps repeated or not recorded": whole - steps - testing,
-        "whole run": whole,
-    }
+    """Seconds of a run's parts; an archive leaves out most timers, and then what they measured is left out."""
+    phases, done = run.phase_seconds(), run.folder.done
+    whole = run.folder.seconds() if done is None else done["seconds"]
+    timed = {name: sum(phases[timer]) for timer, name in _TIMED.items() if timer in phases}
+    rest = {_REST: whole - sum(timed.values())} if len(timed) == len(_TIMED) else {}
+    return {**timed, **rest, _WHOLE: whole}
+
+
+def _mean(values: list[float]) -> str:
+    return f"{sum(values) / len(values):.1f}"
 
 
 def _unrecorded(one: WeightingSummary) -> str:

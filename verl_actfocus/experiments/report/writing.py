@@ -34,6 +34,8 @@ from verl_actfocus.experiments.statistics import Estimate
 from verl_actfocus.experiments.tables import Quantity, Table
 from verl_actfocus.experiments.weightings import slug
 
+#: What the CSV files of a table have behind its name.
+KINDS = ("", "-runs", "-steps", "-comparisons", "-pooled", "-contrasts", "-robustness")
 #: Quantity of a table → names of its two numbers.
 NUMBERS = {
     Quantity.success: ("final", "peak"),
@@ -78,19 +80,18 @@ def write_table(request: Request, finished: Mapping[Path, RunResult], folder: Pa
         numbers["-contrasts"] = contrast_rows(request.table, made)
     if request.table.evaluations:
         numbers["-robustness"] = robustness_rows(request.table, made)
-    for kind, rows in numbers.items():
-        if rows:
-            contents[f"{stem}{kind}.csv"] = _csv(rows).encode()
-        else:  # An earlier table's would contradict this one.
-            (folder / f"{stem}{kind}.csv").unlink(missing_ok=True)
+    contents |= {f"{stem}{kind}.csv": _csv(rows).encode() for kind, rows in numbers.items() if rows}
+    for name in {f"{stem}.png", *(f"{stem}{kind}.csv" for kind in KINDS)} - contents.keys():
+        # An earlier table's would contradict this one.
+        (folder / name).unlink(missing_ok=True)
     for name, content in contents.items():
         write_whole(folder / name, content)
     return [folder / name for name in contents]
 
 
 def command(request: Request) -> str:
-    """Return the command line that makes the table."""
-    words = ["actfocus", "reproduce", request.table.name, "--scale", request.scale_name]
+    """Return the command line that makes the table, but for where its runs are: that is another place elsewhere."""
+    words = ["actfocus", "reproduce", request.asked_for or request.table.name, "--scale", request.scale_name]
     words += ["--seeds", str(request.seeds), *(["--only", *request.only] if request.only else [])]
     words += ["--evaluate"] if request.table.evaluations else []
     return shlex.join([*words, *(["--", *request.extra] if request.extra else [])])

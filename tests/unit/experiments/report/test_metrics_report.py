@@ -66,6 +66,18 @@ def test_run_folders_that_differ_in_their_seed_alone_are_one_group(tmp_path: Pat
     assert table([str(tmp_path)], "Evaluation")[0][:3] == ["val/success", "Uniform", "2"]
 
 
+def test_one_training_seed_is_not_counted_as_two(tmp_path: Path, record_run: RecordRun) -> None:
+    for folder in ("a", "b"):
+        record_run(tmp_path / folder, "uniform", 3, {0: outcomes(8), 2: outcomes(9)}, settings={"data.seed": 3})
+    paths = [str(tmp_path / folder / "uniform-seed3") for folder in ("a", "b")]
+    for words in (paths, [f"mine={path}" for path in paths]):
+        with pytest.raises(
+            ExperimentError, match="uniform-seed3 have the same training seed, 3, and would count as two"
+        ):
+            grouped(read_logged(words)[0])
+    assert len(grouped(read_logged([f"one={paths[0]}", f"other={paths[1]}"])[0])) == 2
+
+
 def test_a_setting_is_shown_beside_a_file_that_records_none(tmp_path: Path, record_run: RecordRun) -> None:
     for rate in (1e-4, 3e-5):
         record_run(

@@ -48,10 +48,12 @@ def test_times_of_a_step_are_median_and_least(comparison: Path) -> None:
 
 
 def test_times_of_a_run_are_sums_of_the_timers(comparison: Path) -> None:
+    for folder in comparison.glob("*-seed0"):
+        change_steps(folder / "metrics-1.jsonl", lambda step, data: data.update({"timing_s/testing": 0.5}))
     rows = rows_of(comparison)
     # Two steps of 4.25 s in all; the runs took 75 and 130 s.
-    assert rows["all steps"] == "8.5 | 8.5"
-    assert rows["the rest: start-up, first evaluation, steps repeated or not recorded"] == "66.5 | 121.5"
+    assert (rows["all steps"], rows["evaluations after steps"]) == ("8.5 | 8.5", "1.0 | 1.0")
+    assert rows["the rest: start-up, first evaluation, steps repeated or not recorded"] == "65.5 | 120.5"
     assert rows["whole run"] == "75.0 | 130.0"
 
 
@@ -88,3 +90,13 @@ def test_the_run_that_lost_most_of_its_valid_turns_is_named(comparison: Path) ->
         path.write_text("".join(json.dumps(record) + "\n" for record in records))
     rows = rows_of(comparison)
     assert rows[name] == "99.5, 99.9 (seed 0, step 2) | 99.5, 65.7 (seed 0, step 2)"
+
+
+def test_of_a_run_out_of_an_archive_stands_what_was_recorded(comparison: Path) -> None:
+    """An archive has neither attempts nor any timer but that of the whole step."""
+    for folder in comparison.glob("*-seed0"):
+        (folder / "attempt-1.json").unlink()
+        change_steps(folder / "metrics-1.jsonl", lambda step, data: data.pop("timing_s/testing", None))
+    rows = rows_of(comparison)
+    assert (rows["all steps"], rows["whole run"]) == ("8.5 | 8.5", "75.0 | 130.0")
+    assert not any(name.startswith(("the rest", "evaluations after")) for name in rows)

@@ -54,9 +54,10 @@ def make_request(tmp_path: Path) -> MakeRequest:
         (folder / "mine.yaml").write_text(table, encoding="utf-8")
         (folder / "_scales.yaml").write_text(scales, encoding="utf-8")
         path = folder / "mine.yaml"
+        read = read_scale(path, scale)
         return Request(
-            table=read_table(path),
-            scale=read_scale(path, scale),
+            table=read_table(path).on(read),
+            scale=read,
             scale_name=scale,
             **{"seeds": 2, "out": tmp_path / "out", **values},
         )

@@ -73,6 +73,22 @@ def by_name(request: Request) -> dict[tuple[str, str, str], Comparison]:
     return {(one.line.cell.row.name, one.line.cell.weighting, one.number): one for one in found}
 
 
+def test_what_is_declared_does_not_depend_on_how_much_of_it_is_asked_for(
+    make_request: MakeRequest, finish: Finish
+) -> None:
+    """FrozenLake has two model sizes and Sokoban one, so six comparisons; the scale declares five seeds."""
+    request = make_request(DECLARED, scale="gpu", seeds=3, only=("frozenlake", "small"))
+    for cell in cells(request):
+        for run in cell.runs:
+            steps = zip((0, 2, 4), SOLVED["frozenlake", str(run.weighting)][run.seed], strict=True)
+            finish(run, {step: {task: [int(task < n)] for task in range(TASKS)} for step, n in steps})
+    one = by_name(request)["frozenlake", "actfocus", "final"]
+    other = by_name(request)["frozenlake", "half", "final"]
+    assert one.p_value < 0.05 / 6 and one.corrected == pytest.approx(6 * one.p_value)
+    assert other.corrected == pytest.approx(min(1.0, 5 * other.p_value))
+    assert one.conclusion != "higher"
+
+
 def test_comparisons_are_paired_by_seed_and_corrected_over_those_of_one_number(played: Request) -> None:
     found = by_name(played)
     wanted = [("frozenlake", "actfocus"), ("frozenlake", "half"), ("sokoban", "actfocus")]

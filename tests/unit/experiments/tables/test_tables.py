@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from verl_actfocus.experiments.errors import ExperimentError
-from verl_actfocus.experiments.grid import Request, cells
+from verl_actfocus.experiments.grid import Request, cells, distinct_runs
 from verl_actfocus.experiments.report.figures import Line, lines
 from verl_actfocus.experiments.report.writing import verdict, write_table
 from verl_actfocus.experiments.statistics import Estimate
@@ -126,10 +126,32 @@ def test_the_files_hold_the_same_numbers(played: Request, tmp_path: Path) -> Non
 def test_the_command_under_the_table_names_what_was_asked_for(make_request: MakeRequest, tmp_path: Path) -> None:
     write_table(make_request(only=("sokoban",), extra=("trainer.test_freq=2",)), {}, tmp_path)
     command = "actfocus reproduce mine --scale cpu --seeds 2 --only sokoban -- trainer.test_freq=2"
-    assert (
-        f"trains what is blank and writes the table again:\n\n```sh\n{command}\n"
-        in (tmp_path / "mine-cpu.md").read_text()
-    )
+    text = (tmp_path / "mine-cpu.md").read_text()
+    # The same runs make the same page wherever they are: where is not in the command, but said.
+    said = "This command trains what is blank and writes the table again, with the `--out` or `--archive` of its runs"
+    assert said in text and f":\n\n```sh\n{command}\n```" in text
+
+
+def test_the_command_under_a_table_of_ones_own_names_its_file(make_request: MakeRequest, tmp_path: Path) -> None:
+    write_table(make_request(asked_for="my tables/mine.yaml"), {}, tmp_path)
+    command = "actfocus reproduce 'my tables/mine.yaml' --scale cpu --seeds 2\n"
+    assert command in (tmp_path / "mine-cpu.md").read_text()
+
+
+def test_no_file_of_an_earlier_table_stays_beside_one_that_has_no_run(
+    make_request: MakeRequest, finish: Finish, tmp_path: Path
+) -> None:
+    request = make_request(seeds=1)
+    for run in distinct_runs(cells(request)):
+        finish(run, {0: outcomes(1), 4: outcomes(2)})
+    folder = tmp_path / "written"
+    before = {path.name for path in write_table(request, finished(request), folder)}
+    other = {folder / "mine-cpu-robustness.csv", folder / "another-cpu.png"}
+    for path in other:
+        path.touch()
+    after = {path.name for path in write_table(request, {}, folder)}
+    assert "mine-cpu.png" in before - after
+    assert {path.name for path in folder.iterdir()} == after | {"another-cpu.png"}
 
 
 def test_a_rate_that_a_row_gives_stands_under_the_table(make_request: MakeRequest, tmp_path: Path) -> None:
