@@ -61,7 +61,8 @@ def _measure(run: Run) -> None:
     plain = dataclasses.replace(run, weighting=ACTFOCUS)
     config = configuration(plain)
     model = config.actor_rollout_ref.model
-    design, own = Design(*DRAWS), run_settings(plain)
+    reasonings, actions, futures = DRAWS
+    design, own = Design(reasonings, actions, futures), run_settings(plain)
     # Sampled as in training; on tasks that neither training nor its evaluations draw.
     settings = dataclasses.replace(
         own,
