@@ -41,8 +41,17 @@ class InOrder:
         """Return what the buffer's `sample` does, ordered by prompt, session and index of the output.
 
         What veRL's `skip` has read from a file instead, of prompts that this run never drew, keeps the file's order.
+
+        Raises:
+            RuntimeError: no trajectory is left; veRL would go on and stop at an empty list of keys.
         """
         batch, metrics = self._buffer.sample(global_steps, partition_id, batch_size)
+        if not batch.keys:
+            what = "evaluation" if partition_id == "val" else "training"
+            raise RuntimeError(
+                f"step {global_steps}: all trajectories of {batch_size} {what} prompts failed for a reason that is not "
+                "the model's; the agent loop has logged each ('excluded trajectory' or 'Error in _run_prompt' above)"
+            )
         place = {uid: number for number, uid in enumerate(self._buffer.prompt_global_steps[partition_id])}
 
         names = [key.rsplit("_", 2) for key in batch.keys]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from transfer_queue import KVBatchMeta
 
 from verl_actfocus.integration.sync_trainer import InOrder
@@ -41,3 +42,14 @@ def test_trajectories_of_prompts_that_were_not_drawn_keep_their_order():
     batch, _ = InOrder(buffer).sample(4, "train", 3)
     expected, _ = FinishedAnyhow(0).sample(4, "train", 3)
     assert batch.keys == expected.keys
+
+
+@pytest.mark.parametrize(("partition", "what"), [("val", "evaluation"), ("train", "training")])
+def test_a_batch_of_which_nothing_is_left_says_so_instead_of_going_on(
+    partition: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the environment's server is down: the rollout leaves out every trajectory."""
+    nothing = KVBatchMeta(keys=[], tags=[], partition_id=partition), {}
+    monkeypatch.setattr(FinishedAnyhow, "sample", lambda *_: nothing)
+    with pytest.raises(RuntimeError, match=f"step 4: all trajectories of 3 {what} prompts failed for a reason that is"):
+        InOrder(FinishedAnyhow(0)).sample(4, partition, 3)
