@@ -7,5 +7,5 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # A shell that was set up for the CPU path names its platform.
-case " $* " in *" --device cpu "*) export VERL_PLATFORM=cpu ;; *) unset VERL_PLATFORM ;; esac
+case " $* " in *" --device cpu "* | *" --device=cpu "*) export VERL_PLATFORM=cpu ;; *) unset VERL_PLATFORM ;; esac
 exec "${PYTHON:-python}" -m verl_actfocus.cli.main bench gpu "$@"

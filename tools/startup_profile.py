@@ -88,8 +88,9 @@ def _title(words: list[str]) -> str:
 def main() -> None:
     """Run one step and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("outputs/startup"), help="folder of the run")
-    folder = parser.parse_args().out.resolve()
+    parser.add_argument("--out", type=Path, default=Path("outputs/startup"), help="folder that gets the run, as `run`")
+    # A folder of its own below it: a run begins with an empty one.
+    folder = parser.parse_args().out.resolve() / "run"
     overrides = run_overrides(
         VARIANTS["actfocus-kl"], "grpo", profile="cpu_frozenlake", device="cpu", steps=1, folder=folder, extra=()
     )

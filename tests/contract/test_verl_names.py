@@ -252,6 +252,9 @@ def test_verls_entrance_asks_for_this_packages_settings_before_it_starts_ray(mon
     main_ppo.validate_config(config=config, use_reference_policy=False, use_critic=False)
     main_ppo.validate_config(config=OmegaConf.create({"trainer": {}}), use_reference_policy=False, use_critic=False)
     assert asked == 2 * [{"use_reference_policy": False, "use_critic": False}]
+    del config.algorithm.actfocus.weighting
+    with pytest.raises(ValueError, match=r"actfocus_grpo without .*weighting would train without token weights; add"):
+        main_ppo.validate_config(config=config, use_reference_policy=False, use_critic=False)
 
 
 def test_stock_estimators_losses_and_trainers_are_untouched():

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from verl_actfocus.benchmarks.contracts import Contract, largest_difference
+from verl_actfocus.benchmarks.contracts import Contract, largest, largest_difference
 from verl_actfocus.integration import fused
 from verl_actfocus.weighting.inputs import ENGINE_INPUTS
 
@@ -51,7 +51,7 @@ def check_fused_models(device: str, dtype: torch.dtype, *, tokens: int, vocabula
         values, gradient = _outputs(model, ids, direction)
         allowed = TOLERANCE[backend] if dtype == torch.float32 else ROUNDED
         steepest = max(float(one.abs().max()) for one in slope)
-        away = max(largest_difference(one, other) for one, other in zip(gradient, slope, strict=True)) / steepest
+        away = largest(largest_difference(one, other) for one, other in zip(gradient, slope, strict=True)) / steepest
         found += [
             Contract(
                 f"a model with {backend} kernels gives what it gives without", name, _apart(values, expected), allowed
@@ -124,4 +124,4 @@ def _gradient(model: Qwen2ForCausalLM, log_probs: Tensor, entropy: Tensor, direc
 
 
 def _apart(values: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
-    return max(largest_difference(values[name].flatten(), one.flatten()) for name, one in expected.items())
+    return largest(largest_difference(values[name].flatten(), one.flatten()) for name, one in expected.items())

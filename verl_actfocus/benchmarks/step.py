@@ -64,7 +64,7 @@ class Plan:
     steps: int
     drop: int
     profile: str = "cpu_frozenlake"
-    #: Where runs compute, a key of `devices.GROUPS`.
+    #: Where runs compute, a key of `verl_actfocus.experiments.run.DEVICES`.
     device: str = "cpu"
     #: The user's own Hydra overrides.
     extra: tuple[str, ...] = ()

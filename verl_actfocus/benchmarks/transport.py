@@ -22,9 +22,9 @@ from verl_actfocus.benchmarks.runs import BenchmarkRun
 from verl_actfocus.benchmarks.variants import VARIANTS, run_overrides
 from verl_actfocus.experiments.composition import compose
 from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.experiments.hydra_words import MODULES_VARIABLE
 from verl_actfocus.experiments.locks import locked
 from verl_actfocus.experiments.progress import Display
-from verl_actfocus.experiments.run import MODULES_VARIABLE
 
 #: Variants whose runs are counted: both run the reference model, so that what differs are the weights.
 COUNTED = ("stock-kl", "actfocus-kl")
@@ -87,7 +87,10 @@ def records_of_a_step(records: Iterable[dict[str, Any]], rows: int) -> list[dict
                 began.append(record["time"])
             seen += int(record["fields"]["responses"][2])
     if len(began) < STEPS:
-        raise ExperimentError(f"the records hold {seen} trajectories, less than {STEPS} steps of {rows}; run it again")
+        raise ExperimentError(
+            f"the records hold {seen} trajectories, less than {STEPS} steps of {rows}; delete the folder "
+            "of the runs and run it again"
+        )
     return [record for record in ordered if began[1] <= record["time"] < began[2]]
 
 

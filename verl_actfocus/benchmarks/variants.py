@@ -84,7 +84,7 @@ def run_overrides(
         variant: what is trained.
         algorithm: `grpo` or `ppo`.
         profile: group of `+actfocus/run`.
-        device: a key of `devices.GROUPS`.
+        device: a key of `verl_actfocus.experiments.run.DEVICES`.
         steps: training steps.
         folder: everything that the run writes goes here.
         extra: further overrides, the same for all variants: model, sizes, the user's own.

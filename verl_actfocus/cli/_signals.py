@@ -8,9 +8,13 @@ from types import FrameType
 
 
 def exit_on_signals() -> None:
-    """Let the signals of batch systems and closed terminals end what the command has started, like Ctrl-C."""
+    """Let the signals of batch systems and closed terminals end what the command has started, like Ctrl-C.
+
+    One that whoever started the command has switched off, as `nohup` does, stays so.
+    """
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _exit)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _exit)
 
 
 def _exit(number: int, frame: FrameType | None) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
+from verl_actfocus.experiments.hydra_words import MODULES_VARIABLE
 from verl_actfocus.experiments.logs import OTHER_ENGINES
 
 #: Subcommand → its module in this package and what the list of subcommands says about it.
@@ -35,8 +36,6 @@ COMMANDS = {
 #: Exit codes: the user can do something about it; interrupted (128 + SIGINT, as shells count).
 USER_ERROR = 2
 INTERRUPTED = 130
-#: Modules that veRL imports in each of its processes, with commas between them, and so does this command.
-MODULES_VARIABLE = "VERL_USE_EXTERNAL_MODULES"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -147,7 +146,8 @@ def _parser(words: Sequence[str]) -> tuple[argparse.ArgumentParser, str | None]:
     asked = next((word for word in words if not word.startswith("-")), None)
     found = None
     for name, (module, summary) in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, parents=[_COMMON])
+        # Nothing abbreviated: --module is read before a subcommand sees it, in full.
+        command = commands.add_parser(name, help=summary, parents=[_COMMON], allow_abbrev=False)
         if name == asked:
             found = f"{__package__}.{module}"
             import_module(found).add_arguments(command)

@@ -6,6 +6,8 @@ from omegaconf import DictConfig, OmegaConf
 
 #: What veRL takes where `model.override_config.attn_implementation` says nothing (`verl/workers/config/model.py`).
 FLASH_ATTENTION = "flash_attention_2"
+#: Value of `actor_rollout_ref.rollout.name` that selects the server of `verl_actfocus.integration.cpu`.
+CPU_SERVER = "hf_cpu"
 
 
 def attention(config: DictConfig, model: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from verl_actfocus.envs import EpisodeLimits, spec
+from verl_actfocus.episodes import Episode
 from verl_actfocus.episodes.deadline import STEP_TIMEOUT, EnvironmentTimeoutError, make_within
 from verl_actfocus.episodes.phrasing import BRIEF, Phrasing, prompt_style
 from verl_actfocus.episodes.worked_turns import phrasing_of
@@ -62,6 +63,10 @@ class EnvironmentSettings:
         for name, least in (("train_size", 1), ("val_size", 1), ("train_seed", 0), ("val_seed", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"data.{SECTION}.{name}={getattr(self, name)} must be at least {least}")
+        if not self.format_penalty <= 0:
+            raise ValueError(
+                f"data.{SECTION}.format_penalty={self.format_penalty}: a penalty is zero or negative, e.g. -0.1"
+            )
         if not 0 < self.step_timeout <= threading.TIMEOUT_MAX:
             raise ValueError(f"data.{SECTION}.step_timeout={self.step_timeout} must be a positive number of seconds")
         if self.val_seed < self.train_seed + self.train_size and self.train_seed < self.val_seed + self.val_size:
@@ -104,25 +109,34 @@ class EnvironmentSettings:
         )
 
     def check(self) -> None:
-        """Make the environments of training and evaluation once, and throw them away.
+        """Make the environments of training and evaluation, begin the first task of each, and throw them away.
 
         Raises:
             ValueError: a budget or an argument of the environment's class is unknown, of the wrong type or out of
-                range, a package that the environment needs is missing, or the prompt style does not suit it.
+                range, a package that the environment needs is missing, the first task cannot be begun, or the prompt
+                style does not suit it.
         """
         self.episode_limits()
-        self._try("kwargs", self.kwargs)
+        self._try("kwargs", self.kwargs, self.train_seed)
         self.phrasing()
         if self.val_kwargs:
-            self._try("val_kwargs", {**self.kwargs, **self.val_kwargs})
+            self._try("val_kwargs", {**self.kwargs, **self.val_kwargs}, self.val_seed)
 
-    def _try(self, setting: str, arguments: Mapping[str, Any]) -> None:
+    def _try(self, setting: str, arguments: Mapping[str, Any], seed: int) -> None:
         name = self.name
         try:
-            make_within(self.step_timeout, name, **arguments).close()
+            env = make_within(self.step_timeout, name, **arguments)
         except (ImportError, EnvironmentTimeoutError) as error:
             raise ValueError(f"data.{SECTION}.name={name}: {error}") from error
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"data.{SECTION}.{setting}={dict(arguments)}: {error}; correct that argument of {name}, or leave it out"
             ) from error
+        episode = Episode(env, self.episode_limits(), step_timeout=self.step_timeout)
+        episode.reset(seed)
+        episode.close()
+        if episode.error is not None:
+            raise ValueError(
+                f"data.{SECTION}.{setting}={dict(arguments)}: {name} cannot begin the task of seed {seed}: "
+                f"{episode.error}; correct the arguments, or what the environment needs"
+            )

@@ -16,6 +16,7 @@ from verl_actfocus.episodes.tokens import Lengths, PromptBuilder
 from verl_actfocus.evaluation.checkpoints import ModelSource
 from verl_actfocus.evaluation.policy import Answer
 from verl_actfocus.evaluation.tokenizers import load_tokenizer, tokenizer_identity
+from verl_actfocus.generation.attention import require_full_attention
 from verl_actfocus.generation.batch import ContinuousBatch
 from verl_actfocus.generation.sampling import SamplingParams
 from verl_actfocus.generation.turn_ends import closing_token, turn_ends
@@ -56,7 +57,7 @@ class LocalModel:
         }
         self.model = _load(source.model, self._dtype, self._device)
         self.model.eval()
-        _check_architecture(self.model.config)
+        require_full_attention(self.model.config)
         self.context: int | None = self.model.config.max_position_embeddings
         self._batch: ContinuousBatch | None = None
 
@@ -139,16 +140,6 @@ def _load(name: str, dtype: str, device: str) -> PreTrainedModel:
             "incomplete, or belong to another architecture than config.json says; copy or merge them again"
         )
     return cast(PreTrainedModel, model)
-
-
-def _check_architecture(config: Any) -> None:
-    """Refuse models whose layers the key/value cache cannot serve, instead of generating something else."""
-    layers = set(config.to_dict().get("layer_types") or ())
-    if layers - {"full_attention"}:
-        raise ValueError(
-            f"{config.name_or_path}: layers of the kinds {', '.join(sorted(layers))} are not generated with here; "
-            "serve the model with vLLM and name the server with --endpoint"
-        )
 
 
 def _present(device: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from verl_actfocus.config.engines import has_critic
+from verl_actfocus.config.engines import CPU_SERVER, has_critic
 from verl_actfocus.config.environment import EnvironmentSettings
 from verl_actfocus.config.models import names_folder
 from verl_actfocus.experiments.errors import ExperimentError
@@ -81,6 +81,9 @@ def check_values(config: DictConfig, settings: Mapping[str, Any], usual: Mapping
         _require(config, key, "a whole number of at least 1", lambda value: type(value) is int and value >= 1)
     for key in _NOT_NEGATIVE:
         _require(config, key, "a number of at least 0", lambda value: type(value) in (int, float) and value >= 0)
+    for section in ("rollout", "rollout.val_kwargs"):
+        _check_sampling(config, f"actor_rollout_ref.{section}")
+    _check_epochs(config)
     check_compatible(config, own)
     check_vllm(config)
 
@@ -101,6 +104,33 @@ def check_models(config: DictConfig) -> None:
             raise ExperimentError(f"{key}={path}: veRL does not expand ~; write {Path(path).expanduser()}")
         if isinstance(path, str) and names_folder(path) and not Path(path).is_dir():
             raise ExperimentError(f"{key}={path}: there is no such folder; name one, or a model on the hub")
+
+
+def _check_sampling(config: DictConfig, section: str) -> None:
+    """Refuse what no server samples with; it would say so of every single request."""
+    from verl_actfocus.generation.sampling import LEAST_TEMPERATURE  # torch
+
+    on_cpu_server = config.actor_rollout_ref.rollout.name == CPU_SERVER
+    _require(config, f"{section}.top_p", "above 0 and at most 1", lambda value: 0 < value <= 1)
+    least = "-1 (all) or at least 1" if on_cpu_server else "at least -1"
+    _require(config, f"{section}.top_k", least, lambda value: value >= -1 and not (on_cpu_server and value == 0))
+    if on_cpu_server:
+        wanted = f"0 or at least {LEAST_TEMPERATURE}"
+        _require(config, f"{section}.temperature", wanted, lambda value: value == 0 or value >= LEAST_TEMPERATURE)
+
+
+def _check_epochs(config: DictConfig) -> None:
+    """Refuse tasks of an environment that end before the steps do."""
+    steps, epochs = config.trainer.total_training_steps, config.trainer.total_epochs
+    if config.data.get("environment") is None or steps is None:
+        return
+    tasks, batch = config.data.environment.train_size, config.data.train_batch_size
+    if 1 <= batch and tasks // batch * epochs < steps:
+        raise ExperimentError(
+            f"trainer.total_training_steps={steps}, but trainer.total_epochs={epochs} of {tasks // batch} steps each "
+            f"(data.environment.train_size={tasks}, data.train_batch_size={batch}) end the run before; raise "
+            "trainer.total_epochs or data.environment.train_size, or lower trainer.total_training_steps"
+        )
 
 
 def _check_types(settings: Mapping[str, Any], usual: Mapping[str, Any]) -> None:

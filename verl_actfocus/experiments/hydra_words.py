@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
+
+#: veRL's: names the modules in which a user registers environments and weightings, with commas between them; every
+#: process of a run imports them, and so does this package's command.
+MODULES_VARIABLE = "VERL_USE_EXTERNAL_MODULES"
 
 
 def key_of(override: str) -> str:
@@ -23,7 +28,19 @@ def metrics_override(path: Path) -> str:
     It reaches the trainer through Ray, so also in a cluster that was started from another shell, where an environment
     variable of this process is unknown.
     """
-    return f"++ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH={in_hydra(str(path))}"
+    return _variable("VERL_FILE_LOGGER_PATH", str(path))
+
+
+def modules_overrides() -> list[str]:
+    """Return the Hydra overrides that let every process of a run import the user's modules, for the same reason."""
+    if not os.environ.get(MODULES_VARIABLE):
+        return []
+    return [_variable(name, os.environ[name]) for name in (MODULES_VARIABLE, "PYTHONPATH") if os.environ.get(name)]
+
+
+def _variable(name: str, value: str) -> str:
+    """Set an environment variable of all processes of a run."""
+    return f"++ray_kwargs.ray_init.runtime_env.env_vars.{name}={in_hydra(value)}"
 
 
 def in_hydra(value: Any) -> str:

@@ -18,7 +18,7 @@ from verl_actfocus import models
 from verl_actfocus.config.groups import packaged_groups, profile_folder
 from verl_actfocus.experiments.alpha import resolved
 from verl_actfocus.experiments.estimators import ESTIMATOR_SECTION, OWN, PACKAGED, EstimatorChoice, estimators_of
-from verl_actfocus.experiments.hydra_words import in_hydra, key_of
+from verl_actfocus.experiments.hydra_words import MODULES_VARIABLE, in_hydra, key_of, modules_overrides
 from verl_actfocus.experiments.weightings import SECTION, WeightingChoice
 
 #: Algorithm → value of `algorithm.adv_estimator` for its own estimator.
@@ -38,8 +38,6 @@ DEVICES = {"cpu": "+actfocus/device=cpu", "cuda": "+actfocus/device=cuda"}
 PROPOSED_KEYS = ("trainer.experiment_name", "trainer.logger")
 #: Names veRL's platform; without it veRL takes the accelerator that it finds.
 PLATFORM_VARIABLE = "VERL_PLATFORM"
-#: Names the modules in which a user registers environments and weightings; every process of a run imports them.
-MODULES_VARIABLE = "VERL_USE_EXTERNAL_MODULES"
 
 
 def environments() -> list[str]:
@@ -236,7 +234,8 @@ class Run:
 
     def command(self) -> list[str]:
         """Return the command line as a list of arguments."""
-        return [sys.executable, "-W", "ignore", "-m", "verl.trainer.main_ppo", *self.overrides()]
+        words = [sys.executable, "-W", "ignore", "-m", "verl.trainer.main_ppo"]
+        return [*words, *self.overrides(), *modules_overrides()]
 
     def shell_command(self) -> str:
         """Return the command line, with its environment variables, to paste into a shell."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
@@ -26,6 +26,20 @@ def share_keys(model: PreTrainedModel) -> None:
     shares = config.num_key_value_heads < config.num_attention_heads
     if shares and config._attn_implementation == "sdpa" and model.device.type == "cpu":
         model.set_attn_implementation(NAME)
+
+
+def require_full_attention(config: PretrainedConfig) -> None:
+    """Refuse models whose layers the cache of keys and values cannot serve, instead of generating something else.
+
+    Raises:
+        ValueError: a layer sees less than all that came before, or is no attention; the message names the kinds.
+    """
+    layers = set(config.to_dict().get("layer_types") or ())
+    if layers - {"full_attention"}:
+        raise ValueError(
+            f"{config.name_or_path}: layers of the kinds {', '.join(sorted(layers))} are not generated with here; "
+            "serve the model with vLLM (actor_rollout_ref.rollout.name=vllm in training, --endpoint in actfocus eval)"
+        )
 
 
 def attention(

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import torch
 from transformers import PreTrainedModel
 
-from verl_actfocus.generation.attention import share_keys
+from verl_actfocus.generation.attention import require_full_attention, share_keys
 from verl_actfocus.generation.cache import SlotCache, SlotPool
 from verl_actfocus.generation.passes import DECODE_LENGTH, PREFILL_LENGTH, ROWS, WIDTH, forward, whole
 from verl_actfocus.generation.sampling import (
@@ -91,6 +91,7 @@ class ContinuousBatch:
         seed: int = 0,
         parked: int = 0,
     ) -> None:
+        require_full_attention(model.config)
         share_keys(model)
         self.model = model
         self.max_model_len = max_model_len

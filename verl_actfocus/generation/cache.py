@@ -86,8 +86,9 @@ class SlotPool:
         """Drop everything; all slots are idle."""
         #: Idle slots, the first released one first, with the tokens that they still hold.
         self._idle: dict[int, tuple[int, ...]] = dict.fromkeys(range(self._slots), ())
-        self._by_tokens: dict[tuple[int, ...], int] = {}
-        self._parked: dict[tuple[int, ...], torch.Tensor] = {}
+        #: Several where siblings wrote the same: each of them comes back for its own.
+        self._by_tokens: dict[tuple[int, ...], list[int]] = {}
+        self._parked: dict[tuple[int, ...], list[torch.Tensor]] = {}
         self._parked_positions = 0
 
     def __len__(self) -> int:
@@ -97,23 +98,26 @@ class SlotPool:
     def take(self, prompt: list[int]) -> tuple[int, int]:
         """Give out a slot; return it and how many tokens of the prompt it holds, always fewer than all."""
         held = self._longest_prefix(prompt)
-        slot = self._by_tokens.get(held)
-        if slot is None:
+        if held in self._by_tokens:
+            slot = self._by_tokens[held][0]
+        else:
             kept = self._unpark(held)
             slot = next(iter(self._idle))
             self._park(slot)
             if kept is not None:
                 self._cache.write(slot, kept)
         tokens = self._idle.pop(slot)
-        if self._by_tokens.get(tokens) == slot:
-            del self._by_tokens[tokens]
+        if tokens:
+            self._by_tokens[tokens].remove(slot)
+            if not self._by_tokens[tokens]:
+                del self._by_tokens[tokens]
         return slot, len(held)
 
     def release(self, slot: int, tokens: tuple[int, ...]) -> None:
         """Take a slot back that holds the keys and values of these tokens."""
         self._idle[slot] = tokens
         if tokens:
-            self._by_tokens[tokens] = slot
+            self._by_tokens.setdefault(tokens, []).append(slot)
 
     def lowest(self) -> int:
         """The idle slot with the lowest number; there must be one."""
@@ -127,8 +131,9 @@ class SlotPool:
         self._cache.write(taken, kept)
         # In its old place in the order of release.
         self._idle = {taken if slot == idle else slot: held for slot, held in self._idle.items()}
-        if self._by_tokens.get(tokens) == idle:
-            self._by_tokens[tokens] = taken
+        if tokens:
+            slots = self._by_tokens[tokens]
+            slots[slots.index(idle)] = taken
 
     def _longest_prefix(self, prompt: list[int]) -> tuple[int, ...]:
         lengths = {len(tokens) for held in (self._by_tokens, self._parked) for tokens in held}
@@ -140,14 +145,18 @@ class SlotPool:
 
     def _park(self, slot: int) -> None:
         tokens = self._idle[slot]
-        if not 0 < len(tokens) <= self._most_parked or self._by_tokens.get(tokens) != slot:
+        if not 0 < len(tokens) <= self._most_parked:
             return
         while self._parked_positions + len(tokens) > self._most_parked:
             self._unpark(next(iter(self._parked)))
-        self._parked[tokens] = self._cache.read(slot, len(tokens)).clone()
+        self._parked.setdefault(tokens, []).append(self._cache.read(slot, len(tokens)).clone())
         self._parked_positions += len(tokens)
 
     def _unpark(self, tokens: tuple[int, ...]) -> torch.Tensor | None:
-        kept = self._parked.pop(tokens, None)
-        self._parked_positions -= 0 if kept is None else len(tokens)
+        if tokens not in self._parked:
+            return None
+        kept = self._parked[tokens].pop(0)
+        if not self._parked[tokens]:
+            del self._parked[tokens]
+        self._parked_positions -= len(tokens)
         return kept

@@ -20,6 +20,7 @@ from verl.utils.profiler import simple_timer
 from verl.utils.rollout_trace import rollout_trace_op
 from verl.workers.rollout.replica import TokenOutput
 
+from verl_actfocus.config.engines import CPU_SERVER
 from verl_actfocus.config.settings import ActFocusSettings
 from verl_actfocus.envs import EpisodeLimits, TextEnv
 from verl_actfocus.episodes import Episode, StopReason
@@ -30,7 +31,6 @@ from verl_actfocus.episodes.tokens import Lengths
 from verl_actfocus.generation.sampling import response_seed
 from verl_actfocus.generation.turn_ends import turn_ended
 from verl_actfocus.integration import exclusions, fields
-from verl_actfocus.integration.cpu import BACKEND_NAME
 from verl_actfocus.integration.dataset import AGENT_NAME
 from verl_actfocus.integration.prompts import ends_of_turn, episode_prompts
 from verl_actfocus.integration.turn_trace import trace_turn
@@ -163,7 +163,7 @@ class EpisodeLoop(AgentLoopBase):
     async def _generate(self, player: Player, params: dict[str, Any], row: dict[str, Any]) -> TokenOutput:
         # vLLM samples with one seed for all requests, which decides nothing once they arrive in another order; in
         # full determinism veRL would give every request of a server the same seed, and a group the same responses.
-        if self.rollout_config.name == BACKEND_NAME or self.rollout_config.full_determinism:
+        if self.rollout_config.name == CPU_SERVER or self.rollout_config.full_determinism:
             params["seed"] = response_seed(
                 self.rollout_config.seed,
                 row.get("global_steps"),

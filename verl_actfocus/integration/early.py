@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from verl.utils import config as verl_config
 
 from verl_actfocus.config.compatibility import TRAINER_MODE, check_vllm, checked_settings
+from verl_actfocus.integration.estimators import FUNCTIONS, require_weighting
 
 _stock = verl_config.validate_config
 
@@ -27,6 +28,8 @@ def validate_config(config: DictConfig, *args: Any, **kwargs: Any) -> None:
     # Entries of other people's own may lack the section.
     if OmegaConf.select(config, "trainer.v1.trainer_mode") == TRAINER_MODE:
         checked_settings(config)
+    elif (name := str(OmegaConf.select(config, "algorithm.adv_estimator"))) in FUNCTIONS:
+        require_weighting(config.algorithm, name)
     _stock(config, *args, **kwargs)
 
 

@@ -42,7 +42,7 @@ def actfocus_grpo(
     Raises:
         ValueError: the configuration asks for this name but has no `actfocus.weighting`.
     """
-    _require_weighting(config, "actfocus_grpo")
+    require_weighting(config, "actfocus_grpo")
     normalise = True if config is None else config.get("norm_adv_by_std_in_grpo", True)
     advantages, _ = compute_grpo_outcome_advantage(
         token_level_rewards, response_mask, index, norm_adv_by_std_in_grpo=normalise
@@ -74,7 +74,7 @@ def actfocus_gae(
     Raises:
         ValueError: no values were passed (a trainer that does not know this name), or no `actfocus.weighting`.
     """
-    _require_weighting(config, "actfocus_gae")
+    require_weighting(config, "actfocus_gae")
     if values is None:
         raise ValueError(
             "actfocus_gae needs the critic's values, which this trainer does not pass to a registered estimator; "
@@ -86,7 +86,7 @@ def actfocus_gae(
 
 def _refusing(name: str) -> Callable[..., NoReturn]:
     def refuse(config: DictConfig | None = None, **kwargs: Any) -> NoReturn:
-        _require_weighting(config, name)
+        require_weighting(config, name)
         raise ValueError(
             f"{name} reads what this trainer does not pass to a registered estimator; add +actfocus=default to the "
             "command line (it selects trainer.v1.trainer_mode=actfocus)"
@@ -95,7 +95,16 @@ def _refusing(name: str) -> Callable[..., NoReturn]:
     return refuse
 
 
-def _require_weighting(config: DictConfig | None, name: str) -> None:
+def require_weighting(config: DictConfig | None, name: str) -> None:
+    """Refuse an estimator of this package without a weighting.
+
+    Args:
+        config: veRL's `algorithm` section; None, as in a call by hand, is not checked.
+        name: value of `algorithm.adv_estimator`.
+
+    Raises:
+        ValueError: `algorithm.actfocus.weighting` is missing.
+    """
     if config is not None and (config.get("actfocus") or {}).get("weighting") is None:
         raise ValueError(
             f"algorithm.adv_estimator={name} without algorithm.actfocus.weighting would train without token weights; "

@@ -21,6 +21,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 COMPARED = ("verl_actfocus", "verl", "torch", "transformers")
 #: veRL's; its workers get it from the configuration, the answering ones from this process.
 PLATFORM_VARIABLE = "VERL_PLATFORM"
+#: What the answering processes get of this one: the platform, and the user's modules, which veRL imports.
+_VARIABLES = (PLATFORM_VARIABLE, "VERL_USE_EXTERNAL_MODULES", "PYTHONPATH")
 #: Seconds that a node has for its answer: veRL is imported there, maybe from a slow file system.
 PATIENCE = 300
 
@@ -128,9 +130,9 @@ def main(nodes: int) -> str | None:
     Returns:
         What is wrong; None if nothing is.
     """
-    platform = {name: os.environ[name] for name in (PLATFORM_VARIABLE,) if name in os.environ}
+    variables = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
     try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env={"env_vars": platform})
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env={"env_vars": variables})
         require_package(nodes)
     except (ConnectionError, ValueError) as error:
         return str(error)

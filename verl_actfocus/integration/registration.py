@@ -19,8 +19,8 @@ from verl.workers.rollout.replica import RolloutReplica, RolloutReplicaRegistry
 
 from verl_actfocus.config import resolvers
 from verl_actfocus.config.compatibility import LOSS_NAME, TRAINER_MODE
+from verl_actfocus.config.engines import CPU_SERVER
 from verl_actfocus.integration import early, estimators, policy_loss
-from verl_actfocus.integration.cpu import BACKEND_NAME
 from verl_actfocus.integration.cpu.engines import CPULanguageEngine, CPUValueEngine
 from verl_actfocus.integration.cpu.platform import PLATFORM_NAME
 from verl_actfocus.integration.dataset import AGENT_NAME
@@ -52,8 +52,8 @@ def register() -> None:
         EngineRegistry.register(model_type=model_type, backend=["fsdp", "fsdp2"], device="cuda", vendor=GPU_VENDORS)(
             engine
         )
-    RolloutReplicaRegistry.register(BACKEND_NAME, _load_cpu_replica)
-    _ROLLOUT_REGISTRY[(BACKEND_NAME, "async")] = "verl_actfocus.integration.cpu.rollout.HFServerAdapter"
+    RolloutReplicaRegistry.register(CPU_SERVER, _load_cpu_replica)
+    _ROLLOUT_REGISTRY[(CPU_SERVER, "async")] = "verl_actfocus.integration.cpu.rollout.HFServerAdapter"
     Plugins.instance().register(_ConfigSearchPath)
     resolvers.register()
     early.install()
@@ -73,7 +73,7 @@ def verify() -> None:
         f"trainer mode {TRAINER_MODE}": TRAINER_MODE in TRAINER_REGISTRY,
         f"agent loop {AGENT_NAME}": AGENT_NAME in _agent_loop_registry,
         f"platform {PLATFORM_NAME}": PlatformRegistry.get(PLATFORM_NAME) is not None,
-        f"rollout backend {BACKEND_NAME}": (BACKEND_NAME, "async") in _ROLLOUT_REGISTRY,
+        f"rollout backend {CPU_SERVER}": (CPU_SERVER, "async") in _ROLLOUT_REGISTRY,
         "training engine (GPU)": engines.get(("cuda", "nvidia")) is ActFocusLanguageEngine,
         "training engine (CPU)": engines.get("cpu") is CPULanguageEngine,
         "engine of the critic (GPU)": critics.get(("cuda", "nvidia")) is ActFocusValueEngine,

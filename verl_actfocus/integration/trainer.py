@@ -262,9 +262,10 @@ class ActFocusTrainer(EpisodeTrainer):
         """
         name, action = self.settings.weighting.name, self.settings.tags.action
         tags = " … ".join(action) if isinstance(action, tuple) else f"none: all that is not reasoning ({action})"
-        response = str(self.tokenizer.decode(self._get(batch, "responses")["responses"][0].tolist()))
+        played = [row for row, tag in enumerate(batch.tags) if not tag.get("is_padding", False)]
+        response = str(self.tokenizer.decode(self._get(batch, "responses")["responses"][played[0]].tolist()))
         message = (
-            f"step {self.global_steps}: none of {len(batch)} responses has an action token, so the weighting {name!r} "
+            f"step {self.global_steps}: none of {len(played)} responses has an action token, so the weighting {name!r} "
             f"has nothing to tell apart; looked for: {tags}; a response begins: {response[:EXCERPT]!r}; set "
             "algorithm.actfocus.tags to what the model writes, or use +actfocus=uniform"
         )

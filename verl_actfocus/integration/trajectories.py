@@ -32,7 +32,7 @@ from verl_actfocus.weighting.inputs import engine_inputs
 
 logger = logging.getLogger(__name__)
 
-#: Metric: trajectories in the file of a step that writes one; 0 once the folder is full.
+#: Metric: trajectories in the file of a step that writes one; absent once the folder is full.
 TRAJECTORIES_METRIC = "actfocus/trajectories_written"
 #: Signal → veRL's field of it, one value per response token; all at the rollout's temperature.
 _VERL_SIGNALS = {

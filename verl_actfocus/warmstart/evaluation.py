@@ -58,6 +58,16 @@ class Evaluation:
     seconds: float
 
 
+def check_episodes(episodes: int) -> None:
+    """Refuse a number of episodes whose seeds the demonstrations have.
+
+    Raises:
+        ValueError: it is not between 1 and the first seed of the demonstrations.
+    """
+    if not 1 <= episodes <= FIRST_TRAINING_SEED:
+        raise ValueError(f"episodes is {episodes}: it must be between 1 and {FIRST_TRAINING_SEED}")
+
+
 def evaluate(
     folder: Path, task: Miniature, *, episodes: int = EPISODES, temperatures: Sequence[float] = TEMPERATURES
 ) -> list[Evaluation]:
@@ -76,8 +86,7 @@ def evaluate(
         ValueError: If `episodes` is not between 1 and the first seed of the demonstrations, or there is no model.
         RuntimeError: If an environment failed: its episode says nothing about the model.
     """
-    if not 1 <= episodes <= FIRST_TRAINING_SEED:
-        raise ValueError(f"episodes is {episodes}: it must be between 1 and {FIRST_TRAINING_SEED}")
+    check_episodes(episodes)
     model = LocalModel(find_model(str(folder)), device="cpu")
     context = model.model.config.max_position_embeddings
     evaluations = []

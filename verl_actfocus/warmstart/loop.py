@@ -133,7 +133,8 @@ def _save(
 
 def _load(checkpoint: Checkpoint, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> list[float]:
     path, wanted = checkpoint.path, dict(checkpoint.identity)
-    saved = torch.load(path, weights_only=True)
+    # On whatever device it was written: what is loaded goes where the model is.
+    saved = torch.load(path, weights_only=True, map_location="cpu")
     if saved["identity"] != wanted:
         raise ValueError(f"{path} belongs to the run {saved['identity']}, not {wanted}; delete it to start afresh")
     model.load_state_dict(saved["model"], strict=False)  # what is not trained is not in it

@@ -12,7 +12,7 @@ from verl_actfocus.episodes import STANDARD_TAGS
 from verl_actfocus.experiments.disk import write_whole
 from verl_actfocus.experiments.locks import locked
 from verl_actfocus.warmstart.demonstrations import Demonstration, demonstrate
-from verl_actfocus.warmstart.evaluation import EPISODES, Evaluation, evaluate
+from verl_actfocus.warmstart.evaluation import EPISODES, Evaluation, check_episodes, evaluate
 from verl_actfocus.warmstart.loop import TrainingSettings
 from verl_actfocus.warmstart.publish import CARD, CHECKPOINT, model_card, require_unfinished, save
 from verl_actfocus.warmstart.tokenizer import build_tokenizer
@@ -57,6 +57,7 @@ def warm_start(
         episodes_per_batch=episodes_per_batch,
         seed=seed,
     )
+    check_episodes(evaluation_episodes)
     require_unfinished(folder)
     with locked(folder):
         env = task.make_env()

@@ -68,6 +68,10 @@ contracts_weights, contracts_weighted = contracts.token_weights, contracts._weig
 
 def test_an_error_that_is_no_number_breaks_a_promise():
     assert not Contract("x", "float32", float("nan"), 1.0).holds
+    # Wherever it stands among the errors of a promise.
+    for errors in ([float("nan"), 0.5], [0.5, float("nan")]):
+        assert not Contract("x", "float32", contracts.largest(errors), 1.0).holds
+    assert contracts.largest([0.25, 0.5]) == 0.5
 
 
 def executed(apart: float):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from verl_actfocus.cli import _training
+from verl_actfocus.cli._signals import exit_on_signals
 from verl_actfocus.cli.main import main
 from verl_actfocus.experiments import requirements
 from verl_actfocus.experiments.launcher import Failure, Planned
@@ -218,6 +219,17 @@ def test_ctrl_c_says_how_to_continue(
     monkeypatch.setattr(_training, "launch", interrupt)
     assert main(["compare", "--out", str(tmp_path)]) == 130
     assert "the same command continues" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_nohup_has_switched_off_stays_so(number: signal.Signals) -> None:
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        exit_on_signals()
+        assert signal.getsignal(number) is signal.SIG_IGN
+        signal.raise_signal(number)  # ends nothing
+    finally:
+        signal.signal(number, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -49,6 +49,25 @@ def test_it_is_found_through_the_variable_that_verl_reads(
     assert "100.0%" in capsys.readouterr().out
 
 
+def test_its_option_is_not_abbreviated(capsys: pytest.CaptureFixture[str]) -> None:
+    """It would be accepted behind a subcommand, and the module not be imported."""
+    with pytest.raises(SystemExit):
+        main(["play", "sokoban", "--mod", "new_environment"])
+    assert "unrecognized arguments: --mod" in capsys.readouterr().err
+
+
+def test_every_process_of_a_run_imports_it_also_in_a_cluster_that_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "cpu_frozenlake", "--out", "nowhere", "--dry-run"]
+    variables = "ray_kwargs.ray_init.runtime_env.env_vars"
+    assert main([*MODULE, *words]) == 0
+    command = capsys.readouterr().out
+    assert f"++{variables}.{MODULES_VARIABLE}=new_environment" in command
+    assert f"++{variables}.PYTHONPATH=" in command and str(ROOT / "examples") in command
+    os.environ.pop(MODULES_VARIABLE)
+    assert main(words) == 0
+    assert variables not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", ["play", "eval", "experts"])
 def test_the_help_of_a_command_lists_it(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):

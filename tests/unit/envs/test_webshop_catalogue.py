@@ -174,6 +174,10 @@ def test_files_that_are_no_catalogue_are_refused(tmp_path: Path) -> None:
     items.write_text("[{]")
     with pytest.raises(ValueError, match=r"items\.json: not valid JSON"):
         load_catalogue(items, instructions)
+    cut = tmp_path / "items.json.gz"
+    cut.write_bytes(gzip.compress(json.dumps([ITEM]).encode())[:-10])
+    with pytest.raises(ValueError, match=r"items\.json\.gz: not valid JSON.*download the file again"):
+        load_catalogue(cut, instructions)
     with pytest.raises(ValueError, match="give both files"):
         load_catalogue(items)
     with pytest.raises(FileNotFoundError, match=r"absent\.json"):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from verl_actfocus.cli.main import main
+from verl_actfocus.config.environment import EnvironmentSettings
+from verl_actfocus.envs.frozenlake.env import FrozenLakeEnv
 from verl_actfocus.experiments.composed_run import compose_run
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.run import Conditions, Run
@@ -51,6 +55,13 @@ def test_a_weighting_is_checked_before_anything_is_started(tmp_path: Path, weigh
         ("data.environment.train_size=abc", r"data\.environment\.train_size='abc' must be a whole number"),
         ("data.environment.val_seed=-2", r"data\.environment\.val_seed=-2 must be at least 0"),
         ("data.environment.format_penalty=inf", r"format_penalty=inf must be a finite number"),
+        ("data.environment.format_penalty=0.1", r"format_penalty=0\.1: a penalty is zero or negative"),
+        ("data.environment.train_size=400", r"steps=30, but trainer\.total_epochs=1 of 25 steps each .*train_size=400"),
+        ("trainer.total_training_steps=6251", r"total_training_steps=6251, but trainer\.total_epochs=1 of 6250 steps"),
+        ("actor_rollout_ref.rollout.top_p=1.5", r"rollout\.top_p=1\.5 must be above 0 and at most 1"),
+        ("actor_rollout_ref.rollout.val_kwargs.top_p=0", r"val_kwargs\.top_p=0 must be above 0"),
+        ("actor_rollout_ref.rollout.top_k=0", r"rollout\.top_k=0 must be -1 \(all\) or at least 1"),
+        ("actor_rollout_ref.rollout.val_kwargs.temperature=1e-6", r"temperature=1e-06 must be 0 or at least 1e-05"),
         ("data.environment.limits.turns=-3", r"data\.environment\.limits: .*turns = -3: every budget is a positive"),
         ("++data.environment.limits.trns=3", r"data\.environment\.limits has no setting \['trns'\]"),
         ("data.environment.limits=3", r"data\.environment\.limits=3 must be a section"),
@@ -79,6 +90,30 @@ def test_a_weighting_is_checked_before_anything_is_started(tmp_path: Path, weigh
 def test_an_override_is_checked_before_anything_is_started(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(ExperimentError, match=message):
         compose_run(run(tmp_path, "actfocus", override))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"name": "sudoku", "kwargs": {"unique": True, "empty_cells": 14}},
+            "sudoku cannot begin the task of seed 1000000",
+        ),
+        (
+            {"name": "sudoku", "val_kwargs": {"unique": True, "empty_cells": 14}},
+            "sudoku cannot begin the task of seed 7: ",
+        ),
+    ],
+)
+def test_an_environment_whose_first_task_cannot_be_begun_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        EnvironmentSettings(**settings, val_seed=7).check()
+
+
+def test_a_task_that_takes_too_long_to_begin_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FrozenLakeEnv, "reset", lambda self, **_: time.sleep(60))
+    with pytest.raises(ValueError, match=r"frozenlake cannot begin the task of seed 1000000: .*0\.2 s"):
+        EnvironmentSettings(name="frozenlake", step_timeout=0.2).check()
 
 
 def test_the_critics_model_counts_where_there_is_a_critic(tmp_path: Path) -> None:

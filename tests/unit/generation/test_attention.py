@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from verl_actfocus.generation import attention as shared
@@ -88,3 +88,13 @@ def test_a_model_that_has_generated_still_trains_as_before() -> None:
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_a_model_whose_layers_see_less_than_all_is_refused() -> None:
+    config = Qwen2Config(
+        vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=1,
+        num_key_value_heads=1, sliding_window=4, use_sliding_window=True, max_window_layers=1,
+    )  # fmt: skip
+    model = Qwen2ForCausalLM(config).eval()
+    with pytest.raises(ValueError, match="kinds full_attention, sliding_attention are not generated with here"):
+        ContinuousBatch(model, slots=1, max_model_len=8, turn_ends=[0], token_ids=range(8))

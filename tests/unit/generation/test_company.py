@@ -43,14 +43,15 @@ def one_thread():
 def play(model, slots: int, rng: random.Random, episodes: list[str], parked: int = 10_000) -> dict[str, Generated]:
     """Play episodes of several turns whose requests arrive in an order and at moments that `rng` draws.
 
-    What is asked depends on the episode alone; returns every response by episode and turn.
+    What is asked and drawn depends on the episode alone, and is the same of twins (`0-1`, `0-1'`, `0-1''`); returns
+    every response by episode and turn.
     """
     batch = ContinuousBatch(
         model, slots=slots, max_model_len=300, turn_ends=[0], token_ids=range(VOCABULARY), parked=parked
     )
 
     def tokens(count: int, *names: object) -> list[int]:
-        own = random.Random(repr(names))
+        own = random.Random(repr([str(name).replace("'", "") for name in names]))
         return [own.randrange(1, VOCABULARY) for _ in range(count)]
 
     prompts = {episode: tokens(20 + 9 * int(episode[0]), "prompt", episode[0]) for episode in episodes}
@@ -61,7 +62,7 @@ def play(model, slots: int, rng: random.Random, episodes: list[str], parked: int
         rng.shuffle(ready)
         for episode in [ready.pop() for _ in range(rng.randrange(len(ready) + 1))]:
             name = f"{episode} {turns[episode]}"
-            seed = random.Random(name).randrange(2**60)
+            seed = random.Random(name.replace("'", "")).randrange(2**60)
             limit = 5 + seed % 40
             batch.add(name, prompts[episode], SamplingParams(max_tokens=limit, seed=seed))
         for name, response in batch.step().items():
@@ -86,6 +87,19 @@ def test_tokens_and_log_probabilities_are_those_of_the_episode_played_alone(mode
     for seed, slots in enumerate([15, 15, 32, 9]):  # room for all, for more, and for not nearly all
         together = play(model, slots, random.Random(seed), EPISODES)
         assert together == alone  # ids, log-probabilities (bit by bit) and stop reasons
+
+
+@pytest.mark.parametrize("slots", [45, 18, 9])
+def test_siblings_that_write_the_same_find_their_own_keys_and_values_again(model, slots):
+    alone = {}
+    for episode in EPISODES[:9]:
+        alone.update(play(model, 1, random.Random(0), [episode]))
+    together = play(
+        model, slots, random.Random(slots), [episode + twin for episode in EPISODES[:9] for twin in ("", "'", "''")]
+    )
+    assert len(together) == 3 * len(alone)
+    for name, response in together.items():
+        assert response == alone[name.replace("'", "")], name
 
 
 def test_with_fewer_slots_than_episodes_what_is_not_kept_is_computed_again_and_nearly_equal(model):

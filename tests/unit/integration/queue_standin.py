@@ -12,6 +12,8 @@ class Queue:
 
     def __init__(self, **columns):
         self.columns, self.reads, self.writes = columns, 0, 0
+        #: Rows that are tagged as padding.
+        self.padding = ()
 
     def kv_batch_get(self, keys, partition_id, select_fields):
         self.reads += 1
@@ -25,7 +27,7 @@ class Queue:
             column = self.columns.setdefault(name, [None] * 9)
             for key, value in zip(keys, values.unbind(), strict=True):
                 column[row_of(key)] = value
-        return handle(len(keys))
+        return handle(len(keys), self.padding)
 
 
 def row_of(key):

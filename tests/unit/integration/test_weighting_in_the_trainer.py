@@ -164,6 +164,16 @@ def test_no_action_token_in_the_first_step_is_an_error_with_an_excerpt_and_the_t
         built._weight_tokens(handle(1), {})
 
 
+def test_the_excerpt_is_of_a_response_that_was_played(build, tokenizer):
+    ids = tokenizer.encode("I go Right", add_special_tokens=False)
+    padding = [tokenizer.eos_token_id]
+    columns = stored([[0], [R] * len(ids)], [[0], [1] * len(ids)], responses=[padding, ids])
+    built, queue = build(ActFocus(beta=0.0), **columns)
+    queue.padding = {0}
+    with pytest.raises(ValueError, match=r"none of 1 responses has an action token.*begins: 'I go Right'"):
+        built._weight_tokens(handle(2, queue.padding), {})
+
+
 def test_no_action_token_later_is_a_counted_warning(build, caplog):
     columns = stored([[R, R]], [[1, 1]], responses=[[5, 6]])
     built, queue = build(ActFocus(beta=0.0), step=7, **columns)

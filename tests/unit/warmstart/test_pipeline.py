@@ -53,6 +53,12 @@ def test_a_run_writes_a_model_a_tokenizer_and_a_card_with_what_it_measured(
     assert (tmp_path / "model/model.safetensors").stat().st_mtime_ns == before
 
 
+def test_episodes_that_the_demonstrations_have_are_refused_before_the_training(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="episodes is 2000000: it must be between 1 and 1000000"):
+        warmstart.run(arguments("frozenlake", "--out", str(tmp_path / "o"), "--episodes", "2000000"))
+    assert not (tmp_path / "o").exists()
+
+
 def test_a_second_command_in_one_folder_is_refused(tmp_path: Path) -> None:
     with locked(tmp_path), pytest.raises(ExperimentError, match="is in use by another command"):
         warmstart.run(arguments("frozenlake", "--out", str(tmp_path), "--iterations", "1"))

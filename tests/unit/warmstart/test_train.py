@@ -58,7 +58,12 @@ def test_a_resumed_run_ends_in_the_same_weights_as_an_uninterrupted_one(
         interrupt_after(4, patch)
         with pytest.raises(KeyboardInterrupt):
             train(FROZENLAKE, small_tokenizer, settings, checkpoint=file, checkpoint_every=3)
+    # As if another device had written it, which may not be there any more.
+    load = torch.load
+    asked = []
+    monkeypatch.setattr(torch, "load", lambda *args, **options: asked.append(options) or load(*args, **options))
     resumed, resumed_losses = train(FROZENLAKE, small_tokenizer, settings, checkpoint=file)
+    assert asked == [{"weights_only": True, "map_location": "cpu"}]
     assert resumed_losses == whole_losses
     for name, weight in whole.state_dict().items():
         assert torch.equal(weight, resumed.state_dict()[name]), name

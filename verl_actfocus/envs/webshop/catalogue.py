@@ -111,7 +111,7 @@ def _read_json(path: Path) -> Any:
     with opener(path, "rt", encoding="utf-8") as file:
         try:
             return json.load(file)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, EOFError) as error:  # the last: a .gz that is cut off
             raise ValueError(f"{path}: not valid JSON in UTF-8 ({error}); download the file again") from error
 
 

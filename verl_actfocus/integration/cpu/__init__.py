@@ -7,6 +7,3 @@
 Selected by `VERL_PLATFORM=cpu` and the configuration group `+actfocus/device=cpu`. The rollout backend computes where
 veRL's platform does: `+actfocus/device=cuda` has it on one GPU.
 """
-
-#: Value of `actor_rollout_ref.rollout.name` that selects the rollout backend.
-BACKEND_NAME = "hf_cpu"

@@ -22,22 +22,22 @@ from verl.workers.config import HFModelConfig, RolloutConfig
 from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica, TokenOutput
 
+from verl_actfocus.config.engines import CPU_SERVER
 from verl_actfocus.generation.background import BackgroundBatch
 from verl_actfocus.generation.batch import ContinuousBatch
 from verl_actfocus.generation.sampling import SamplingParams
 from verl_actfocus.generation.turn_ends import turn_ends
-from verl_actfocus.integration.cpu import BACKEND_NAME
 
 
 def _server_name(replica_rank: int, suffix: str = "") -> str:
-    return f"{BACKEND_NAME}_server_{replica_rank}{suffix}"
+    return f"{CPU_SERVER}_server_{replica_rank}{suffix}"
 
 
 def _torch_dtype(name: str) -> torch.dtype:
     """Resolve `rollout.dtype`; a CPU computes these two natively."""
     dtypes = {"float32": torch.float32, "fp32": torch.float32, "bfloat16": torch.bfloat16, "bf16": torch.bfloat16}
     if name not in dtypes:
-        raise ValueError(f"rollout.dtype={name!r} is not supported by {BACKEND_NAME}; use one of {sorted(dtypes)}")
+        raise ValueError(f"rollout.dtype={name!r} is not supported by {CPU_SERVER}; use one of {sorted(dtypes)}")
     return dtypes[name]
 
 
@@ -97,7 +97,7 @@ class HFServer:
             RuntimeError: no weights have been received yet, or the generation thread has died.
         """
         if image_data or video_data:
-            raise ValueError(f"{BACKEND_NAME} serves text models only; got image or video data")
+            raise ValueError(f"{CPU_SERVER} serves text models only; got image or video data")
         if self._global_steps is None:
             raise RuntimeError("generate was called before the trainer sent the first weights")
         params = self._sampling_params(len(prompt_ids), sampling_params)
@@ -113,7 +113,7 @@ class HFServer:
         known = {"temperature", "top_p", "top_k", "max_tokens", "max_new_tokens", "seed", "logprobs", "stop_token_ids"}
         # veRL always sends repetition_penalty=1.0, which changes nothing; any other value would be ignored silently.
         if params.get("repetition_penalty", 1.0) != 1.0 or not set(params) <= known | {"repetition_penalty"}:
-            raise ValueError(f"{BACKEND_NAME} does not know sampling parameters {params}; it honours {sorted(known)}")
+            raise ValueError(f"{CPU_SERVER} does not know sampling parameters {params}; it honours {sorted(known)}")
         limit = params.get("max_tokens") or params.get("max_new_tokens")
         if limit is None:
             limit = self._config.response_length + self._config.prompt_length - prompt_length
@@ -191,7 +191,7 @@ class HFReplica(RolloutReplica):
         """
         if self.world_size != 1:
             raise ValueError(
-                f"{BACKEND_NAME} runs a model on one rank, but tensor × data × pipeline parallel size is "
+                f"{CPU_SERVER} runs a model on one rank, but tensor × data × pipeline parallel size is "
                 f"{self.world_size}; set rollout.tensor_model_parallel_size=1 (more ranks become more replicas)"
             )
         name = _server_name(self.replica_rank, self.name_suffix)
@@ -264,10 +264,10 @@ class HFServerAdapter(BaseRollout):
             ValueError: the weights are not whole tensors: a delta format, or LoRA adapters on their own.
         """
         if wire_format != "named_tensors":
-            raise ValueError(f"{BACKEND_NAME} takes whole tensors, not the wire format {wire_format!r}")
+            raise ValueError(f"{CPU_SERVER} takes whole tensors, not the wire format {wire_format!r}")
         if peft_config is not None:
             raise ValueError(
-                f"{BACKEND_NAME} receives full weights only; set actor_rollout_ref.model.lora.merge=True to train LoRA"
+                f"{CPU_SERVER} receives full weights only; set actor_rollout_ref.model.lora.merge=True to train LoRA"
             )
         state = {name: tensor.detach().to("cpu", copy=True) for name, tensor in weights}
         if self._server is None:
