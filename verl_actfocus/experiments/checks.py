@@ -125,7 +125,7 @@ def _check_epochs(config: DictConfig) -> None:
     if config.data.get("environment") is None or steps is None:
         return
     tasks, batch = config.data.environment.train_size, config.data.train_batch_size
-    if 1 <= batch and tasks // batch * epochs < steps:
+    if batch >= 1 and tasks // batch * epochs < steps:
         raise ExperimentError(
             f"trainer.total_training_steps={steps}, but trainer.total_epochs={epochs} of {tasks // batch} steps each "
             f"(data.environment.train_size={tasks}, data.train_batch_size={batch}) end the run before; raise "
