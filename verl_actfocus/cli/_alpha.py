@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from verl_actfocus.experiments import alpha
-from verl_actfocus.experiments.claims import require_same
 from verl_actfocus.experiments.composition import configuration
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.requirements import require_gpu
 from verl_actfocus.experiments.run import Run
+from verl_actfocus.experiments.settings import differences, flatten, in_words
 from verl_actfocus.experiments.weightings import ACTFOCUS
 
 #: The diagnosis: states, and reasonings, actions and futures of each (PROTOCOL.md, stage 5).
@@ -71,12 +71,16 @@ def _measure(run: Run) -> None:
         first_task=own.first_task + own.tasks,
     )
     if alpha.is_measured(runs):
-        before = json.loads((folder / "diagnosis.json").read_text(encoding="utf-8"))["model"]
-        if _weights(before) != _weights(find_model(model.path).fingerprint()):
+        before = json.loads((folder / "diagnosis.json").read_text(encoding="utf-8"))
+        if _weights(before["model"]) != _weights(find_model(model.path).fingerprint()):
             raise ExperimentError(f"{folder} is of another model than {model.path}; delete it to measure again")
-        # Where a model lies may differ.
-        claim = {"model": before, **_diagnosis.decisions_claim(design, settings)}
-        require_same(folder, claim, "diagnosis", "delete it to measure again")
+        # In this file alone, which an archive brings without any other of the folder.
+        claim = _diagnosis.decisions_claim(design, settings)
+        found = {"design": before["design"], "evaluation": _diagnosis.sampled(before["evaluation"])}
+        if changes := differences(flatten(found), flatten(json.loads(json.dumps(claim)))):
+            raise ExperimentError(
+                f"{folder} holds a diagnosis with other settings ({in_words(changes)}); delete it to measure again"
+            )
     else:
         if not run.conditions.on_cpu:
             require_gpu(alone=True)

@@ -39,7 +39,7 @@ def correlation(args: argparse.Namespace, settings: EvaluationSettings) -> int:
     reference = policy if args.reference is None else _reference(args, policy)
     folder = DiagnosisFolder(args.out or Path("outputs") / f"diagnose-correlation-{_named(args)}")
     identity = {"model": policy.identity(), "reference": None if args.reference is None else reference.identity()}
-    with claimed(folder.path, {**identity, "evaluation": _sampled(settings)}, "diagnosis"):
+    with claimed(folder.path, {**identity, "evaluation": sampled(settings.as_dict())}, "diagnosis"):
         schedule = dict.fromkeys(settings.schedule())
         there = {key for one in folder.trajectories() if (key := (one.task, one.session)) in schedule}
         missing = [key for key in schedule if key not in there]
@@ -172,7 +172,7 @@ def decisions(args: argparse.Namespace, settings: EvaluationSettings) -> int:
 
 def decisions_claim(design: Design, settings: EvaluationSettings) -> dict[str, Any]:
     """Return what the states of a diagnosis depend on besides the model, as in the `settings.json` of its folder."""
-    return {"design": asdict(design), "evaluation": _sampled(settings)}
+    return {"design": asdict(design), "evaluation": sampled(settings.as_dict())}
 
 
 def _points(
@@ -257,9 +257,9 @@ def _say_failed(failures: Sequence[str], missing: str) -> None:
     )
 
 
-def _sampled(settings: EvaluationSettings) -> dict[str, Any]:
+def sampled(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that each episode depends on: a folder may be continued with more tasks."""
-    return {name: value for name, value in settings.as_dict().items() if name not in ("tasks", "samples")}
+    return {name: value for name, value in evaluation.items() if name not in ("tasks", "samples")}
 
 
 def _named(args: argparse.Namespace) -> str:

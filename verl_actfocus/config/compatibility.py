@@ -40,7 +40,7 @@ def checked_settings(config: DictConfig) -> ActFocusSettings:
     settings = ActFocusSettings.from_config(config)
     check_compatible(config, settings)
     if config.data.get("environment") is not None:
-        EnvironmentSettings.from_config(config.data).check()
+        EnvironmentSettings.from_config(config.data).check(begin=True)
     return settings
 
 

@@ -108,21 +108,24 @@ class EnvironmentSettings:
             self.prompt_style, self.name, self.kwargs, self.episode_limits(), step_timeout=self.step_timeout
         )
 
-    def check(self) -> None:
-        """Make the environments of training and evaluation, begin the first task of each, and throw them away.
+    def check(self, *, begin: bool = False) -> None:
+        """Make the environment of training, and that of evaluation where it is another, and throw them away.
+
+        Args:
+            begin: begin their first tasks, too, as a run that starts does.
 
         Raises:
             ValueError: a budget or an argument of the environment's class is unknown, of the wrong type or out of
-                range, a package that the environment needs is missing, the first task cannot be begun, or the prompt
+                range, a package that the environment needs is missing, a first task cannot be begun, or the prompt
                 style does not suit it.
         """
         self.episode_limits()
-        self._try("kwargs", self.kwargs, self.train_seed)
+        self._try("kwargs", self.kwargs, self.train_seed, begin)
         self.phrasing()
         if self.val_kwargs:
-            self._try("val_kwargs", {**self.kwargs, **self.val_kwargs}, self.val_seed)
+            self._try("val_kwargs", {**self.kwargs, **self.val_kwargs}, self.val_seed, begin)
 
-    def _try(self, setting: str, arguments: Mapping[str, Any], seed: int) -> None:
+    def _try(self, setting: str, arguments: Mapping[str, Any], seed: int, begin: bool) -> None:
         name = self.name
         try:
             env = make_within(self.step_timeout, name, **arguments)
@@ -133,7 +136,8 @@ class EnvironmentSettings:
                 f"data.{SECTION}.{setting}={dict(arguments)}: {error}; correct that argument of {name}, or leave it out"
             ) from error
         episode = Episode(env, self.episode_limits(), step_timeout=self.step_timeout)
-        episode.reset(seed)
+        if begin:
+            episode.reset(seed)
         episode.close()
         if episode.error is not None:
             raise ValueError(

@@ -111,12 +111,26 @@ def _check_sampling(config: DictConfig, section: str) -> None:
     from verl_actfocus.generation.sampling import LEAST_TEMPERATURE  # torch
 
     on_cpu_server = config.actor_rollout_ref.rollout.name == CPU_SERVER
-    _require(config, f"{section}.top_p", "above 0 and at most 1", lambda value: 0 < value <= 1)
+    _require(config, f"{section}.top_p", "above 0 and at most 1", lambda value: _is_number(value) and 0 < value <= 1)
     least = "-1 (all) or at least 1" if on_cpu_server else "at least -1"
-    _require(config, f"{section}.top_k", least, lambda value: value >= -1 and not (on_cpu_server and value == 0))
+    _require(
+        config,
+        f"{section}.top_k",
+        least,
+        lambda value: type(value) is int and value >= -1 and not (on_cpu_server and value == 0),
+    )
     if on_cpu_server:
         wanted = f"0 or at least {LEAST_TEMPERATURE}"
-        _require(config, f"{section}.temperature", wanted, lambda value: value == 0 or value >= LEAST_TEMPERATURE)
+        _require(
+            config,
+            f"{section}.temperature",
+            wanted,
+            lambda value: _is_number(value) and (value == 0 or value >= LEAST_TEMPERATURE),
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
 
 
 def _check_epochs(config: DictConfig) -> None:
@@ -125,7 +139,7 @@ def _check_epochs(config: DictConfig) -> None:
     if config.data.get("environment") is None or steps is None:
         return
     tasks, batch = config.data.environment.train_size, config.data.train_batch_size
-    if batch >= 1 and tasks // batch * epochs < steps:
+    if all(type(value) is int for value in (steps, epochs, batch)) and batch >= 1 and tasks // batch * epochs < steps:
         raise ExperimentError(
             f"trainer.total_training_steps={steps}, but trainer.total_epochs={epochs} of {tasks // batch} steps each "
             f"(data.environment.train_size={tasks}, data.train_batch_size={batch}) end the run before; raise "

@@ -13,8 +13,6 @@ from verl_actfocus.experiments.folder import write_json
 from verl_actfocus.experiments.locks import locked
 from verl_actfocus.experiments.settings import differences, flatten, in_words
 
-_SETTINGS = "settings.json"
-
 
 @contextmanager
 def claimed(
@@ -33,28 +31,21 @@ def claimed(
     Raises:
         ExperimentError: the folder holds results of other settings or other files, or is in use.
     """
-    begun = folder / _SETTINGS
+    begun = folder / "settings.json"
+    wanted = json.loads(json.dumps(settings))
+    article = "an" if what[0] in "aeiou" else "a"
     if begun.exists():
-        require_same(folder, settings, what, remedy)
+        try:
+            before = json.loads(begun.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ExperimentError(f"{begun} cannot be read ({error}); {remedy}") from error
+        changes = differences(flatten(before), flatten(wanted))
+        if changes:
+            raise ExperimentError(
+                f"{folder} holds {article} {what} with other settings ({in_words(changes)}); {remedy}"
+            )
     elif folder.exists() and any(folder.iterdir()):
         raise ExperimentError(f"{folder} holds files but no {what}; {remedy}")
     with locked(folder):
-        write_json(begun, settings)
+        write_json(begun, wanted)
         yield
-
-
-def require_same(folder: Path, settings: dict[str, Any], what: str, remedy: str) -> None:
-    """Make sure that a folder was claimed with these settings; see `claimed`.
-
-    Raises:
-        ExperimentError: it was claimed with others, or what it was claimed with cannot be read.
-    """
-    begun = folder / _SETTINGS
-    try:
-        before = json.loads(begun.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ExperimentError(f"{begun} cannot be read ({error}); {remedy}") from error
-    changes = differences(flatten(before), flatten(json.loads(json.dumps(settings))))
-    if changes:
-        article = "an" if what[0] in "aeiou" else "a"
-        raise ExperimentError(f"{folder} holds {article} {what} with other settings ({in_words(changes)}); {remedy}")

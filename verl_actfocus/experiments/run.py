@@ -235,7 +235,8 @@ class Run:
     def command(self) -> list[str]:
         """Return the command line as a list of arguments."""
         words = [sys.executable, "-W", "ignore", "-m", "verl.trainer.main_ppo"]
-        return [*words, *self.overrides(), *modules_overrides()]
+        # Before the user's own, which win.
+        return [*words, *modules_overrides(), *self.overrides()]
 
     def shell_command(self) -> str:
         """Return the command line, with its environment variables, to paste into a shell."""

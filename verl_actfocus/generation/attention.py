@@ -28,13 +28,19 @@ def share_keys(model: PreTrainedModel) -> None:
         model.set_attn_implementation(NAME)
 
 
-def require_full_attention(config: PretrainedConfig) -> None:
+def require_full_attention(config: PretrainedConfig, length: int = 0) -> None:
     """Refuse models whose layers the cache of keys and values cannot serve, instead of generating something else.
+
+    Args:
+        config: of the model.
+        length: most tokens of a sequence; a window that holds them all is none.
 
     Raises:
         ValueError: a layer sees less than all that came before, or is no attention; the message names the kinds.
     """
-    layers = set(config.to_dict().get("layer_types") or ())
+    layers, window = set(config.to_dict().get("layer_types") or ()), getattr(config, "sliding_window", None)
+    if not layers and window is not None and window < length:
+        layers = {f"sliding_attention of {window} tokens"}
     if layers - {"full_attention"}:
         raise ValueError(
             f"{config.name_or_path}: layers of the kinds {', '.join(sorted(layers))} are not generated with here; "

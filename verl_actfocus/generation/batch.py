@@ -91,7 +91,7 @@ class ContinuousBatch:
         seed: int = 0,
         parked: int = 0,
     ) -> None:
-        require_full_attention(model.config)
+        require_full_attention(model.config, max_model_len)
         share_keys(model)
         self.model = model
         self.max_model_len = max_model_len

@@ -119,3 +119,13 @@ def test_a_measurement_under_other_settings_is_refused(tmp_path: Path, capsys: p
         shutil.rmtree(run)
     assert main([*words(tmp_path), "--", "data.environment.limits.turns=2"]) == 2
     assert "holds a diagnosis with other settings (evaluation.limits.turns was 3, is 2)" in capsys.readouterr().err
+
+
+def test_a_measurement_out_of_an_archive_is_gone_on_with(tmp_path: Path) -> None:
+    """An archive brings `diagnosis.json` and no other file of its folder."""
+    assert main(words(tmp_path)) == 0
+    for path in (tmp_path / "diagnosis").iterdir():
+        if path.name != "diagnosis.json":
+            path.unlink()
+    assert main(words(tmp_path, "--seeds", "2")) == 0
+    assert (tmp_path / "actfocus-alpha=auto-seed1/done.json").exists()

@@ -223,13 +223,15 @@ def test_ctrl_c_says_how_to_continue(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_that_nohup_has_switched_off_stays_so(number: signal.Signals) -> None:
-    before = signal.signal(number, signal.SIG_IGN)
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(number, signal.SIG_IGN)
     try:
         exit_on_signals()
         assert signal.getsignal(number) is signal.SIG_IGN
         signal.raise_signal(number)  # ends nothing
     finally:
-        signal.signal(number, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -246,6 +248,7 @@ def test_a_terminated_comparison_cleans_up_like_ctrl_c(
         return []
 
     monkeypatch.setattr(_training, "launch", terminated)
+    signal.signal(number, signal.SIG_DFL)  # whatever the tests were started with
     with pytest.raises(SystemExit) as ended:
         main(["compare", "--out", str(tmp_path)])
     assert ended.value.code == 128 + number and cleaned == [True]

@@ -107,13 +107,13 @@ def test_an_override_is_checked_before_anything_is_started(tmp_path: Path, overr
 )
 def test_an_environment_whose_first_task_cannot_be_begun_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        EnvironmentSettings(**settings, val_seed=7).check()
+        EnvironmentSettings(**settings, val_seed=7).check(begin=True)
 
 
 def test_a_task_that_takes_too_long_to_begin_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FrozenLakeEnv, "reset", lambda self, **_: time.sleep(60))
     with pytest.raises(ValueError, match=r"frozenlake cannot begin the task of seed 1000000: .*0\.2 s"):
-        EnvironmentSettings(name="frozenlake", step_timeout=0.2).check()
+        EnvironmentSettings(name="frozenlake", step_timeout=0.2).check(begin=True)
 
 
 def test_the_critics_model_counts_where_there_is_a_critic(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from verl_actfocus.generation import attention as shared
@@ -98,3 +98,15 @@ def test_a_model_whose_layers_see_less_than_all_is_refused() -> None:
     model = Qwen2ForCausalLM(config).eval()
     with pytest.raises(ValueError, match="kinds full_attention, sliding_attention are not generated with here"):
         ContinuousBatch(model, slots=1, max_model_len=8, turn_ends=[0], token_ids=range(8))
+
+
+def test_a_window_that_the_configuration_gives_for_all_layers_is_refused_where_it_is_too_short() -> None:
+    config = MistralConfig(
+        vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1,
+        num_key_value_heads=1, sliding_window=6,
+    )  # fmt: skip
+    model = MistralForCausalLM(config).eval()
+    words = {"slots": 1, "turn_ends": [0], "token_ids": range(8)}
+    with pytest.raises(ValueError, match="sliding_attention of 6 tokens are not generated with here"):
+        ContinuousBatch(model, max_model_len=7, **words)
+    ContinuousBatch(model, max_model_len=6, **words)

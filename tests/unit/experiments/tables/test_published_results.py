@@ -107,7 +107,9 @@ def test_an_archive_makes_its_published_table_again(
 ) -> None:
     path = find_table(Path(published).name.removesuffix("-cpu"))
     table, scale = read_table(path), read_scale(path, "cpu")
-    request = Request(table=table, scale=scale, scale_name="cpu", seeds=seeds, out=tmp_path / "runs", only=only)
+    request = Request(
+        table=table.on(scale), scale=scale, scale_name="cpu", seeds=seeds, out=tmp_path / "runs", only=only
+    )
     folders = [RunFolder(run.folder) for run in distinct_runs(cells(request))]
     archive = Archive(FOLDER / f"{archived}.tar.xz")
     assert sum(archive.restore(name_of(folder), folder) for folder in folders) == runs
