@@ -201,6 +201,7 @@ def test_signals_of_batch_systems_end_what_the_command_has_started(arguments, wo
 
     before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.setattr(works, train)
+    signal.signal(number, signal.SIG_DFL)  # whatever the tests were started with
     try:
         with pytest.raises(SystemExit) as error:
             main(["bench", *arguments, "--out", str(tmp_path / "out")])

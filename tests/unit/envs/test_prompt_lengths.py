@@ -94,7 +94,8 @@ def test_a_row_is_what_the_models_tokenizer_makes_of_the_messages(capsys):
         ["sokoban", "an episode's later messages"],
         ["sokoban", "left for a response, of 3200"],
     ]
-    assert "of 3 episodes would end for want of room (context_full) if every response had all of its 400 tokens" in room
+    said = "would end for want of room (response_cut or context_full) if every response had all of its 400 tokens"
+    assert f"of 3 episodes {said}" in room
     tokenizer, episode = (
         AutoTokenizer.from_pretrained(folder),
         Episode(envs.make("sokoban"), envs.spec("sokoban").limits),

@@ -26,7 +26,7 @@ def test_the_page_shows_every_method_in_one_table_as_it_is_printed(capsys: pytes
 def test_the_page_shows_the_rates_that_are_chosen(capsys: pytest.CaptureFixture[str]) -> None:
     chosen_rates.main([])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 + 2 * 8
+    assert len(lines) == 2 + 3 * 8
     assert "\n".join(lines) in PAGE
 
 
