@@ -52,9 +52,9 @@ def lost(environment: str, algorithm: str) -> dict[str, tuple[int, int]]:
     found: dict[str, tuple[int, int]] = {}
     for name in TABLES:
         path = find_table(name)
-        table, scale = read_table(path), read_scale(path, SCALE)
-        seeds = table.seeds or scale.seeds
-        request = Request(table=table, scale=scale, scale_name=SCALE, seeds=seeds, out=Path())
+        scale = read_scale(path, SCALE)
+        table = read_table(path).on(scale)
+        request = Request(table=table, scale=scale, scale_name=SCALE, seeds=table.seeds or scale.seeds, out=Path())
         for cell in cells(request):
             if (cell.row.env, cell.row.algorithm) == (environment, algorithm):
                 names = [name_of(RunFolder(run.folder)).partition("/")[2] for run in cell.runs]

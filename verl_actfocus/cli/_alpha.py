@@ -72,6 +72,8 @@ def _measure(run: Run) -> None:
     )
     if alpha.is_measured(runs):
         before = json.loads((folder / "diagnosis.json").read_text(encoding="utf-8"))
+        if lacking := [name for name in ("model", "design", "evaluation") if name not in before]:
+            raise ExperimentError(f"{folder / 'diagnosis.json'} lacks {lacking}; delete {folder} to measure again")
         if _weights(before["model"]) != _weights(find_model(model.path).fingerprint()):
             raise ExperimentError(f"{folder} is of another model than {model.path}; delete it to measure again")
         # In this file alone, which an archive brings without any other of the folder.

@@ -121,6 +121,21 @@ def test_a_measurement_under_other_settings_is_refused(tmp_path: Path, capsys: p
     assert "holds a diagnosis with other settings (evaluation.limits.turns was 3, is 2)" in capsys.readouterr().err
 
 
+def test_a_measurement_that_is_none_is_refused_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "diagnosis/diagnosis.json"
+    path.parent.mkdir(parents=True)
+    for text, words_of_it in (
+        ('{"decisions": []}', "lacks ['model', 'design', 'evaluation']; delete"),
+        ("{", "is not a"),
+    ):
+        path.write_text(text, encoding="utf-8")
+        assert main(words(tmp_path)) == 2
+        error = capsys.readouterr().err
+        assert words_of_it in error and "Traceback" not in error
+
+
 def test_a_measurement_out_of_an_archive_is_gone_on_with(tmp_path: Path) -> None:
     """An archive brings `diagnosis.json` and no other file of its folder."""
     assert main(words(tmp_path)) == 0

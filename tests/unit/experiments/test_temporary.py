@@ -57,7 +57,9 @@ def test_a_failed_run_has_the_logs_of_ray_in_its_folder_until_it_is_continued(tm
 def test_a_run_that_was_ended_for_standing_still_leaves_the_logs_of_ray(
     tmp_path: Path, system: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    littered = lambda *_: "nothing happened" if list(system.glob("*/ckpt_0.lock")) else None  # noqa: E731
+    def littered(*_: object) -> str | None:
+        return "nothing happened" if list(system.glob("*/ckpt_0.lock")) else None
+
     monkeypatch.setattr(execution.Watchdog, "verdict", littered)
     run = make(tmp_path / "r")
     with pytest.raises(RunFailedError, match="was ended: nothing happened"):
