@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -46,6 +46,12 @@ def compose(*overrides: str) -> DictConfig:
     try:
         with initialize_config_dir(str(folder), version_base=None):
             config = hydra_compose("ppo_trainer", overrides=[search, *overrides], return_hydra_config=True)
+    except OverrideParseException as error:
+        key, _, value = error.override.partition("=")
+        raise ExperimentError(
+            f"{error.override!r} is not in the grammar of Hydra's overrides; where the value has other characters than "
+            f"letters, digits and ./_-, write it in quotes within quotes, \"{key}='{value}'\""
+        ) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ExperimentError(first_sentence(error)) from error
     with open_dict(config):

@@ -83,6 +83,10 @@ def test_a_weighting_is_checked_before_anything_is_started(tmp_path: Path, weigh
         ("actor_rollout_ref.actor.policy_loss.loss_mode=gspo", r"loss_mode=gspo would ignore the token weights"),
         ("trainer.balance_batch=3", r"trainer\.balance_batch=3 must be true or false"),
         ("actor_rollout_ref.model.path=/no/model", r"model\.path=/no/model: there is no such folder"),
+        (
+            "actor_rollout_ref.model.path=~/model",
+            r"path=~/model' is not in the grammar .* \"actor_rollout_ref\.model\.path='~/model'\"",
+        ),
         ("actor_rollout_ref.model.path='~/model'", r"model\.path=~/model: veRL does not expand ~; write /.*/model"),
         ("actor_rollout_ref.model.tokenizer_path=./no", r"model\.tokenizer_path=\./no: there is no such folder"),
     ],
