@@ -155,7 +155,7 @@ def _draw(axes: Axes, some: list[Point], place: int, label: str) -> None:
     for one in some:
         # Labels of neighbours stand above and below, and to the left where there is room for them only.
         x_offset, side = (-5, "right") if one.name in ("action", "reasoning") else (5, "left")
-        y_offset = -11 if one.name in ("webshop", "frozenlake", "reasoning") else 5
+        y_offset = -11 if one.name in ("webshop", "frozenlake", "both") else 5
         seeds = f"{one.seeds} seed{'s' if one.seeds > 1 else ''}"
         steps = "" if one.steps in (EARLY, USUAL) else f", {one.steps} steps"
         axes.annotate(
