@@ -32,10 +32,16 @@ def metrics_override(path: Path) -> str:
 
 
 def modules_overrides() -> list[str]:
-    """Return the Hydra overrides that let every process of a run import the user's modules, for the same reason."""
-    if not os.environ.get(MODULES_VARIABLE):
+    """Return the Hydra overrides that let every process of a run import the user's modules, for the same reason.
+
+    Ray puts a node's own PYTHONPATH, with which `ray start` may have found this package there, behind this process's.
+    """
+    modules, path = os.environ.get(MODULES_VARIABLE), os.environ.get("PYTHONPATH")
+    if not modules:
         return []
-    return [_variable(name, os.environ[name]) for name in (MODULES_VARIABLE, "PYTHONPATH") if os.environ.get(name)]
+    # Without braces, which would be an interpolation of OmegaConf's.
+    there = [_variable("PYTHONPATH", f"{path}{os.pathsep}$PYTHONPATH")] if path else []
+    return [_variable(MODULES_VARIABLE, modules), *there]
 
 
 def _variable(name: str, value: str) -> str:

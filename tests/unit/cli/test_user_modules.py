@@ -11,9 +11,13 @@ from pathlib import Path
 
 import gymnasium
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from ray._private.utils import update_envs
 
 from verl_actfocus import envs, models
-from verl_actfocus.cli.main import MODULES_VARIABLE, main
+from verl_actfocus.cli.main import main
+from verl_actfocus.experiments.hydra_words import MODULES_VARIABLE, modules_overrides
 
 ROOT = Path(__file__).parents[3]
 MODULE = ("--module", "new_environment")
@@ -66,6 +70,19 @@ def test_every_process_of_a_run_imports_it_also_in_a_cluster_that_is_there(capsy
     os.environ.pop(MODULES_VARIABLE)
     assert main(words) == 0
     assert variables not in capsys.readouterr().out
+
+
+def test_a_nodes_own_path_stays_behind_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As veRL reads the word, and as Ray sets the variable of a worker on a node that has one."""
+    monkeypatch.setenv(MODULES_VARIABLE, "new_environment")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}/of the user")
+    with initialize_config_dir(str(tmp_path), version_base=None):
+        (tmp_path / "empty.yaml").touch()
+        read = OmegaConf.to_container(compose("empty", overrides=modules_overrides()))
+    monkeypatch.setenv("PYTHONPATH", "/of/the/node")
+    update_envs(read["ray_kwargs"]["ray_init"]["runtime_env"]["env_vars"])  # type: ignore[index,call-overload]
+    assert os.environ["PYTHONPATH"] == f"{tmp_path}/of the user:/of/the/node"
+    assert os.environ[MODULES_VARIABLE] == "new_environment"
 
 
 @pytest.mark.parametrize("command", ["play", "eval", "experts"])
