@@ -113,6 +113,8 @@ def _check_names(path: Path, table: Table) -> None:
     rows = [row.name for row in table.rows]
     area = table.quantity is Quantity.area
     _require(path, area or not table.contrasts, f"contrasts are of tables with quantity: area, not {table.quantity}")
+    _require(path, area or not table.pooled, f"pooled is of tables with quantity: area, not {table.quantity}")
+    _require(path, table.pooled in ("", *NUMBERS), f"pooled: number {table.pooled!r} is not one of {NUMBERS}")
     for contrast in table.contrasts:
         _require(path, contrast.number in NUMBERS, f"contrasts: number {contrast.number!r} is not one of {NUMBERS}")
         _require(path, contrast.larger != contrast.than, f"contrasts: {contrast.larger!r} is compared with itself")

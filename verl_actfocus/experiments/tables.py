@@ -160,6 +160,8 @@ class Table:
     seeds: int | None = None
     #: What is tested between rows.
     contrasts: list[Contrast] = field(default_factory=list)
+    #: Number whose probability of improvement over all rows of an algorithm is a declared answer; empty for none.
+    pooled: str = ""
     #: Name → evaluation of every run's last checkpoint, made with `--evaluate`.
     evaluations: dict[str, OtherEvaluation] = field(default_factory=dict)
     #: Sentences under the table.

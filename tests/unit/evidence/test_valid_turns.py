@@ -48,6 +48,17 @@ def test_a_run_that_lost_five_points_is_named_with_every_evaluation(
     ]
 
 
+def test_a_run_that_had_risen_is_named_once_it_falls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Never below the share before training: in Sudoku that is low, since moves are refused."""
+    path = archived(tmp_path / "runs.tar.xz", {"sudoku/uniform-seed1": {0: (0.4, 0.2), 10: (0.9, 0.5), 20: (0.8, 0.5)}})
+    valid_turns.main([str(path)])
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "sudoku/uniform-seed1: valid turns in % (success, cut off): "
+        "step 0 40.0 (20.0, 12.5); step 10 90.0 (50.0, 12.5); step 20 80.0 (50.0, 12.5)",
+        "0 of 1 runs lost less than 5 points",
+    ]
+
+
 def test_what_is_no_archive_of_such_runs_is_refused_in_a_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,6 +41,7 @@ def pooled_grid(table: Table, made: Sequence[Line]) -> Grid:
     """Every weighting over its rows; no cells where fewer than two rows are finished."""
     base = table.weightings[table.baseline].label
     header = ["algorithm", "weighting", "over", "number", "interquartile mean", f"that of {base}", f"P(above {base})"]
+    header += ["conclusion"] if table.pooled else []
     rows = [
         [
             one.algorithm.upper(),
@@ -50,6 +51,7 @@ def pooled_grid(table: Table, made: Sequence[Line]) -> Grid:
             in_percent(one.mean),
             in_percent(one.baseline),
             in_percent(one.improvement),
+            *([one.conclusion if one.number == table.pooled else ""] if table.pooled else []),
         ]
         for one in pooled(table, made)
     ]
@@ -109,6 +111,8 @@ def pooled_rows(table: Table, made: Sequence[Line]) -> list[dict[str, object]]:
         }.items():
             low, high = estimate.interval or (None, None)
             row |= {name: estimate.value, f"{name}_low": low, f"{name}_high": high}
+        if table.pooled:
+            row["conclusion"] = one.conclusion if one.number == table.pooled else ""
         rows.append(row)
     return rows
 

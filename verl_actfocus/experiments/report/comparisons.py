@@ -23,7 +23,7 @@ from verl_actfocus.experiments.run_statistics import (
     probability_of_improvement,
 )
 from verl_actfocus.experiments.statistics import Estimate, clipped, mean_over_seeds
-from verl_actfocus.experiments.tables import NUMBERS, Table
+from verl_actfocus.experiments.tables import NUMBERS, Row, Table
 
 #: Level of a conclusion.
 LEVEL = 0.05
@@ -78,6 +78,16 @@ class Pooled:
     baseline: Estimate
     #: Probability that a run of the weighting is above one of the baseline.
     improvement: Estimate
+    #: Whether all rows of the algorithm and the outcome are there, with all declared seeds.
+    finished: bool
+
+    @property
+    def conclusion(self) -> str:
+        """What may be concluded, in a word, where the number is the declared answer: by the probability's interval."""
+        low, high = self.improvement.interval or (0.0, 1.0)
+        if not self.finished:
+            return "unfinished"
+        return "helps" if low > 0.5 else "harms" if high < 0.5 else "not shown"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +171,8 @@ def pooled(table: Table, made: Sequence[Line]) -> list[Pooled]:
                 if (_pool(line), line.cell.weighting) == ((algorithm, outcome, size), weighting) and line.runs
                 if (baseline := baseline_of(table, made, line)) is not None and baseline.runs
             ]
+            declared = [row for row in table.rows if _declares(row, (algorithm, outcome, size))]
+            finished = len(pairs) == len(declared) and all(_finished(table, *pair) for pair in pairs)
             for number in NUMBERS if len(pairs) > 1 else ():
                 own = [_scores(line, number) for line, _ in pairs]
                 other = [_scores(baseline, number) for _, baseline in pairs]
@@ -174,6 +186,7 @@ def pooled(table: Table, made: Sequence[Line]) -> list[Pooled]:
                         mean=interquartile_mean(own),
                         baseline=interquartile_mean(other),
                         improvement=probability_of_improvement(own, other),
+                        finished=finished,
                     )
                 )
     return found
@@ -212,6 +225,13 @@ def _pool(line: Line) -> tuple[str, str, str]:
     """Algorithm, outcome and model size: lines are pooled over what else tells rows apart."""
     row = line.cell.row
     return row.algorithm, row.outcome, "" if row.variant else line.cell.size
+
+
+def _declares(row: Row, pool: tuple[str, str, str]) -> bool:
+    """Whether a row has a line of a pool, once it has run."""
+    algorithm, outcome, size = pool
+    sizes = [""] if row.variant else row.sizes or [size]
+    return (row.algorithm, row.outcome) == (algorithm, outcome) and size in sizes
 
 
 def _finished(table: Table, line: Line, baseline: Line) -> bool:

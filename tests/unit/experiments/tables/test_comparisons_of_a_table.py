@@ -17,6 +17,7 @@ from verl_actfocus.experiments.report.comparisons import Comparison, comparisons
 from verl_actfocus.experiments.report.figures import Line, lines
 from verl_actfocus.experiments.report.writing import write_table
 from verl_actfocus.experiments.results import RunResult
+from verl_actfocus.experiments.tables import Table
 
 from .conftest import finished
 
@@ -128,6 +129,41 @@ def test_weightings_are_pooled_over_the_rows_that_were_run(played: Request) -> N
     ]
     assert one.improvement.value == pytest.approx(np.mean(pairs)) and pairs[0] == 1
     assert one.rows == ("frozenlake", "sokoban")
+
+
+def test_a_declared_answer_over_rows_waits_for_all_of_them_and_all_seeds(
+    make_request: MakeRequest, played: Request, tmp_path: Path
+) -> None:
+    """By hand: ActFocus's three runs are all above Uniform's on FrozenLake, and none so on Sokoban."""
+
+    def answers(table: Table, runs: dict[Path, RunResult]) -> list[str]:
+        found = pooled(table, lines(table, cells(played), runs))
+        return [one.conclusion for one in found if (one.weighting, one.number) == ("actfocus", "final")]
+
+    runs = finished(played)
+    assert answers(played.table, runs) == ["not shown"]
+    waits = dataclasses.replace(played.table, rows=[*played.table.rows, dataclasses.replace(played.table.rows[0])])
+    assert answers(waits, runs) == ["unfinished"]
+    assert answers(dataclasses.replace(played.table, seeds=5), runs) == ["unfinished"]
+    del runs[next(path for path in runs if path.name == "actfocus-seed3" and "frozenlake" in str(path))]
+    assert answers(played.table, runs) == ["unfinished"]
+    declared = make_request(DECLARED + "pooled: final\n", seeds=3)
+    written = {path.name: path for path in write_table(declared, finished(played), tmp_path / "written")}
+    numbers = csv.DictReader(written["mine-cpu-pooled.csv"].read_text("utf-8").splitlines())
+    assert [(row["number"], row["conclusion"]) for row in numbers] == [("final", "not shown"), ("area", "")]
+    text = " ".join(written["mine-cpu.md"].read_text("utf-8").split())
+    assert "P(above Uniform) | conclusion |" in text and "| not shown |" in text
+
+
+@pytest.mark.parametrize(
+    ("ends", "word"), [((0.51, 0.9), "helps"), ((0.1, 0.49), "harms"), ((0.5, 0.9), "not shown"), (None, "not shown")]
+)
+def test_a_probability_is_an_answer_with_its_whole_interval(
+    ends: tuple[float, float] | None, word: str, played: Request
+) -> None:
+    one = pooled(played.table, made(played))[0]
+    estimate = dataclasses.replace(one.improvement, interval=ends)
+    assert dataclasses.replace(one, improvement=estimate).conclusion == word
 
 
 def test_a_contrast_is_welchs_test_over_the_paired_differences(played: Request) -> None:

@@ -232,6 +232,8 @@ def test_an_unknown_table_is_refused_with_the_names() -> None:
         ),
         ("- env: sokoban", "- {env: sokoban, variant: mine}", "row mine needs both variant and model, or neither"),
         ("- env: sokoban", "- {env: sokoban, learning_rates: {me: 0.1}}", r"learning_rates: \['me'\] are not"),
+        ("rows:", "quantity: area\npooled: peak\nrows:", "pooled: number 'peak' is not one of"),
+        ("rows:", "pooled: final\nrows:", "pooled is of tables with quantity: area"),
         ("rows:", CONTRAST.format("weighting: uniform"), "no weighting beside the baseline"),
         (
             "rows:",
