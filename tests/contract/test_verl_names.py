@@ -248,13 +248,17 @@ def test_verls_entrance_asks_for_this_packages_settings_before_it_starts_ray(mon
     config = OmegaConf.create(config)  # which may be written to
     with pytest.raises(ValueError, match=r"weighting\.alpha=2 must lie in \[0, 1\]"):
         main_ppo.validate_config(config=config, use_reference_policy=False, use_critic=False)
-    config.trainer.v1.trainer_mode = "sync"  # a stock run reads none of it
+    del config.algorithm.actfocus.weighting
+    with pytest.raises(ValueError, match=r"algorithm\.actfocus\.weighting is missing; add \+actfocus=default"):
+        main_ppo.validate_config(config=config, use_reference_policy=False, use_critic=False)
+    config.trainer.v1.trainer_mode = "sync"
+    with pytest.raises(ValueError, match="adv_estimator=actfocus_grpo trains with token weights"):
+        main_ppo.validate_config(config=config, use_reference_policy=False, use_critic=False)
+    config.algorithm.adv_estimator = "grpo"  # a stock run reads none of it
+    config.actor_rollout_ref.actor.policy_loss.loss_mode = "vanilla"
     main_ppo.validate_config(config=config, use_reference_policy=False, use_critic=False)
     main_ppo.validate_config(config=OmegaConf.create({"trainer": {}}), use_reference_policy=False, use_critic=False)
     assert asked == 2 * [{"use_reference_policy": False, "use_critic": False}]
-    del config.algorithm.actfocus.weighting
-    with pytest.raises(ValueError, match=r"actfocus_grpo without .*weighting would train without token weights; add"):
-        main_ppo.validate_config(config=config, use_reference_policy=False, use_critic=False)
 
 
 def test_stock_estimators_losses_and_trainers_are_untouched():

@@ -60,11 +60,16 @@ def pairs(step: int, paths: Iterable[Path] | None = None) -> dict[Condition, dic
             if len(both) < 2:
                 continue
             (first, success), (second, of_baseline) = both[METHOD], both[BASELINE]
-            rates = written(first) if first == second else f"{written(first)} and Uniform {written(second)}"
-            key, difference = Condition(environment, model, rates, algorithm), success - of_baseline
+            key = Condition(environment, model, of_pair(first, second), algorithm)
+            difference = success - of_baseline
             if found[key].setdefault(int(seed), difference) != difference:
                 raise ValueError(f"{path}: seed {seed} of {key} has another result in another file")
     return dict(sorted(found.items()))
+
+
+def of_pair(rate: float, of_baseline: float) -> str:
+    """Write the learning rates of a pair: ActFocus's, and Uniform's where it has another."""
+    return written(rate) if rate == of_baseline else f"{written(rate)} and Uniform {written(of_baseline)}"
 
 
 def rate(table: Table, row: Mapping[str, str]) -> float:

@@ -174,12 +174,14 @@ def table(paths: Sequence[Path] = RUNS, environment: str = "frozenlake", rate: s
     sides = [f"{number} {_difference(grouped(found[number], with_actfocus()))}" for number in NUMBERS]
     halfway = zip(found[HALFWAY][ACTFOCUS.name], found[HALFWAY][BASELINE], strict=True)
     pairs = ", ".join(f"{own - other:+.1f}" for own, other in halfway)
+    means = ", ".join(f"{label} {np.mean(found[HALFWAY][name]):.1f}" for name, label in names.items())
     return [
         *lines,
         "",
         f"{seeds} seeds; standard deviation of a run, all methods together: {deviations} points.",
         f"Not declared: methods with ActFocus's weights ({', '.join(names[name] for name in with_actfocus())}) minus "
         f"the others: {'; '.join(sides)}.",
+        f"Not declared: success at the first evaluation: {means}.",
         f"Not declared: ActFocus minus Uniform at the first evaluation, seed by seed: {pairs}.",
     ]
 

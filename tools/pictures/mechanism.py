@@ -23,6 +23,7 @@ from scipy import stats
 from tools.evidence import early_lead
 from verl_actfocus.experiments.disk import write_whole
 from verl_actfocus.experiments.report.plots import colour, marker, png
+from verl_actfocus.experiments.table_files import find_table, read_table
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 RESULTS = RECIPES / "paper" / "results"
@@ -30,8 +31,10 @@ DIAGNOSES = RECIPES / "diagnose" / "results"
 PICTURE = RESULTS / "mechanism-shares.png"
 #: Turn at which the decision was measured.
 TURN = 1
-#: Step of the early difference, and the learning rate that all its runs have.
+#: Step of the early difference, and the learning rate of its runs where none is chosen.
 EARLY, RATE = 10, "1e-4"
+#: The table whose rows say which rate every weighting has chosen in an environment.
+CHOSEN = "confirmation_actfocus"
 #: Steps of the protocol's runs.
 USUAL = 40
 #: Height of a plot in points, to both sides of 0: an interval over two seeds does not fit.
@@ -82,12 +85,17 @@ def points() -> list[Point]:
 
 
 def early_points() -> list[Point]:
-    """Read every model of which the share and the difference at the early step are published, with GRPO."""
+    """Read every model of which the share and the difference at the early step are published, with GRPO.
+
+    In a packaged environment both weightings have the rate that they have chosen there.
+    """
+    chosen = rates()
     found = []
     for place, seeds in early_lead.pairs(EARLY).items():
-        if (place.algorithm, place.rate) != ("grpo", RATE):
-            continue
         packaged = place.model == "tiny"
+        rate = chosen.get(place.environment, RATE) if packaged else RATE
+        if (place.algorithm, place.rate) != ("grpo", rate):
+            continue
         group, name = [*GROUPS][packaged], place.environment if packaged else place.model
         if share := _share(group, name):
             values = [*seeds.values()]
@@ -95,6 +103,15 @@ def early_points() -> list[Point]:
             low, high = stats.t.interval(0.95, len(values) - 1, mean, stats.sem(values)) if values[1:] else [np.nan] * 2
             found.append(Point(group, name, *share, mean, (float(low), float(high)), len(values), EARLY))
     return found
+
+
+def rates() -> dict[str, str]:
+    """Return environment → the rates that ActFocus and Uniform have chosen there, as `early_lead` writes a pair's."""
+    return {
+        row.env: early_lead.of_pair(*(row.learning_rates[name] for name in (early_lead.METHOD, early_lead.BASELINE)))
+        for row in read_table(find_table(CHOSEN)).rows
+        if row.algorithm == "grpo" and row.learning_rates
+    }
 
 
 def _share(group: str, name: str) -> tuple[float, tuple[float, float]] | None:
@@ -136,7 +153,7 @@ def picture(*panels: list[Point]) -> bytes:
         axes.set_ylabel(f"ActFocus − Uniform\n(points; intervals are cut off at ±{height})")
         axes.set_ylim(-height, height)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(loc="lower left", fontsize=8, frameon=False)
+        axes.legend(loc="upper right", fontsize=8, frameon=False)
     return png(figure)
 
 
@@ -155,7 +172,7 @@ def _draw(axes: Axes, some: list[Point], place: int, label: str) -> None:
     for one in some:
         # Labels of neighbours stand above and below, and to the left where there is room for them only.
         x_offset, side = (-5, "right") if one.name in ("action", "reasoning") else (5, "left")
-        y_offset = -11 if one.name in ("webshop", "frozenlake", "both") else 5
+        y_offset = -11 if one.name in ("webshop", "frozenlake", "both", "sudoku") else 5
         seeds = f"{one.seeds} seed{'s' if one.seeds > 1 else ''}"
         steps = "" if one.steps in (EARLY, USUAL) else f", {one.steps} steps"
         axes.annotate(

@@ -14,6 +14,7 @@ from verl_actfocus.config.environment import EnvironmentSettings
 from verl_actfocus.config.selection import check_group_size
 from verl_actfocus.config.settings import CONFIG_PATH, ActFocusSettings
 from verl_actfocus.weighting.inputs import ENGINE_INPUTS, VERL_INPUTS, Model, engine_inputs, unknown_inputs
+from verl_actfocus.weighting.probe import try_weighting
 
 #: Value of `trainer.v1.trainer_mode`.
 TRAINER_MODE = "actfocus"
@@ -98,6 +99,7 @@ def check_compatible(config: DictConfig, settings: ActFocusSettings) -> None:
     if actor.strategy not in ("fsdp", "fsdp2"):
         raise ValueError(f"actor.strategy={actor.strategy} is not supported; ActFocus runs on fsdp and fsdp2")
     _check_inputs(config, settings)
+    try_weighting(settings.weighting)
     _check_fused_kernels(config)
     if (config.get("distillation") or {}).get("enabled", False):
         raise ValueError(
@@ -142,6 +144,8 @@ def _check_fused_kernels(config: DictConfig) -> None:
 def _check_inputs(config: DictConfig, settings: ActFocusSettings) -> None:
     """Reject what weights or advantages could not be computed from."""
     for name, reader in settings.readers.items():
+        if not isinstance(reader.needs, tuple):
+            raise ValueError(f"{name}: needs={reader.needs!r} must be a tuple of names, such as ('ref_energy',)")
         unknown = unknown_inputs(reader.needs, of_verl=VERL_INPUTS if reader is settings.estimator else ())
         if unknown:
             raise ValueError(

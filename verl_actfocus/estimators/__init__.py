@@ -1,7 +1,8 @@
 """Advantage estimators in pure torch, one file each: how rewards become the advantages that the weights multiply.
 
 `base`
-    What an estimator is: `Estimator`, the `TrajectoryBatch` that it reads, the registry, `estimator_from` a name.
+    What an estimator is: `Estimator`, the `TrajectoryBatch` that it reads, the registry, `estimator_from` a name, and
+    `computed_estimate`, which checks what it returns.
 `grpo`, `gae`
     veRL's own; GRPO's are 0 in groups with nothing to compare (`groups`).
 `gigpo`
@@ -21,6 +22,7 @@ from verl_actfocus.estimators.base import (
     Estimator,
     Place,
     TrajectoryBatch,
+    computed_estimate,
     estimator_from,
     register_estimator,
 )
@@ -43,6 +45,7 @@ __all__ = [
     "Place",
     "TrajectoryBatch",
     "TurnGAE",
+    "computed_estimate",
     "estimator_from",
     "register_estimator",
 ]

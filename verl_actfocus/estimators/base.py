@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
-from verl_actfocus.weighting.settings import Settings, settings_from
+from verl_actfocus.weighting.settings import Settings, register, settings_from
 
 #: Where an estimator's settings stand in a configuration.
 SECTION = "algorithm.actfocus.estimator"
@@ -128,16 +128,13 @@ def register_estimator(cls: _E) -> _E:
     Outside this package, name the module in `VERL_USE_EXTERNAL_MODULES` so that every process of a run imports it.
 
     Raises:
-        ValueError: another class has the name, or veRL's estimator that it starts from is neither of the two.
+        ValueError: another class has the name, veRL's estimator that it starts from is neither of the two, or something
+            is wrong with the class (`verl_actfocus.weighting.settings.register`).
     """
-    if cls.base not in ("grpo", "gae"):
-        raise ValueError(f"{cls.__qualname__}.base={cls.base!r}: an estimator starts from veRL's 'grpo' or 'gae'")
-    other = ESTIMATORS.setdefault(cls.name, cls)
-    if other is not cls:
-        raise ValueError(
-            f"{cls.__module__}.{cls.__qualname__} and {other.__module__}.{other.__qualname__} are both called "
-            f"{cls.name!r}; rename one of the estimators"
-        )
+    base = getattr(cls, "base", None)
+    if base not in ("grpo", "gae"):
+        raise ValueError(f"{cls.__qualname__}.base={base!r}: an estimator starts from veRL's 'grpo' or 'gae'")
+    register(ESTIMATORS, cls, "estimator")
     return cls
 
 
@@ -163,3 +160,35 @@ def estimator_from(verl_name: str, section: Any = None) -> Estimator:
             f"{sorted(PREFIX + name for name in ESTIMATORS)} (+actfocus=uniform is the baseline)"
         )
     return settings_from(cls, SECTION, section)
+
+
+def computed_estimate(estimator: Estimator, batch: TrajectoryBatch) -> Estimate | None:
+    """Return an estimator's estimate after checking that it is what a training step can take.
+
+    Raises:
+        ValueError: it is no `Estimate`, or its rows are not those of the batch, or hold something else than finite
+            floating-point numbers; the message names the estimator and the place.
+    """
+    found = estimator.estimate(batch)
+    if found is None:
+        return None
+    who = f"the estimator {estimator.name!r} must return"
+    if not isinstance(found, Estimate):
+        raise ValueError(f"{who} an Estimate or None, got {type(found).__name__}")
+    lengths = [len(row) for row in batch.rewards]
+    for name in ("advantages", "returns"):
+        rows = getattr(found, name)
+        if not isinstance(rows, list) or len(rows) != len(lengths):
+            what = f"{len(rows)} rows" if isinstance(rows, list) else type(rows).__name__
+            raise ValueError(f"{who} {name} as a list of {len(lengths)} rows without padding, got {what}")
+        for place, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+            if not isinstance(row, Tensor) or row.shape != (length,) or not row.is_floating_point():
+                got = f"{row.dtype}, {tuple(row.shape)}" if isinstance(row, Tensor) else type(row).__name__
+                raise ValueError(f"{who} floating-point {name} of shape ({length},) for row {place}, got {got}")
+            if not row.isfinite().all():
+                raise ValueError(f"{who} finite {name}; row {place} has {row[~row.isfinite()][0].item()}")
+    return Estimate(
+        advantages=[row.float() for row in found.advantages],
+        returns=[row.float() for row in found.returns],
+        metrics=found.metrics,
+    )

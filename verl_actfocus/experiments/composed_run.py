@@ -20,6 +20,7 @@ from verl_actfocus.experiments.composition import check_references, compose, con
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.estimators import OWN, EstimatorChoice
 from verl_actfocus.experiments.hydra_words import key_of
+from verl_actfocus.experiments.own_code import own_code
 from verl_actfocus.experiments.run import ESTIMATORS, PROPOSED_KEYS, Conditions, Run
 from verl_actfocus.experiments.settings import flatten, within
 from verl_actfocus.experiments.step import Step
@@ -102,6 +103,7 @@ def compose_run(run: Run, *, starts: bool = True) -> ComposedRun:
         raise ExperimentError(f"{run.title}: {error}") from error
     elsewhere = {*run.places(), *PROPOSED_KEYS}
     kept = {key: value for key, value in _looked_up(config, settings).items() if key not in elsewhere}
+    kept |= own_code(config)
     return ComposedRun(run, kept, step)
 
 

@@ -240,7 +240,8 @@ class Run:
 
     def shell_command(self) -> str:
         """Return the command line, with its environment variables, to paste into a shell."""
-        modules = {name: os.environ[name] for name in (MODULES_VARIABLE,) if os.environ.get(name)}
+        modules = {name: os.environ[name] for name in (MODULES_VARIABLE, "PYTHONPATH") if os.environ.get(name)}
+        modules = modules if MODULES_VARIABLE in modules else {}
         variables = [f"{name}={value}" for name, value in {**modules, **self.environment}.items()]
         return " ".join([*variables, "python", shlex.join(self.command()[1:])])
 

@@ -85,7 +85,7 @@ def parsed_choice(text: str, what: str) -> tuple[str, tuple[tuple[str, str], ...
         The name, and (setting, value as Hydra reads it), ascending; equal numbers are written alike.
 
     Raises:
-        ValueError: the text is of another form, or a setting is named twice.
+        ValueError: the text is of another form, a setting is named twice, or is called `name`.
     """
     name, *words = text.split() or [""]
     pairs = [word.partition("=")[::2] for word in words]
@@ -94,6 +94,8 @@ def parsed_choice(text: str, what: str) -> tuple[str, tuple[tuple[str, str], ...
         raise ValueError(f"{text!r} is not {what}")
     if len(settings) < len(pairs):
         raise ValueError(f"{text!r} names a setting twice")
+    if "name" in settings:
+        raise ValueError(f"{text!r} sets a name, which stands in front: {settings['name']!r} in the place of {name!r}")
     return name, tuple(sorted(settings.items()))
 
 

@@ -12,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from verl.utils import config as verl_config
 
 from verl_actfocus.config.compatibility import TRAINER_MODE, check_vllm, checked_settings
-from verl_actfocus.integration.estimators import FUNCTIONS, require_weighting
+from verl_actfocus.integration.checkpoints import require_own_checkpoint
+from verl_actfocus.integration.estimators import require_trainer
 
 _stock = verl_config.validate_config
 
@@ -25,11 +26,14 @@ def validate_config(config: DictConfig, *args: Any, **kwargs: Any) -> None:
         ValueError: a setting is out of range or cannot be honoured; the message names it and the remedy.
     """
     check_vllm(config)
+    require_trainer(config)
     # Entries of other people's own may lack the section.
     if OmegaConf.select(config, "trainer.v1.trainer_mode") == TRAINER_MODE:
-        checked_settings(config)
-    elif (name := str(OmegaConf.select(config, "algorithm.adv_estimator"))) in FUNCTIONS:
-        require_weighting(config.algorithm, name)
+        settings = checked_settings(config)
+        require_own_checkpoint(config)
+        if settings.estimator.base == "gae":
+            # veRL knows of the critic by the estimator name "gae" only, and says that it is disabled.
+            kwargs["use_critic"] = True
     _stock(config, *args, **kwargs)
 
 

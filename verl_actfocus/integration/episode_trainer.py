@@ -10,7 +10,8 @@ step                     what is added
 `_balance_batch`       excluded trajectories and outcomes are counted, groups selected
 `_val_metrics_update`  the same counts of an evaluation, and the run's best one
 `_save_checkpoint`     the best evaluation goes into the checkpoint (`_load_checkpoint`: comes out of it); what a run
-                         was resumed from is deleted, and folders whose models veRL has deleted are too
+                         was resumed from is deleted, and folders whose models veRL has deleted are too. Another
+                         run's checkpoint is refused before, and only begun from where its path is named
 =======================  ===============================================================================================
 """
 
@@ -25,6 +26,7 @@ from omegaconf import DictConfig
 from transfer_queue import KVBatchMeta
 
 from verl_actfocus.integration import exclusions, fields
+from verl_actfocus.integration.checkpoints import NEWEST, require_own_checkpoint
 from verl_actfocus.integration.groups import group_of
 from verl_actfocus.integration.metrics import (
     STATE_FILE,
@@ -39,6 +41,8 @@ from verl_actfocus.integration.sync_trainer import PortableSyncTrainer
 
 #: Largest share of a batch that may end in an infrastructure failure; beyond it the run stops.
 MAX_EXCLUDED_SHARE = 0.1
+#: Column of the data with which a row sets how many responses veRL samples (`verl/trainer/ppo/v1/agent_loop_tq.py`).
+SAMPLES = "__rollout_n__"
 #: What a checkpoint holds beside the models: the position in the data (veRL's) and the best evaluation.
 _BESIDE_MODELS = {"data.pt", STATE_FILE}
 
@@ -51,7 +55,11 @@ class EpisodeTrainer(PortableSyncTrainer):
         keep_groups: share of the groups that are trained on, see `verl_actfocus.integration.selection.select_groups`.
     """
 
+    #: Of this run; behind the checkpoint where it began from another run's.
+    _first_step = 1
+
     def __init__(self, config: DictConfig, *, keep_groups: float) -> None:
+        require_own_checkpoint(config)
         super().__init__(config)
         self._keep_groups = keep_groups
         self._success = SuccessTracker()
@@ -70,9 +78,15 @@ class EpisodeTrainer(PortableSyncTrainer):
         """Load the data.
 
         Raises:
-            ValueError: the epochs end before the last step; veRL would stop there without its last evaluation.
+            ValueError: the epochs end before the last step; veRL would stop there without its last evaluation. Or rows
+                of the training data have a number of samples of their own.
         """
         super()._init_dataloader()
+        if SAMPLES in getattr(getattr(self.train_dataset, "dataframe", None), "column_names", ()):
+            raise ValueError(
+                f"data.train_files has a column {SAMPLES}, by which veRL samples another number of responses of a row "
+                "than actor_rollout_ref.rollout.n; which trajectories have failed could not be told then: leave it out"
+            )
         epochs, steps = self.config.trainer.total_epochs, self.total_training_steps
         if self.steps_per_epoch * epochs < steps:
             raise ValueError(
@@ -155,7 +169,7 @@ class EpisodeTrainer(PortableSyncTrainer):
         Only where the run resumes by itself from its own folder; a folder that was named stays as it is.
         """
         trainer = self.config.trainer
-        tracker = self._checkpoint_folder().parent / "latest_checkpointed_iteration.txt"
+        tracker = self._checkpoint_folder().parent / NEWEST
         if trainer.resume_mode != "auto" or not tracker.is_file() or tracker.read_text() != str(self.global_steps):
             return
         steps = {folder: folder.name.removeprefix("global_step_") for folder in tracker.parent.glob("global_step_*")}
@@ -179,7 +193,10 @@ class EpisodeTrainer(PortableSyncTrainer):
         super()._load_checkpoint()
         if self.global_steps > 0:
             explicit = self.config.trainer.resume_mode == "resume_path"
-            self._success.load(Path(self.config.trainer.resume_from_path) if explicit else self._checkpoint_folder())
+            folder = Path(self.config.trainer.resume_from_path) if explicit else self._checkpoint_folder()
+            self._success.load(folder)
+            if not (folder / STATE_FILE).exists():
+                self._first_step = self.global_steps + 1
 
     def _checkpoint_folder(self) -> Path:
         return Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,13 @@ STATE_FILE = "actfocus.json"
 def rollout_metrics(extra_fields: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Summarise the episodes of a training batch as `rollout/…`; empty if another agent loop produced it."""
     records = [extra.get("reward_extra_info") or {} for extra in extra_fields]
-    records = [record for record in records if "stop_reason" in record]
+    records = [record for record in records if _is_episode(record)]
     return {f"rollout/{name}": value for name, value in summarise(records).items()} if records else {}
+
+
+def _is_episode(counted: Mapping[str, Any]) -> bool:
+    """Whether these are an episode's counts: another agent loop's reward may say, too, why a response stopped."""
+    return {*COUNTS} <= counted.keys()
 
 
 def identical_responses(groups: Sequence[str], responses: Sequence[Tensor]) -> dict[str, float]:
@@ -53,7 +58,7 @@ def validation_metrics(infos: dict[str, list[Any]]) -> dict[str, float]:
     Args:
         infos: name → one value per episode, as veRL's validation collects them.
     """
-    if "stop_reason" not in infos:
+    if not _is_episode(infos):
         return {}
     names = [*COUNTS, *outcome_names(infos["outcomes"])]
     records = [dict(zip(names, values, strict=True)) for values in zip(*(infos[name] for name in names), strict=True)]

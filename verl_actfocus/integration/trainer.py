@@ -8,7 +8,8 @@ concerns episodes rather than weights is its base `EpisodeTrainer`'s.
 =========================  =============================================================================================
 step                       what is added
 =========================  =============================================================================================
-`_init_tokenizer`          models that cannot share prompts are refused, if they shall
+`_init_tokenizer`          tokenizers that cannot write the tags are refused, and models that cannot share prompts, if
+                           they shall
 `_init_resource_pool_mgr`  the reference model, if the weighting needs it
 `_balance_batch`         spans are tagged where the rollout did not
 `_compute_old_log_prob`  what weighting and estimator need of the policy before the update
@@ -36,6 +37,7 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 
 from verl_actfocus.config.compatibility import TRAINER_MODE, checked_settings
+from verl_actfocus.estimators import computed_estimate
 from verl_actfocus.integration import fields, nodes, registration
 from verl_actfocus.integration.episode_trainer import EpisodeTrainer
 from verl_actfocus.integration.passes import complete_reference_settings, run_by_groups
@@ -96,6 +98,7 @@ class ActFocusTrainer(EpisodeTrainer):
 
     def _init_tokenizer(self) -> None:
         super()._init_tokenizer()
+        self._tagger = ResponseTagger(self.tokenizer, self.settings.tags)  # refuses some tokenizers
         if self.settings.share_prompts:
             empty_cache(omega_conf_to_dataclass(self.config.actor_rollout_ref.model).hf_config)  # refuses some models
 
@@ -118,7 +121,6 @@ class ActFocusTrainer(EpisodeTrainer):
         super()._setup()
         actor_config = omega_conf_to_dataclass(self.config.actor_rollout_ref.actor)
         self.actor_rollout_wg.set_loss_fn(partial(actfocus_ppo_loss, config=actor_config))
-        self._tagger = ResponseTagger(self.tokenizer, self.settings.tags)
 
     # ---- one step ---------------------------------------------------------------------------------------------
 
@@ -212,7 +214,8 @@ class ActFocusTrainer(EpisodeTrainer):
         ]
         data = self._get(batch, *dict.fromkeys(names))
         changed = {}
-        found = estimator.estimate(trajectory_batch(batch.keys, data, estimator, algorithm, bypass=self._bypass))
+        read = trajectory_batch(batch.keys, data, estimator, algorithm, bypass=self._bypass)
+        found = computed_estimate(estimator, read)
         if found is not None:
             changed = {"advantages": _nested(found.advantages), "returns": _nested(found.returns)}
             data["advantages"] = changed["advantages"]
@@ -255,10 +258,10 @@ class ActFocusTrainer(EpisodeTrainer):
             metrics[TRAJECTORIES_METRIC] = float(written)
 
     def _report_no_action_token(self, batch: KVBatchMeta) -> None:
-        """Say that the weights cannot tell actions from the rest: an error in the first step, later a warning.
+        """Say that the weights cannot tell actions from the rest: an error in their first step, later a warning.
 
         Raises:
-            ValueError: in the first step, where the tags and not the model are to blame.
+            ValueError: in the first step of these weights, where the tags and not the model are to blame.
         """
         name, action = self.settings.weighting.name, self.settings.tags.action
         tags = " … ".join(action) if isinstance(action, tuple) else f"none: all that is not reasoning ({action})"
@@ -269,7 +272,7 @@ class ActFocusTrainer(EpisodeTrainer):
             f"has nothing to tell apart; looked for: {tags}; a response begins: {response[:EXCERPT]!r}; set "
             "algorithm.actfocus.tags to what the model writes, or use +actfocus=uniform"
         )
-        if self.global_steps == 1:
+        if self.global_steps == self._first_step:
             raise ValueError(message)
         logger.warning(message)
 

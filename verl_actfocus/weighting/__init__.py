@@ -6,6 +6,8 @@
     The schemes, each with its equation and its source. `actfocus` is He et al. 2026 (Eq. 5, 16-18).
 `inputs`
     What a scheme may read beyond the batch, by name, and which forward pass delivers it.
+`probe`
+    A trial of a scheme on two short trajectories, before anything is built.
 `spans`
     What part of a response a token belongs to: reasoning, action, or neither.
 `signals`

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from verl_actfocus.weighting._checks import as_bool_mask, check_batch, check_same_shape, first_position
-from verl_actfocus.weighting.settings import Settings, settings_from
+from verl_actfocus.weighting.settings import Settings, register, settings_from
 
 SECTION = "algorithm.actfocus.weighting"
 """Where a weighting's name and settings stand in a configuration."""
@@ -151,14 +151,9 @@ def register_weighting(cls: _W) -> _W:
     Outside this package, name the module in `VERL_USE_EXTERNAL_MODULES` so that every process of a run imports it.
 
     Raises:
-        ValueError: If another class has the name.
+        ValueError: If another class has the name, or something is wrong with the class (`settings.register`).
     """
-    other = WEIGHTINGS.setdefault(cls.name, cls)
-    if other is not cls:
-        raise ValueError(
-            f"{cls.__module__}.{cls.__qualname__} and {other.__module__}.{other.__qualname__} are both called "
-            f"{cls.name!r}; rename one of the weightings"
-        )
+    register(WEIGHTINGS, cls, "weighting")
     return cls
 
 
@@ -183,7 +178,8 @@ def weighting_from(section: Any) -> Weighting:
     if not isinstance(name, str) or name not in WEIGHTINGS:
         raise ValueError(
             f"{SECTION}.name={name!r} is not a weighting; choose one of {sorted(WEIGHTINGS)}, or name the module that "
-            "registers it in VERL_USE_EXTERNAL_MODULES"
+            "registers it: by --module of actfocus, or in VERL_USE_EXTERNAL_MODULES before veRL's command (on a "
+            "cluster that runs already also among ray_kwargs.ray_init.runtime_env.env_vars)"
         )
     return settings_from(WEIGHTINGS[name], SECTION, settings)
 

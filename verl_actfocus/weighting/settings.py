@@ -44,6 +44,37 @@ class Settings:
             raise ValueError(f"{self.section}.{setting}={getattr(self, setting)!r} {requirement}")
 
 
+def register(registry: dict[str, type[Any]], cls: type[Any], kind: str) -> None:
+    """Enter a scheme under its name.
+
+    Args:
+        registry: Name → class.
+        cls: A frozen dataclass below `Settings`.
+        kind: What it is, for messages.
+
+    Raises:
+        ValueError: If the class has no name that a configuration can write, is no dataclass of its own though it
+            has fields, or leaves a method out; or another class has the name.
+    """
+    place = f"{cls.__module__}.{cls.__qualname__}"
+    name = getattr(cls, "name", None)
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"{place}.name={name!r} must be a name of letters, digits and underscores, as {kind}s have")
+    annotations = vars(cls).get("__annotations__", {})
+    own = [key for key, hint in annotations.items() if "ClassVar" not in str(hint)]
+    if own and "__dataclass_fields__" not in vars(cls):
+        raise ValueError(
+            f"{place} has the settings {own}, but is no dataclass: write @dataclass(frozen=True, kw_only=True) above it"
+        )
+    if left_out := sorted(getattr(cls, "__abstractmethods__", ())):
+        raise ValueError(f"{place} is a {kind} without {', '.join(left_out)}: define it, by that name")
+    other = registry.setdefault(name, cls)
+    if other is not cls:
+        raise ValueError(
+            f"{place} and {other.__module__}.{other.__qualname__} are both called {name!r}; rename one of the {kind}s"
+        )
+
+
 def settings_from(cls: type[_T], path: str, section: Any) -> _T:
     """Read a section of a configuration into a dataclass; lists become tuples.
 
@@ -103,8 +134,8 @@ def _has_type(value: Any, hint: Any) -> bool:
     if hint is float:
         return isinstance(value, Real) and math.isfinite(value)
     kind = origin or hint
-    # What is no class (Any, Literal, …) is left to the dataclass.
-    return isinstance(value, kind) if isinstance(kind, type) else True
+    # What is no class to be an instance of (Any, which is one in Python 3.11, Literal, …) is left to the dataclass.
+    return isinstance(value, kind) if isinstance(kind, type) and kind is not Any else True
 
 
 def _in_words(hint: Any) -> str:

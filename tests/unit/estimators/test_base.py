@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import doctest
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
 
-from verl_actfocus.estimators import ESTIMATORS, GAE, GRPO, Estimator, GiGPO, base, estimator_from, groups, turns
+from verl_actfocus.estimators import (
+    ESTIMATORS,
+    GAE,
+    GRPO,
+    Estimate,
+    Estimator,
+    GiGPO,
+    TrajectoryBatch,
+    base,
+    computed_estimate,
+    estimator_from,
+    groups,
+    turns,
+)
 from verl_actfocus.estimators.base import register_estimator
 from verl_actfocus.estimators.turns import by_turn, on_tokens, returns_to_go, turns_of
 from verl_actfocus.experiments.estimators import OWN, PACKAGED
@@ -60,6 +75,51 @@ def test_two_classes_of_one_name_and_another_base_are_refused():
     with pytest.raises(ValueError, match=r"Foreign\.base='rloo'.*'grpo' or 'gae'"):
         register_estimator(Foreign)
     assert "foreign" not in ESTIMATORS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Returned(Estimator):
+    """Returns what it is given."""
+
+    name = "returned"
+    base = "grpo"
+    what: Any
+
+    def estimate(self, batch: TrajectoryBatch) -> Any:
+        return self.what
+
+
+def estimate(*advantages: Any, returns: Any = None) -> Estimate:
+    return Estimate(advantages=[*advantages], returns=[*advantages] if returns is None else returns)
+
+
+ONE, THREE = torch.ones(1), torch.ones(3)
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        (torch.ones(2, 3), "must return an Estimate or None, got Tensor"),
+        (estimate(ONE), "must return advantages as a list of 2 rows without padding, got 1 rows"),
+        (estimate(ONE, THREE, returns=torch.ones(2, 3)), "must return returns as a list of 2 rows .* got Tensor"),
+        (estimate(THREE, THREE), r"floating-point advantages of shape \(1,\) for row 0, got torch.float32, \(3,\)"),
+        (estimate(ONE, THREE.long()), r"of shape \(3,\) for row 1, got torch.int64"),
+        (estimate([1.0], THREE), r"of shape \(1,\) for row 0, got list"),
+        (estimate(ONE, THREE / 0), "must return finite advantages; row 1 has inf"),
+        (estimate(ONE, THREE, returns=[ONE * torch.nan, THREE]), "must return finite returns; row 0 has nan"),
+    ],
+)
+def test_what_a_step_cannot_take_is_refused_with_estimator_and_place(what: Any, message: str) -> None:
+    played = batch_of([Played("a", [1.0]), Played("a", [1.0], lengths=[3])])
+    with pytest.raises(ValueError, match=f"the estimator 'returned' .*{message}|'returned' {message}"):
+        computed_estimate(Returned(what=what), played)
+
+
+def test_what_a_step_can_take_is_float32_afterwards() -> None:
+    played = batch_of([Played("a", [1.0]), Played("a", [1.0], lengths=[3])])
+    found = computed_estimate(Returned(what=estimate(ONE.double(), THREE)), played)
+    assert [row.dtype for row in (*found.advantages, *found.returns)] == [torch.float32] * 4
+    assert computed_estimate(Returned(what=None), played) is None
 
 
 def test_verls_own_advantages_stand_but_for_level_groups():

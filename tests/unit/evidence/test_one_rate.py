@@ -47,9 +47,11 @@ def test_only_the_one_rate_counts_and_the_evaluation_before_training_does_not(tm
     assert lines[3].startswith("| ActFocus | 80.0 | +15.0 [")
     assert lines[9].startswith("| GiGPO and ActFocus | 70.0 | +5.0 [")
     deviation = np.sqrt((50 + 0 + 200 + 5 * 50) / 8)
-    assert f"2 seeds; standard deviation of a run, all methods together: {deviation:.1f} (final)" in lines[-3]
+    assert f"2 seeds; standard deviation of a run, all methods together: {deviation:.1f} (final)" in lines[-4]
     # 80, 65, 65 and 70 with ActFocus's weights, 65 three times without and Uniform's 65.
-    assert "minus the others: final +5.0 [" in lines[-2]
+    assert "minus the others: final +5.0 [" in lines[-3]
+    # Uniform's first evaluations are 60 and 50, ActFocus's 70 and 60.
+    assert "success at the first evaluation: Uniform 55.0, ActFocus 65.0, " in lines[-2]
     assert lines[-1].endswith("at the first evaluation, seed by seed: +10.0, +10.0.")
 
 

@@ -206,3 +206,9 @@ def test_configured_limits_change_the_environments_own_and_are_checked():
     assert settings.episode_limits().actions == 10
     with pytest.raises(ValueError, match="turns"):
         EnvironmentDataset("train", config=data_config(limits={"turns": 0}))
+
+
+def test_another_loops_reward_may_say_why_a_response_stopped() -> None:
+    """What a reward function returns reaches both, under names of its own choice."""
+    assert rollout_metrics([{"reward_extra_info": {"score": 1.0, "stop_reason": "eos"}}]) == {}
+    assert validation_metrics({"reward": [1.0], "score": [1.0], "stop_reason": ["eos"]}) == {}

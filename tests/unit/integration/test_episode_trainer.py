@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from verl_actfocus.integration.checkpoints import require_own_checkpoint
 from verl_actfocus.integration.episode_trainer import EpisodeTrainer
 from verl_actfocus.integration.metrics import SuccessTracker
 from verl_actfocus.integration.sync_trainer import PortableSyncTrainer
@@ -106,3 +107,45 @@ def test_nothing_is_deleted_before_the_new_checkpoint_counts(monkeypatch: pytest
     (tmp_path / "latest_checkpointed_iteration.txt").write_text("4")
     made._delete_models_of_earlier_attempts()
     assert (tmp_path / "global_step_2/actor").is_dir()
+
+
+def left_behind(folder: Path, *, own: bool) -> DictConfig:
+    """A configuration whose folder holds a checkpoint of step 4, and an older one."""
+    for step in (2, 4):
+        (folder / f"global_step_{step}/actor").mkdir(parents=True)
+    if own:
+        SuccessTracker().save(folder / "global_step_4")
+    (folder / "latest_checkpointed_iteration.txt").write_text("4")
+    return OmegaConf.create({"trainer": {"default_local_dir": str(folder), "resume_mode": "auto"}})
+
+
+def test_another_runs_checkpoints_are_not_gone_on_from_by_chance(tmp_path: Path) -> None:
+    """A stock command with another estimator has the stock run's folder."""
+    config = left_behind(tmp_path, own=False)
+    with pytest.raises(ValueError, match=r"global_step_4 of a run without this package.*resume_from_path=.*step_4$"):
+        require_own_checkpoint(config)
+    for mode in ("disable", "resume_path"):
+        config.trainer.resume_mode = mode
+        require_own_checkpoint(config)
+
+
+def test_its_own_checkpoints_and_an_empty_folder_are_gone_on_from(tmp_path: Path) -> None:
+    require_own_checkpoint(left_behind(tmp_path / "own", own=True))
+    nowhere = {"default_local_dir": str(tmp_path / "none"), "resume_mode": "auto"}
+    require_own_checkpoint(OmegaConf.create({"trainer": nowhere}))
+
+
+@pytest.mark.parametrize(("own", "first"), [(False, 5), (True, 1)])
+def test_a_run_that_begins_from_another_ones_checkpoint_has_its_first_step_behind_it(
+    own: bool, first: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def load(self: PortableSyncTrainer) -> None:
+        self.global_steps = 4
+
+    monkeypatch.setattr(PortableSyncTrainer, "_load_checkpoint", load)
+    made = EpisodeTrainer.__new__(EpisodeTrainer)
+    left_behind(tmp_path, own=own)
+    named = {"resume_mode": "resume_path", "resume_from_path": str(tmp_path / "global_step_4")}
+    made.config, made._success = OmegaConf.create({"trainer": named}), SuccessTracker()
+    made._load_checkpoint()
+    assert made._first_step == first

@@ -90,3 +90,60 @@ def test_a_call_that_is_quoted_while_thinking_stays_reasoning_and_the_call_itsel
     # This tokenizer may merge a bracket of a tag with what stands beside it.
     assert thought in of(Span.REASONING) and call not in of(Span.REASONING)
     assert call in of(Span.ACTION) and quoted not in of(Span.ACTION)
+
+
+def tagged(tags: TagSettings, *parts: tuple[str, int]) -> str:
+    """Prompt and parts, each with 1 where the model wrote it → the letter of every character's span."""
+    tokenizer = AutoTokenizer.from_pretrained(str(files("verl_actfocus") / "models/frozenlake/tokenizer"))
+    ids, mask = [], []
+    for text, own in parts:
+        new = tokenizer.encode(text, add_special_tokens=False)
+        ids += new
+        mask += [own] * len(new)
+    tagger = ResponseTagger(tokenizer, tags)
+    prompt = torch.tensor(tokenizer.encode("Play.", add_special_tokens=False))
+    spans = tagger.tag(prompt, torch.tensor(ids), torch.tensor(mask))
+    texts = tagger.texts(torch.tensor(ids))
+    letters = {Span.NONE: ".", Span.REASONING: "r", Span.ACTION: "a"}
+    return "".join(letters[Span(span)] * len(text) for span, text in zip(spans.tolist(), texts, strict=True))
+
+
+def middle(letters: str, text: str, whole: str) -> str:
+    """The letters in the middle of a part: at its ends this tokenizer may merge it with a bracket."""
+    start = whole.index(text)
+    return letters[start + 2 : start + len(text) - 2]
+
+
+@pytest.mark.parametrize("action", [("<answer>", "</answer>"), "rest"])
+def test_a_tool_that_answers_in_the_middle_of_the_reasoning_does_not_end_it(action: tuple[str, str] | str) -> None:
+    parts = [("<think>I look it up:", 1), (" found Right there ", 0), ("so I go on to it.</think>", 1)]
+    parts += [("<answer>Right now</answer>", 1)]
+    whole = "".join(text for text, _ in parts)
+    letters = tagged(TagSettings(action=action, prefill=""), *parts)
+    assert set(middle(letters, "I look it up:", whole)) == {"r"}
+    assert set(middle(letters, " found Right there ", whole)) == {"."}
+    assert set(middle(letters, "so I go on to it.", whole)) == {"r"}
+    assert set(middle(letters, "Right now", whole)) == {"a"}
+
+
+def test_an_answer_behind_tags_that_the_loop_has_written_is_the_action() -> None:
+    parts = [("<think>I have thought enough", 1), (".</think><answer>", 0), ("Right now</answer>", 1)]
+    whole = "".join(text for text, _ in parts)
+    letters = tagged(TagSettings(prefill=""), *parts)
+    assert set(middle(letters, "I have thought enough", whole)) == {"r"}
+    assert set(middle(letters, ".</think><answer>", whole)) == {"."}
+    assert set(middle(letters, "Right now", whole)) == {"a"}
+
+
+@pytest.mark.parametrize("between", ["<|im_end|>\n<|im_start|>user\nWell?<|im_end|>\n", "<|im_end|>"])
+def test_a_turn_that_was_cut_off_while_thinking_does_not_reach_into_the_next(between: str) -> None:
+    parts = [("<think>I go on and on", 1), (between, 0), ("Up or Down", 1)]
+    letters = tagged(TagSettings(prefill=""), *parts)
+    assert letters.endswith("." * len("Up or Down")) and "r" in letters
+
+
+def test_a_turn_that_was_whole_is_not_gone_on_with() -> None:
+    """As in loops that write what a search found between two turns, without any special token."""
+    parts = [("<think>a plan</think><answer>Up Up</answer>", 1), (" found: ", 0), ("a last word", 1)]
+    letters = tagged(TagSettings(prefill=""), *parts)
+    assert letters.endswith("." * len("a last word")) and "a" in letters

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from itertools import groupby
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -130,6 +130,36 @@ def test_two_schemes_of_one_name_are_refused(registry: dict) -> None:
         register_weighting(Other)
     assert registry["actfocus"] is ActFocus
     assert register_weighting(ActFocus) is ActFocus
+
+
+def test_common_slips_in_a_scheme_are_refused_when_it_is_registered(registry: dict) -> None:
+    class Nameless(Weighting):
+        def weights(self, batch: TokenBatch) -> torch.Tensor:
+            return batch.response_mask.float()
+
+    class Hyphenated(Nameless):
+        name = "my-weights"
+
+    class NoDataclass(Nameless):
+        name = "no_dataclass"
+        constant: ClassVar[int] = 1
+        factor: float = 2.0
+
+    class Misspelt(Weighting):
+        name = "misspelt"
+
+        def weight(self, batch: TokenBatch) -> torch.Tensor:
+            return batch.response_mask.float()
+
+    for cls, message in (
+        (Nameless, r"Nameless\.name=None must be a name of letters, digits and underscores"),
+        (Hyphenated, r"Hyphenated\.name='my-weights' must be a name"),
+        (NoDataclass, r"NoDataclass has the settings \['factor'\], but is no dataclass: write @dataclass\(frozen=True"),
+        (Misspelt, r"Misspelt is a weighting without weights: define it"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            register_weighting(cls)
+    assert not {"my-weights", "no_dataclass", "misspelt"} & registry.keys()
 
 
 @given(st.lists(st.lists(st.integers(0, 1), min_size=7, max_size=7), min_size=1, max_size=3))

@@ -15,7 +15,7 @@ from verl_actfocus.experiments.folder import RunFolder
 PAGE = text("confirmation")
 
 
-ENVIRONMENTS = {"frozenlake": "FrozenLake", "sokoban": "Sokoban"}
+ENVIRONMENTS = {"frozenlake": "FrozenLake", "sokoban": "Sokoban", "sudoku": "Sudoku"}
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
@@ -45,17 +45,20 @@ def test_the_page_has_question_1s_conclusions_and_p_values() -> None:
         for row in rows(FOLDER / "confirmation_actfocus-cpu-comparisons.csv")
         if row["p_value"]
     }
-    assert len(told) == 4 and {row["conclusion"] for row in told.values()} == {"inconclusive"}
+    assert len(told) == 6 and {row["conclusion"] for row in told.values()} == {"inconclusive"}
     area = told["frozenlake", "area"]
     alone, corrected = (float(area[key]) for key in ("p_value", "p_value_corrected"))
     assert f"*Area* alone would have p = {alone:.3f}; over the four comparisons" in PAGE
     assert f"two of them not made yet, it is {corrected:.2f}." in PAGE
-    of_sokoban = told["sokoban", "area"]
-    words = f"area {in_words(of_sokoban, points='')}, p = {float(of_sokoban['p_value_corrected']):.2f}"
-    final = in_words(told["sokoban", "final"], points="")
-    assert f"Sokoban: {words}; final {final}, from one seed of five, without which it is −2.1;" in " ".join(
-        PAGE.split()
-    )
+    for environment, name in ENVIRONMENTS.items():
+        cells = [
+            f"{in_words(row, points='')}, p = {float(row['p_value_corrected']):.2g}"
+            for row in (told[environment, "area"], told[environment, "final"])
+        ]
+        ahead = sum(
+            value > 0 for value in two_methods.differences("actfocus", "uniform", environment)["final"].values()
+        )
+        assert f"| {name} | {cells[0]} | {cells[1]} | {ahead} of 5; " in PAGE
     pooled = {row["number"]: row for row in rows(FOLDER / "confirmation_actfocus-cpu-pooled.csv")}
     chance = {
         number: "{:.0f} % [{:.0f}, {:.0f}]".format(
@@ -63,7 +66,8 @@ def test_the_page_has_question_1s_conclusions_and_p_values() -> None:
         )
         for number, row in pooled.items()
     }
-    assert f"Over the two that are run it is {chance['final']}." in PAGE
+    assert {number: row["conclusion"] for number, row in pooled.items()} == {"final": "unfinished", "area": ""}
+    assert f"Over the three that are run it is {chance['final']}." in PAGE
     assert f"for this answer, it is {chance['area']}." in PAGE
     assert f"a run of ActFocus ends above one of Uniform is estimated at {chance['final']}, which is not shown" in PAGE
 
@@ -83,7 +87,32 @@ def test_the_declared_lead_on_sokoban_is_what_is_printed(capsys: pytest.CaptureF
     by_seed = two_methods.differences("actfocus", "uniform", "sokoban")["final"]
     assert f"Their difference at the end is {final}: what is positive there is seed 11's {by_seed[11]:+.1f};" in PAGE
     assert "ActFocus ends lower in three of five pairs" in PAGE and sum(value < 0 for value in by_seed.values()) == 3
-    assert f"without which it is {final.partition(' ')[0]};" in PAGE
+    assert f"2 of 5; without one seed of {by_seed[11]:+.1f} it is {final.partition(' ')[0]} |" in PAGE
+
+
+def test_what_was_declared_on_sudoku_is_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    two_methods.main(["actfocus", "uniform", "--env", "sudoku"])
+    printed = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    p_values = [float(printed[f"step {step}"].partition(", p = ")[2].partition(";")[0]) for step in (10, 20)]
+    assert min(p_values) > 0.025
+    assert "**Neither of the two comparisons that were [declared]" in PAGE
+    assert f"step 10, p = {p_values[0]:.3f}, and step 20, p = {p_values[1]:.3f}, each at 0.025" in PAGE
+    step = printed["step 10"].partition(", p")[0].replace("-", "−")
+    assert f"on Sudoku it was declared, too, and is not shown ({step})" in PAGE
+    assert f"is not shown: {step}, ahead in four of five pairs" in PAGE and "ahead in 4 of 5" in printed["step 10"]
+    pairs = two_methods.differences("actfocus", "uniform", "sudoku")["final"].values()
+    falling = [f"{value:+.1f}".replace("-", "−") for value in sorted(pairs, reverse=True)]
+    assert f"({', '.join(falling[:-1])} and {falling[-1]})" in PAGE
+    mean, ends = printed["final"].partition(", p")[0].split(" ", 1)
+    low, high = ends.strip("[]").split(", ")
+    assert f"({mean} points, {low} to {high})".replace("-", "−") in README
+    for method, said in (("uniform", "ends between {} and {} %"), ("actfocus", "other three rise to {}, {} and {} %")):
+        one_method.main([method, "--env", "sudoku"])
+        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("seed ")]
+        ends_of_runs = sorted(float(line.split()[-2]) for line in lines)
+        assert (
+            said.format(*(ends_of_runs[:: len(ends_of_runs) - 1] if method == "uniform" else ends_of_runs[2:])) in PAGE
+        )
 
 
 def test_the_page_says_of_sokobans_ends_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,8 +212,11 @@ def test_the_page_says_of_actfocus_by_tokens_what_its_runs_say() -> None:
     assert f"in *area***: {in_words(area)}, corrected p < 0.001 over the eight comparisons" in PAGE
     assert f"at the end of training it is not ({in_words(final, points='')})" in PAGE
     value, low, high = (f"{-100 * float(area[key]):+.1f}" for key in ("difference", "high", "low"))
-    assert f"({value} points [{low}, {high}], p < 0.001 corrected over eight comparisons)" in PAGE
-    assert f"({value} points, {low[1:]} to {high[1:]}, corrected p < 0.001)" in README
+    assert (
+        f"({value} points [{low}, {high}], p < 0.001 corrected over eight comparisons; the interval is too narrow"
+        in PAGE
+    )
+    assert f"({value} points, {low[1:]} to {high[1:]}, corrected p < 0.001; the interval is too narrow)" in README
     found = {other: two_methods.differences("by-tokens", other, "frozenlake") for other in ("uniform", "actfocus")}
     for step in ("10", "20", "30", "40"):
         cells = [over_seeds(one[step]).rpartition(",")[0].replace("-", "−") for one in found.values()]

@@ -30,6 +30,15 @@ def test_the_page_shows_all_methods_at_one_rate_as_they_are_printed(capsys: pyte
     assert f"({pairs.replace(', ', ' and ')} points at step 10)" in PAGE
 
 
+@pytest.mark.parametrize("rate", ["1e-4", "3e-4"])
+def test_the_page_says_of_the_first_evaluation_what_is_printed(rate: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with patch("sys.argv", ["one_rate", "--rate", rate]):
+        one_rate.main()
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "success at the first evaluation" in line)
+    means = [one.rpartition(" ")[2] for one in line.partition("evaluation: ")[2].rstrip(".").split(", ")]
+    assert len(means) == 8 and f"| {rate} | {' | '.join(means)} |" in PAGE
+
+
 @pytest.mark.parametrize("rate", ["3e-5", "3e-4"])
 def test_the_page_says_of_the_other_rates_what_is_printed(rate: str, capsys: pytest.CaptureFixture[str]) -> None:
     with patch("sys.argv", ["one_rate", "--rate", rate]):
