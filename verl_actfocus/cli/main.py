@@ -94,8 +94,8 @@ def _common_arguments() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME",
-        help="module that registers an environment or a weighting of your own; looked for on PYTHONPATH and in the "
-        f"current directory; may be repeated, and adds to {MODULES_VARIABLE}",
+        help="module that registers an environment, a weighting or an estimator of your own; looked for on PYTHONPATH "
+        f"and in the current directory; may be repeated, and adds to {MODULES_VARIABLE}",
     )
     return parser
 

@@ -10,7 +10,11 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from verl_actfocus.envs.registry import ENVIRONMENTS
+from verl_actfocus.experiments.estimators import ESTIMATOR_SECTION
 from verl_actfocus.experiments.weightings import SECTION
+
+#: No setting can have this name.
+CODE = "(code)"
 
 
 def own_code(config: DictConfig) -> dict[str, str]:
@@ -22,7 +26,8 @@ def own_code(config: DictConfig) -> dict[str, str]:
         config: a complete veRL configuration.
 
     Returns:
-        What it is about → the fingerprint of its module; nothing for what comes with this package.
+        Section and `CODE` → the fingerprint of its module, as one setting more; nothing for what comes with this
+        package.
 
     Raises:
         ValueError: a module cannot be read, or the configuration holds no valid scheme.
@@ -33,13 +38,13 @@ def own_code(config: DictConfig) -> dict[str, str]:
     environment = ENVIRONMENTS.get(config.data.environment.name)
     modules = {
         SECTION: type(settings.weighting).__module__,
-        "algorithm.adv_estimator": type(settings.estimator).__module__,
+        ESTIMATOR_SECTION: type(settings.estimator).__module__,
         "data.environment": environment.entry_point.partition(":")[0] if environment else "",
     }
     package = __name__.partition(".")[0]
     return {
-        f"code of {key}": fingerprint(module)
-        for key, module in modules.items()
+        f"{section}.{CODE}": fingerprint(module)
+        for section, module in modules.items()
         if module and module.partition(".")[0] != package
     }
 

@@ -63,8 +63,8 @@ def a_run(folder: Path, weighting: WeightingChoice = BASELINE, estimator: str = 
 @pytest.mark.parametrize(
     ("weighting", "estimator", "key"),
     [
-        (WeightingChoice("late"), "grpo", "code of algorithm.actfocus.weighting"),
-        (BASELINE, "mine", "code of algorithm.adv_estimator"),
+        (WeightingChoice("late"), "grpo", "algorithm.actfocus.weighting"),
+        (BASELINE, "mine", "algorithm.actfocus.estimator"),
     ],
 )
 def test_a_run_of_other_code_is_refused_by_name_and_the_baseline_is_not(
@@ -77,14 +77,16 @@ def test_a_run_of_other_code_is_refused_by_name_and_the_baseline_is_not(
     module.write_text("# a remark\n" + WEIGHTING + ESTIMATOR)
     RunFolder(own.folder).check(compose_run(own))
     module.write_text(WEIGHTING.replace("2.0", "3.0") + ESTIMATOR)
-    with pytest.raises(ExperimentError, match=rf"made with other settings \({key} was '[0-9a-f]{{12}}', is '"):
+    with pytest.raises(
+        ExperimentError, match=rf"made with other settings \({key}\.\(code\) was '[0-9a-f]{{12}}', is '"
+    ):
         RunFolder(own.folder).check(compose_run(own))
     RunFolder(baseline.folder).check(compose_run(baseline))
 
 
 def test_what_comes_with_the_package_has_no_fingerprint(tmp_path: Path) -> None:
     found = compose_run(a_run(tmp_path, WeightingChoice("turn_balanced"), "gigpo")).settings
-    assert not [key for key in found if key.startswith("code of")]
+    assert not [key for key in found if key.endswith("(code)")]
 
 
 def test_code_that_cannot_be_read_is_a_sentence() -> None:

@@ -127,12 +127,17 @@ def test_the_page_says_of_sokobans_ends_what_is_printed(capsys: pytest.CaptureFi
     said = "ActFocus ends between {} and {} %, Uniform between {} and {} %."
     assert said.format(ends["actfocus"][0], ends["actfocus"][-1], ends["uniform"][0], ends["uniform"][-1]) in PAGE
     assert f"seeds 12 and 14 fell by {falls[0]} and {falls[1]} points between steps 30 and 40" in PAGE
-    signs = [
-        float(row["value"])
-        for row in rows(FOLDER / "confirmation_actfocus-cpu-robustness.csv")
-        if (row["environment"], row["weighting"], row["number"]) == ("sokoban", "actfocus", "difference")
-    ]
-    assert len(signs) == 5 and min(signs) > 0 and "The sign stays positive in all five columns" in PAGE
+    signs = {
+        environment: [
+            float(row["value"])
+            for row in rows(FOLDER / "confirmation_actfocus-cpu-robustness.csv")
+            if (row["environment"], row["weighting"], row["number"]) == (environment, "actfocus", "difference")
+        ]
+        for environment in ("sokoban", "sudoku")
+    }
+    assert {name: len(values) for name, values in signs.items()} == {"sokoban": 5, "sudoku": 5}
+    assert min(signs["sokoban"]) > 0 > max(signs["sudoku"])
+    assert "The sign stays positive in all five columns of Sokoban and negative in all five of Sudoku" in PAGE
 
 
 def test_the_page_says_of_rise_and_fall_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
