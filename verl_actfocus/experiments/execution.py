@@ -23,6 +23,7 @@ from verl_actfocus.experiments.hydra_words import metrics_override
 from verl_actfocus.experiments.locks import locked
 from verl_actfocus.experiments.logs import DeathNotices, error_lines, last_lines
 from verl_actfocus.experiments.metrics import Metrics, MetricsTail, merge_attempts
+from verl_actfocus.experiments.own_code import require_unchanged
 from verl_actfocus.experiments.progress import Display, RunProgress, duration
 from verl_actfocus.experiments.run import PLATFORM_VARIABLE, Run
 from verl_actfocus.experiments.watchdog import LOST_SECONDS, Watchdog, census
@@ -61,19 +62,21 @@ def execute(
         What `done.json` holds.
 
     Raises:
-        ExperimentError: the folder belongs to other settings, another command is in it, or processes of one that was
-            killed still train there.
+        ExperimentError: the folder belongs to other settings, another command is in it, processes of one that was
+            killed still train there, or a module of the user's has changed since the run was planned.
         RunFailedError: the training ended without its last evaluation; the folder stays, to be continued.
     """
     run = composed.run
     folder = RunFolder(run.folder)
     with locked(folder.path):
         _refuse_orphans(run)
+        require_unchanged(composed.settings, run.title)
         folder.claim(composed)
         # Another command may have finished it before this one had the lock.
         record = folder.done
         if record is None:
             _attempt(composed, folder, _Watch(composed.steps, display, runs_after, seconds_of_others))
+            require_unchanged(composed.settings, run.title)
             record = {
                 **composed.identity(),
                 "seconds": folder.seconds(),

@@ -39,7 +39,8 @@ def modules_overrides() -> list[str]:
     modules, path = os.environ.get(MODULES_VARIABLE), os.environ.get("PYTHONPATH")
     if not modules:
         return []
-    # Without braces, which would be an interpolation of OmegaConf's.
+    # Without braces, which would be an interpolation of OmegaConf's; where a node has none, the words stay, as the name
+    # of a folder that does not exist.
     there = [_variable("PYTHONPATH", f"{path}{os.pathsep}$PYTHONPATH")] if path else []
     return [_variable(MODULES_VARIABLE, modules), *there]
 

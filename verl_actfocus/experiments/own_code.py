@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import ast
+from collections.abc import Mapping
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
 from verl_actfocus.envs.registry import ENVIRONMENTS
+from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.estimators import ESTIMATOR_SECTION
 from verl_actfocus.experiments.weightings import SECTION
 
-#: No setting can have this name.
-CODE = "(code)"
+#: Names of the module and of its fingerprint; no setting can have them.
+MODULE, CODE = "(module)", "(code)"
 
 
 def own_code(config: DictConfig) -> dict[str, str]:
@@ -26,8 +28,8 @@ def own_code(config: DictConfig) -> dict[str, str]:
         config: a complete veRL configuration.
 
     Returns:
-        Section and `CODE` → the fingerprint of its module, as one setting more; nothing for what comes with this
-        package.
+        Section and `MODULE`, `CODE` → the name and the fingerprint of its module, as two settings more; nothing for
+        what comes with this package.
 
     Raises:
         ValueError: a module cannot be read, or the configuration holds no valid scheme.
@@ -43,21 +45,41 @@ def own_code(config: DictConfig) -> dict[str, str]:
     }
     package = __name__.partition(".")[0]
     return {
-        f"{section}.{CODE}": fingerprint(module)
+        f"{section}.{name}": value
         for section, module in modules.items()
         if module and module.partition(".")[0] != package
+        for name, value in ((MODULE, module), (CODE, fingerprint(module)))
     }
 
 
+def require_unchanged(composed: Mapping[str, Any], title: str) -> None:
+    """Refuse to begin or to finish a run of which a module was changed since it was planned: what it trains with would
+    not be what it keeps of itself.
+
+    Args:
+        composed: settings of the run, with what `own_code` found.
+        title: of the run, for the message.
+
+    Raises:
+        ExperimentError: a module of the user's has changed.
+    """
+    for key, before in composed.items():
+        if key.endswith(f".{MODULE}") and fingerprint(before) != composed[key.removesuffix(MODULE) + CODE]:
+            raise ExperimentError(
+                f"{title}: the module {before} was changed while the command ran, so that its runs would not be of one "
+                "method; give the command again, with another --out or after deleting the runs that were trained"
+            )
+
+
 def fingerprint(module: str) -> str:
-    """Return what changes with the code of a module, but not with its comments: 12 hexadecimal digits.
+    """Return what changes with the text of a module, whatever the system's line ends: 12 hexadecimal digits.
 
     Raises:
         ValueError: its file cannot be read.
     """
     found = find_spec(module)
     try:
-        source = Path(str(found and found.origin)).read_text(encoding="utf-8")
-        return sha256(ast.unparse(ast.parse(source)).encode()).hexdigest()[:12]
-    except (OSError, SyntaxError, UnicodeDecodeError) as error:
+        source = Path(str(found and found.origin)).read_text(encoding="utf-8")  # with "\n" at every line's end
+    except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"the code of the module {module} cannot be read: {error}") from error
+    return sha256(source.encode()).hexdigest()[:12]

@@ -242,7 +242,7 @@ class Run:
         """Return the command line, with its environment variables, to paste into a shell."""
         modules = {name: os.environ[name] for name in (MODULES_VARIABLE, "PYTHONPATH") if os.environ.get(name)}
         modules = modules if MODULES_VARIABLE in modules else {}
-        variables = [f"{name}={value}" for name, value in {**modules, **self.environment}.items()]
+        variables = [f"{name}={shlex.quote(value)}" for name, value in {**modules, **self.environment}.items()]
         return " ".join([*variables, "python", shlex.join(self.command()[1:])])
 
     def assigned(self) -> dict[str, Any]:

@@ -37,6 +37,6 @@ def require_own_checkpoint(config: DictConfig) -> None:
         raise ValueError(
             f"trainer.default_local_dir={folder} holds the checkpoint {newest.name} of a run without this package, "
             "which trainer.resume_mode=auto would continue with other weights and whose checkpoints it would replace; "
-            "give this run a trainer.experiment_name or folder of its own, or begin from that checkpoint on purpose: "
-            f"trainer.resume_mode=resume_path trainer.resume_from_path={newest}"
+            "give this run a trainer.experiment_name or folder of its own; to begin from that checkpoint on purpose "
+            f"add trainer.resume_mode=resume_path trainer.resume_from_path={newest}"
         )

@@ -178,7 +178,8 @@ class EpisodeTrainer(PortableSyncTrainer):
             key=lambda folder: int(steps[folder]),
         )
         for model, kept in (("actor", trainer.max_actor_ckpt_to_keep), ("critic", trainer.max_critic_ckpt_to_keep)):
-            there = [folder / model for folder in older if (folder / model).is_dir()]
+            # Another run's, from which this one was begun, have no state of this package.
+            there = [folder / model for folder in older if (folder / model).is_dir() and (folder / STATE_FILE).exists()]
             for path in there[: -kept if kept else 0]:
                 shutil.rmtree(path, ignore_errors=True)  # a folder too many is no reason to end a training
 

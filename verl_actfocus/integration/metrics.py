@@ -111,6 +111,6 @@ class SuccessTracker:
             self.peak, self.peak_step = state["peak"], state["peak_step"]
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(
-                f"{path} is damaged, and with it the run's best evaluation so far is lost; delete the file to resume "
-                "all the same: val/success_peak then counts from this checkpoint on"
+                f"{path} is damaged, and with it the run's best evaluation so far is lost; to resume all the same "
+                'write {"peak": null, "peak_step": 0} into it: val/success_peak then counts from this checkpoint on'
             ) from error

@@ -132,7 +132,7 @@ def main(nodes: int) -> str | None:
     """
     variables = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
     if "PYTHONPATH" in variables:  # behind it Ray puts that of each node, with which `ray start` was called there
-        variables["PYTHONPATH"] += f"{os.pathsep}$PYTHONPATH"
+        variables["PYTHONPATH"] += f"{os.pathsep}${{PYTHONPATH}}"
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env={"env_vars": variables})
         require_package(nodes)

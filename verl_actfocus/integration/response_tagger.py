@@ -33,8 +33,6 @@ class ResponseTagger:
         self._prefill = tags.prefill.strip()
         #: Spans in which a turn may be interrupted. With action="rest" all behind the reasoning is one, up to the end.
         self._interruptible = (Span.REASONING,) if isinstance(tags.action, str) else (Span.REASONING, Span.ACTION)
-        #: Tokens that end a turn, as chat templates write them.
-        self._special = {*tokenizer.all_special_ids} - {tokenizer.convert_tokens_to_ids(tag) for tag in tags.tags}
         self._plain = SpanTagger(tokenizer, action=tags.action, reasoning=tags.reasoning, prefill="")
         self._prefilled = SpanTagger(tokenizer, action=tags.action, reasoning=tags.reasoning, prefill=tags.prefill)
 
@@ -64,7 +62,7 @@ class ResponseTagger:
             tagger = self._prefilled if prefilled(start) else self._plain
             found = tagger.tag(ids[start:stop])
             while runs and found[-1] in self._interruptible and not prefilled(runs[0][0]):
-                if not self._special.isdisjoint(ids[stop - 1 : runs[0][0]]):
+                if not self._plain.special_ids.isdisjoint(ids[stop - 1 : runs[0][0]]):
                     break
                 stop = runs.pop(0)[1]
                 found = tagger.tag(ids[start:stop])

@@ -64,7 +64,9 @@ class SpanTagger:
         self._grammar = SpanGrammar(tags)
         self._prefill = tags.prefill.encode()
         self._backend = backend = _backend(tokenizer)
-        self._pieces = TokenPieces(backend, _special_ids(tokenizer, backend, set(tags.tags)))
+        #: Ids of the special tokens, tags excepted: end of sequence, chat template, padding, unknown.
+        self.special_ids = frozenset(_special_ids(tokenizer, backend, set(tags.tags)))
+        self._pieces = TokenPieces(backend, self.special_ids)
         for tag in tags.tags:
             self._check_writable(backend, tag)
 

@@ -7,7 +7,7 @@
 `inputs`
     What a scheme may read beyond the batch, by name, and which forward pass delivers it.
 `probe`
-    A trial of a scheme on two short trajectories, before anything is built.
+    A trial of a scheme on a few drawn trajectories, before anything is built.
 `spans`
     What part of a response a token belongs to: reasoning, action, or neither.
 `signals`

@@ -1,4 +1,4 @@
-"""A weighting is tried on two short trajectories before anything is built: one of one's own may fail on any batch."""
+"""A weighting is tried on a few drawn trajectories before anything is built: one of one's own may fail on any batch."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from verl_actfocus.weighting.base import BATCH_FIELDS, TokenBatch, Weighting, co
 from verl_actfocus.weighting.inputs import ENGINE_INPUTS, ROLLOUT_INPUTS
 from verl_actfocus.weighting.spans import Span
 
-#: Spans of two trajectories, the first of two turns; a dot is the environment's or padding, `-` a tag.
-_SPANS = ("rraa-.ra", "r-aaa-..")
+#: Spans of two kinds of trajectories, of several turns and of one; a dot is the environment's or padding, `-` a tag.
+_SPANS = (8 * "-rr-aa-.", "-" + 20 * "r" + "-" + 10 * "a" + "-" + 31 * ".")
+_TRAJECTORIES = 4
 _LETTERS = {"r": Span.REASONING, "a": Span.ACTION, "-": Span.NONE, ".": Span.NONE}
 #: Entries of the vocabulary from whose logits the inputs are taken.
 _VOCABULARY = 11
 
 
 def try_weighting(weighting: Weighting) -> None:
-    """Compute the weights of two short trajectories.
+    """Compute the weights of eight trajectories of 64 tokens.
 
     Raises:
         ValueError: the weighting fails, its weights are not what the loss can take (`compute_weights`), or they depend
@@ -28,10 +29,10 @@ def try_weighting(weighting: Weighting) -> None:
         weights = compute_weights(weighting, batch)
         in_one_row = weights if weighting.reads_rows else compute_weights(weighting, _in_one_row(batch))
     except ValueError as error:
-        raise ValueError(f"{error} (tried on two trajectories of eight tokens)") from error
+        raise ValueError(f"{error} (tried on eight trajectories of 64 tokens)") from error
     except Exception as error:  # any: it is the user's code, and what the sentence says
         raise ValueError(
-            f"the weighting {weighting.name!r} fails on two trajectories of eight tokens: "
+            f"the weighting {weighting.name!r} fails on eight trajectories of 64 tokens: "
             f"{type(error).__name__}: {error}"
         ) from error
     if not torch.allclose(weights, in_one_row.view_as(weights)):
@@ -48,8 +49,8 @@ def _in_one_row(batch: TokenBatch) -> TokenBatch:
 
 
 def _batch(weighting: Weighting) -> TokenBatch:
-    spans = torch.tensor([[int(_LETTERS[letter]) for letter in row] for row in _SPANS])
-    mask = torch.tensor([[letter != "." for letter in row] for row in _SPANS])
+    spans = torch.tensor([[int(_LETTERS[letter]) for letter in row] for row in _TRAJECTORIES * _SPANS])
+    mask = torch.tensor([[letter != "." for letter in row] for row in _TRAJECTORIES * _SPANS])
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(spans.numel(), _VOCABULARY, generator=generator)
     labels = torch.randint(_VOCABULARY, (spans.numel(),), generator=generator)
@@ -63,6 +64,6 @@ def _batch(weighting: Weighting) -> TokenBatch:
         spans=spans,
         response_mask=mask,
         turns=turn_indices(mask),
-        advantages=torch.tensor([[1.0], [-0.5]]) * mask,
+        advantages=torch.tensor(_TRAJECTORIES * [[1.0], [-0.5]]) * mask,
         inputs=inputs,
     )

@@ -64,7 +64,8 @@ def register(registry: dict[str, type[Any]], cls: type[Any], kind: str) -> None:
     own = [key for key, hint in annotations.items() if "ClassVar" not in str(hint)]
     if own and "__dataclass_fields__" not in vars(cls):
         raise ValueError(
-            f"{place} has the settings {own}, but is no dataclass: write @dataclass(frozen=True, kw_only=True) above it"
+            f"{place} has the settings {own}, but is no dataclass when it is registered: write "
+            f"@dataclass(frozen=True, kw_only=True) above the class, and @register_{kind} above that"
         )
     if left_out := sorted(getattr(cls, "__abstractmethods__", ())):
         raise ValueError(f"{place} is a {kind} without {', '.join(left_out)}: define it, by that name")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -72,6 +73,17 @@ def test_every_process_of_a_run_imports_it_also_in_a_cluster_that_is_there(capsy
     assert variables not in capsys.readouterr().out
 
 
+def test_the_printed_command_begins_with_the_variables_as_a_shell_reads_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}/of the/user")
+    assert main([*MODULE, "train", "cpu_frozenlake", "--out", "nowhere", "--dry-run"]) == 0
+    words = shlex.split(next(line for line in capsys.readouterr().out.splitlines() if "main_ppo" in line))
+    variables = dict(word.split("=", 1) for word in words[: words.index("python")])
+    assert variables[MODULES_VARIABLE] == "new_environment"
+    assert variables["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "/of the/user", str(ROOT / "examples")]
+
+
 def test_a_nodes_own_path_stays_behind_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As veRL reads the word, and as Ray sets the variable of a worker on a node that has one."""
     monkeypatch.setenv(MODULES_VARIABLE, "new_environment")
@@ -83,6 +95,10 @@ def test_a_nodes_own_path_stays_behind_the_users(tmp_path: Path, monkeypatch: py
     update_envs(read["ray_kwargs"]["ray_init"]["runtime_env"]["env_vars"])  # type: ignore[index,call-overload]
     assert os.environ["PYTHONPATH"] == f"{tmp_path}/of the user:/of/the/node"
     assert os.environ[MODULES_VARIABLE] == "new_environment"
+    # A node without one has the name of a folder that does not exist.
+    monkeypatch.delenv("PYTHONPATH")
+    update_envs(read["ray_kwargs"]["ray_init"]["runtime_env"]["env_vars"])  # type: ignore[index,call-overload]
+    assert os.environ["PYTHONPATH"] == f"{tmp_path}/of the user:$PYTHONPATH"
 
 
 @pytest.mark.parametrize("command", ["play", "eval", "experts"])

@@ -13,8 +13,10 @@ from verl_actfocus.estimators import ESTIMATORS
 from verl_actfocus.experiments.composed_run import compose_run
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.estimators import EstimatorChoice
+from verl_actfocus.experiments.execution import execute
 from verl_actfocus.experiments.folder import RunFolder
-from verl_actfocus.experiments.own_code import fingerprint
+from verl_actfocus.experiments.own_code import fingerprint, require_unchanged
+from verl_actfocus.experiments.progress import Display
 from verl_actfocus.experiments.run import Conditions, Run
 from verl_actfocus.experiments.weightings import BASELINE, WeightingChoice
 from verl_actfocus.weighting import WEIGHTINGS
@@ -74,7 +76,7 @@ def test_a_run_of_other_code_is_refused_by_name_and_the_baseline_is_not(
     for run in (own, baseline):
         RunFolder(run.folder).claim(compose_run(run))
         (run.folder / "metrics-1.jsonl").write_text('{"step": 0, "data": {}}\n')
-    module.write_text("# a remark\n" + WEIGHTING + ESTIMATOR)
+    module.write_bytes((WEIGHTING + ESTIMATOR).replace("\n", "\r\n").encode())
     RunFolder(own.folder).check(compose_run(own))
     module.write_text(WEIGHTING.replace("2.0", "3.0") + ESTIMATOR)
     with pytest.raises(
@@ -82,6 +84,20 @@ def test_a_run_of_other_code_is_refused_by_name_and_the_baseline_is_not(
     ):
         RunFolder(own.folder).check(compose_run(own))
     RunFolder(baseline.folder).check(compose_run(baseline))
+
+
+def test_a_module_that_changes_while_the_command_runs_ends_it(module: Path, tmp_path: Path) -> None:
+    """Later seeds would import the new one, and keep the fingerprint of the old one."""
+    planned = compose_run(a_run(tmp_path / "own", WeightingChoice("late")))
+    require_unchanged(planned.settings, "late-seed0")
+    module.write_text(WEIGHTING.replace("2.0", "3.0") + ESTIMATOR)
+    with pytest.raises(
+        ExperimentError, match=r"late-seed0: the module schemes_of_a_user was changed while the command"
+    ):
+        require_unchanged(planned.settings, "late-seed0")
+    with pytest.raises(ExperimentError, match="was changed while the command"):
+        execute(planned, Display("late-seed0"))
+    assert not RunFolder(planned.run.folder).exists
 
 
 def test_what_comes_with_the_package_has_no_fingerprint(tmp_path: Path) -> None:

@@ -59,8 +59,13 @@ def test_of_older_checkpoints_only_those_with_a_model_stay(monkeypatch: pytest.M
     assert left == ["global_step_1", "global_step_3", "global_step_6", "merged"]
 
 
-def resumed(monkeypatch: pytest.MonkeyPatch, folder: Path, mode: str, kept: int | None) -> EpisodeTrainer:
-    """A trainer of step 6 in a folder with whole checkpoints of steps 2, 4 and 9 that other processes have written."""
+def resumed(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, mode: str, kept: int | None, others: tuple[int, ...] = ()
+) -> EpisodeTrainer:
+    """A trainer of step 6 in a folder with whole checkpoints of steps 2, 4 and 9 that other processes have written.
+
+    Those of `others` are of runs without this package.
+    """
 
     def save(self: PortableSyncTrainer) -> None:
         for model in ("actor", "critic"):
@@ -77,6 +82,8 @@ def resumed(monkeypatch: pytest.MonkeyPatch, folder: Path, mode: str, kept: int 
     for step in (2, 4, 9):
         for model in ("actor", "critic"):
             (folder / f"global_step_{step}" / model).mkdir(parents=True)
+        if step not in others:
+            SuccessTracker().save(folder / f"global_step_{step}")
     made._save_checkpoint()
     return made
 
@@ -98,6 +105,12 @@ def test_a_resumed_run_leaves_no_more_checkpoints_than_one_that_was_not_interrup
     """Later steps are of another run: nothing that this one has written yet."""
     resumed(monkeypatch, tmp_path, mode, kept)
     assert sorted(int(path.parent.name[12:]) for path in tmp_path.glob("global_step_*/critic")) == left
+
+
+def test_checkpoints_of_a_run_without_this_package_stay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A run that was begun from them on purpose, and interrupted, goes on by itself from its own."""
+    resumed(monkeypatch, tmp_path, "auto", 1, others=(2,))
+    assert sorted(int(path.parent.name[12:]) for path in tmp_path.glob("global_step_*/actor")) == [2, 6, 9]
 
 
 def test_nothing_is_deleted_before_the_new_checkpoint_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

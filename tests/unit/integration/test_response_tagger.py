@@ -6,6 +6,7 @@ from importlib.resources import files
 
 import pytest
 import torch
+from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
 from verl_actfocus.episodes import TagSettings
@@ -147,3 +148,21 @@ def test_a_turn_that_was_whole_is_not_gone_on_with() -> None:
     parts = [("<think>a plan</think><answer>Up Up</answer>", 1), (" found: ", 0), ("a last word", 1)]
     letters = tagged(TagSettings(prefill=""), *parts)
     assert letters.endswith("." * len("a last word")) and "a" in letters
+
+
+def test_tokens_that_are_special_in_the_tokenizers_table_alone_end_a_turn_too() -> None:
+    """As those of templates whose end of turn is not the end of the sequence."""
+    tokenizer = AutoTokenizer.from_pretrained(str(files("verl_actfocus") / "models/frozenlake/tokenizer"))
+    turns = ["<start_of_turn>", "<end_of_turn>"]
+    tokenizer.backend_tokenizer.add_special_tokens([AddedToken(turn, special=True) for turn in turns])
+    assert not {*turns} & {*tokenizer.all_special_tokens}
+
+    def encode(text):
+        return tokenizer.encode(text, add_special_tokens=False)
+
+    parts = [encode("<think>I go on and on"), encode("<end_of_turn><start_of_turn>"), encode("Up or Down")]
+    ids, mask = sum(parts, []), [1] * len(parts[0]) + [0] * len(parts[1]) + [1] * len(parts[2])
+    spans = ResponseTagger(tokenizer, TagSettings(prefill="")).tag(
+        torch.tensor(encode("Play.")), torch.tensor(ids), torch.tensor(mask)
+    )
+    assert (spans[-len(parts[2]) :] == Span.NONE).all() and (spans == Span.REASONING).any()

@@ -154,7 +154,10 @@ def test_common_slips_in_a_scheme_are_refused_when_it_is_registered(registry: di
     for cls, message in (
         (Nameless, r"Nameless\.name=None must be a name of letters, digits and underscores"),
         (Hyphenated, r"Hyphenated\.name='my-weights' must be a name"),
-        (NoDataclass, r"NoDataclass has the settings \['factor'\], but is no dataclass: write @dataclass\(frozen=True"),
+        (
+            NoDataclass,
+            r"NoDataclass has the settings \['factor'\], but is no dataclass when it is registered: write @dat",
+        ),
         (Misspelt, r"Misspelt is a weighting without weights: define it"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -41,10 +41,10 @@ class Mine(Weighting):
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("whole numbers", r"'mine' must return float32 weights of shape \(2, 8\), got torch.int64"),
-        ("everywhere", r"0 outside the response mask; not so at sequence 0, position 5"),
-        ("unnamed", r"no input 'anchor_states', only \[\].*tried on two trajectories"),
-        ("shapes", r"'mine' fails on two trajectories of eight tokens: RuntimeError: The size of tensor"),
+        ("whole numbers", r"'mine' must return float32 weights of shape \(8, 64\), got torch.int64"),
+        ("everywhere", r"0 outside the response mask; not so at sequence 0, position 7"),
+        ("unnamed", r"no input 'anchor_states', only \[\].*tried on eight trajectories"),
+        ("shapes", r"'mine' fails on eight trajectories of 64 tokens: RuntimeError: The size of tensor"),
     ],
 )
 def test_what_fails_on_any_batch_is_named(what: str, message: str) -> None:

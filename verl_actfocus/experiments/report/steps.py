@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from statistics import median
 
 from verl_actfocus.experiments.report.provenance import Row
@@ -63,24 +64,24 @@ def checks(summary: Summary) -> list[Row]:
         Row("training steps without metrics", [_unrecorded(one) for one in summary.weightings]),
         Row("largest difference of a token's probability, rollout and forward pass", largest),
         Row(
-            "valid turns in %: first evaluation, and the fewest since",
+            "valid turns in %: largest fall since an earlier evaluation",
             [_valid_turns(one) for one in summary.weightings],
         ),
     ]
 
 
 def _valid_turns(one: WeightingSummary) -> str:
-    """The first and the least share of the run that has the least, and where."""
-    shares = [(run.seed, *run.series(_VALID_TURNS)) for run in one.runs]
+    """From how many to how many, and where; of the run that lost most, or gained least."""
+    series = [(run.seed, *run.series(_VALID_TURNS)) for run in one.runs]
     later = [
-        (share, step, seed, values[0])
-        for seed, steps, values in shares
-        for step, share in zip(steps[1:], values[1:], strict=True)
+        (share - highest, highest, share, seed, step)
+        for seed, steps, values in series
+        for step, share, highest in zip(steps[1:], values[1:], accumulate(values, max), strict=False)
     ]
     if not later:
         return ""
-    share, step, seed, first = min(later)
-    return f"{100 * first:.1f}, {100 * share:.1f} (seed {seed}, step {step})"
+    _, highest, share, seed, step = min(later)
+    return f"{100 * highest:.1f} to {100 * share:.1f} (seed {seed}, step {step})"
 
 
 def _seconds(one: WeightingSummary) -> dict[str, list[float]]:
