@@ -161,7 +161,7 @@ def test_tokens_that_are_special_in_the_tokenizers_table_alone_end_a_turn_too() 
         return tokenizer.encode(text, add_special_tokens=False)
 
     parts = [encode("<think>I go on and on"), encode("<end_of_turn><start_of_turn>"), encode("Up or Down")]
-    ids, mask = sum(parts, []), [1] * len(parts[0]) + [0] * len(parts[1]) + [1] * len(parts[2])
+    ids, mask = [*parts[0], *parts[1], *parts[2]], [1] * len(parts[0]) + [0] * len(parts[1]) + [1] * len(parts[2])
     spans = ResponseTagger(tokenizer, TagSettings(prefill="")).tag(
         torch.tensor(encode("Play.")), torch.tensor(ids), torch.tensor(mask)
     )
