@@ -9,6 +9,7 @@ import pytest
 from tests.unit.evidence.pages import FOLDER, text
 from tools.evidence import chosen_rates, early_lead, overview, valid_turns
 from tools.evidence.published import rows
+from verl_actfocus.experiments.archive import Archive
 
 PAGE = text("learning_rates", "pretrained")
 
@@ -83,3 +84,18 @@ def test_the_page_says_how_many_seeds_every_environment_has(environment: str) ->
     said = {one: "–" if one is None else f"{one} seed{'' if one == '1' else 's'}" for one in cells}
     (line,) = (line for line in PAGE.splitlines() if line.startswith(f"| {environment} | Uniform, ActFocus: "))
     assert [cell.strip().rpartition(": ")[2] for cell in line.strip("|").split("|")[1:]] == [said[one] for one in cells]
+
+
+def test_the_page_shows_the_runs_of_webshop_that_are_made_so_far() -> None:
+    labels = {"uniform": "Uniform", "actfocus": "ActFocus"}
+    runs = Archive(FOLDER / "webshop/learning_rates-cpu.tar.xz").metrics()
+    for name, metrics in runs.items():
+        conditions, run = name.split("/")[1:]
+        rate = {"": "1e-4", "3e-05": "3e-5", "0.0003": "3e-4"}[conditions.partition("lr=")[2]]
+        weighting, seed = run.split("-seed")
+        shares = [
+            (100 * one["val/success"], 100 * one["val/purchase"]) for one in metrics.values() if "val/success" in one
+        ]
+        cells = " | ".join(f"{strict:.1f} ({purchase:.1f})" for strict, purchase in shares)
+        assert f"| {labels[weighting]}, {rate}, seed {seed} | {cells} |" in PAGE
+    assert len(runs) == 6 and "**Six of Uniform's and ActFocus's twelve runs are made**" in PAGE
