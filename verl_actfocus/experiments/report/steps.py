@@ -64,7 +64,7 @@ def checks(summary: Summary) -> list[Row]:
         Row("training steps without metrics", [_unrecorded(one) for one in summary.weightings]),
         Row("largest difference of a token's probability, rollout and forward pass", largest),
         Row(
-            "valid turns in %: largest fall since an earlier evaluation",
+            "valid turns in %: largest fall (or least rise) from the highest before",
             [_valid_turns(one) for one in summary.weightings],
         ),
     ]

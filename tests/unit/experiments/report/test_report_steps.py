@@ -80,7 +80,7 @@ def test_steps_without_metrics_are_counted_and_named(comparison: Path) -> None:
 
 def test_the_run_that_lost_most_of_its_valid_turns_is_named(comparison: Path) -> None:
     """Against the highest before: a share that had risen may fall and be above the first all the same."""
-    name = "valid turns in %: largest fall since an earlier evaluation"
+    name = "valid turns in %: largest fall (or least rise) from the highest before"
     for folder in ("uniform-seed0", "actfocus-seed0"):
         path = comparison / folder / "metrics-1.jsonl"
         records = [json.loads(line) for line in path.read_text().splitlines()]
