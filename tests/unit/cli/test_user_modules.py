@@ -13,7 +13,6 @@ from pathlib import Path
 import gymnasium
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from ray._private.utils import update_envs
 
 from verl_actfocus import envs, models
@@ -90,14 +89,14 @@ def test_a_nodes_own_path_stays_behind_the_users(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}/of the user")
     with initialize_config_dir(str(tmp_path), version_base=None):
         (tmp_path / "empty.yaml").touch()
-        read = OmegaConf.to_container(compose("empty", overrides=modules_overrides()))
+        read = dict(compose("empty", overrides=modules_overrides()).ray_kwargs.ray_init.runtime_env.env_vars)
     monkeypatch.setenv("PYTHONPATH", "/of/the/node")
-    update_envs(read["ray_kwargs"]["ray_init"]["runtime_env"]["env_vars"])  # type: ignore[index,call-overload]
+    update_envs(read)
     assert os.environ["PYTHONPATH"] == f"{tmp_path}/of the user:/of/the/node"
     assert os.environ[MODULES_VARIABLE] == "new_environment"
     # A node without one has the name of a folder that does not exist.
     monkeypatch.delenv("PYTHONPATH")
-    update_envs(read["ray_kwargs"]["ray_init"]["runtime_env"]["env_vars"])  # type: ignore[index,call-overload]
+    update_envs(read)
     assert os.environ["PYTHONPATH"] == f"{tmp_path}/of the user:$PYTHONPATH"
 
 
