@@ -124,11 +124,10 @@ def _import_modules(named: Sequence[str]) -> None:
     for name in names:
         try:
             import_module(name)
-        except (ImportError, ValueError) as error:  # the latter is how a registry refuses a name
-            raise ImportError(
-                f"--module {name} (or {MODULES_VARIABLE}) cannot be imported: {error}; modules are looked for on "
-                f"PYTHONPATH and in {Path.cwd()}"
-            ) from error
+        except (ImportError, ValueError) as error:  # the latter is how a registry refuses a class
+            looked = f"; modules are looked for on PYTHONPATH and in {Path.cwd()}"
+            where = looked if isinstance(error, ImportError) else ""
+            raise ImportError(f"--module {name} (or {MODULES_VARIABLE}) cannot be imported: {error}{where}") from error
 
 
 def _parser(words: Sequence[str]) -> tuple[argparse.ArgumentParser, str | None]:
