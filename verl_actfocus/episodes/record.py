@@ -14,9 +14,13 @@ from verl_actfocus.episodes.outcomes import StopReason
 from verl_actfocus.episodes.prompts import Message
 
 #: Metrics that every environment has, beside the share of every stop reason.
-_SUMMARY = ("success", "valid_turn_rate", "effective_action_rate", "turns", "response_length")
+SUMMARY = (
+    "success", "well_formed_turn_rate", "valid_turn_rate", "effective_action_rate", "turns", "response_length",
+)  # fmt: skip
 #: Counts that are numbers, see `EpisodeRecord.counts`.
-_NUMBERS = ("success", "turns", "valid_turns", "actions", "effective_actions", "response_tokens", "seed")
+_NUMBERS = (
+    "success", "turns", "well_formed_turns", "valid_turns", "actions", "effective_actions", "response_tokens", "seed",
+)  # fmt: skip
 #: Names of all counts but the outcomes.
 COUNTS = (*_NUMBERS, "stop_reason", "outcomes")
 
@@ -47,6 +51,11 @@ class TurnRecord:
     action_tokens: int
     #: The environment's text of the state that the response answers.
     observation: str
+
+    @property
+    def well_formed(self) -> bool:
+        """Whether the response was inside the grammar and ended by itself, whatever the environment said to it."""
+        return bool(self.parsed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +88,7 @@ class EpisodeRecord:
     final_observation: str = ""
 
     def __post_init__(self) -> None:
-        taken = {"reward", *COUNTS, *_SUMMARY} & self.outcomes.keys()
+        taken = {"reward", *COUNTS, *SUMMARY} & self.outcomes.keys()
         if taken:
             raise ValueError(f"an environment declares the outcomes {sorted(taken)}: another metric has that name")
 
@@ -87,6 +96,11 @@ class EpisodeRecord:
     def response_tokens(self) -> int:
         """Tokens that the model sampled."""
         return sum(turn.tokens for turn in self.turns)
+
+    @property
+    def well_formed_turns(self) -> int:
+        """Turns whose response was inside the grammar and ended by itself."""
+        return sum(turn.well_formed for turn in self.turns)
 
     @property
     def valid_turns(self) -> int:
@@ -103,6 +117,7 @@ class EpisodeRecord:
             "success": float(self.success),
             "stop_reason": self.stop_reason,
             "turns": len(self.turns),
+            "well_formed_turns": self.well_formed_turns,
             "valid_turns": self.valid_turns,
             "actions": sum(len(turn.executed) for turn in self.turns),
             "effective_actions": sum(turn.effective_actions for turn in self.turns),
@@ -130,21 +145,22 @@ def summarise(episodes: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         episodes: what `EpisodeRecord.counts` returned, at least one.
 
     Returns:
-        `success`, `valid_turn_rate` (share of turns), `effective_action_rate` (share of executed actions),
-        `turns`, `response_length` (sampled tokens of an episode) as means, the share of every stop reason as
-        `stop/<reason>`, and every outcome that the environment declares under its name, the mean over the episodes
-        that have it.
+        `success`, `well_formed_turn_rate` and `valid_turn_rate` (shares of turns), `effective_action_rate` (share of
+        executed actions), `turns`, `response_length` (sampled tokens of an episode) as means, the share of every stop
+        reason as `stop/<reason>`, and every outcome that the environment declares under its name, the mean over the
+        episodes that have it.
     """
     total = {name: float(sum(episode[name] for episode in episodes)) for name in _NUMBERS}
     count = len(episodes)
     values = (
         total["success"] / count,
+        total["well_formed_turns"] / total["turns"] if total["turns"] else 0.0,
         total["valid_turns"] / total["turns"] if total["turns"] else 0.0,
         total["effective_actions"] / total["actions"] if total["actions"] else 0.0,
         total["turns"] / count,
         total["response_tokens"] / count,
     )
-    summary = dict(zip(_SUMMARY, values, strict=True))
+    summary = dict(zip(SUMMARY, values, strict=True))
     for reason in StopReason:
         summary[f"stop/{reason.value}"] = sum(one["stop_reason"] == reason.value for one in episodes) / count
     for name in outcome_names([episode["outcomes"] for episode in episodes]):

@@ -77,7 +77,7 @@ def figures(records: Sequence[EpisodeRecord]) -> list[Figure]:
 
     Returns:
         Success, pass@k for k = 1, 2, 4, … up to the episodes of a task, what the environment declares beyond success,
-        share of valid turns, reward, turns and response tokens.
+        shares of well-formed and of valid turns, reward, turns and response tokens.
     """
     groups = list(by_task(records).values())
     outcomes = Outcomes.of((record.task, record.success) for record in records)
@@ -99,9 +99,11 @@ def figures(records: Sequence[EpisodeRecord]) -> list[Figure]:
     for name in sorted({name for record in records for name in record.outcomes}):
         counted = np.array([sum(one.outcomes.get(name, False) for one in group) for group in groups], dtype=float)
         found.append(Figure(name, name.replace("_", " "), share(counted, episodes), is_share=True))
+    well_formed = total(lambda record: record.well_formed_turns)
     valid = total(lambda record: record.valid_turns)
     return [
         *found,
+        Figure("well_formed_turn_rate", "well-formed turns", ratio(well_formed, turns, bounded=True), is_share=True),
         Figure("valid_turn_rate", "valid turns", ratio(valid, turns, bounded=True), is_share=True),
         Figure("reward", "reward", ratio(total(lambda record: record.reward), episodes)),
         Figure("turns", "turns per episode", ratio(turns, episodes)),

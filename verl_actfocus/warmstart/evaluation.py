@@ -170,7 +170,7 @@ def _summary(played: Sequence[EpisodeRecord], temperature: float, seconds: float
         episodes=count,
         success=success,
         success_error=math.sqrt(success * (1 - success) / count),
-        well_formed=sum(bool(turn.parsed) for turn in turns) / len(turns),
+        well_formed=sum(turn.well_formed for turn in turns) / len(turns),
         valid=sum(turn.valid for turn in turns) / len(turns),
         turns=len(turns) / count,
         response_tokens=sum(turn.tokens for turn in turns) / len(turns),

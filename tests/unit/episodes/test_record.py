@@ -7,10 +7,10 @@ import pytest
 from verl_actfocus.episodes.record import EpisodeRecord, TurnRecord, summarise
 
 
-def turn(tokens: int = 10, valid: bool = True, executed: int = 1, effective: int = 1) -> TurnRecord:
+def turn(tokens: int = 10, valid: bool = True, executed: int = 1, effective: int = 1, named: int = 1) -> TurnRecord:
     return TurnRecord(
         text="",
-        parsed=[],
+        parsed=["go"] * named,
         executed=["go"] * executed,
         valid=valid,
         problem=None,
@@ -28,7 +28,10 @@ LOST = EpisodeRecord(
     task=4,
     sample=0,
     stop_reason="turn_limit",
-    turns=[turn(5, executed=1, effective=0), *(turn(5, valid=False, executed=0, effective=0) for _ in range(3))],
+    turns=[
+        turn(5, executed=1, effective=0),
+        *(turn(5, valid=False, executed=0, effective=0, named=named) for named in (0, 1, 0)),
+    ],
 )
 
 
@@ -37,6 +40,7 @@ def test_the_counts_of_an_episode_are_those_of_its_turns() -> None:
         "success": 1.0,
         "stop_reason": "success",
         "turns": 2,
+        "well_formed_turns": 2,
         "valid_turns": 2,
         "actions": 3,
         "effective_actions": 2,
@@ -49,6 +53,8 @@ def test_the_counts_of_an_episode_are_those_of_its_turns() -> None:
 def test_summaries_weigh_turns_and_actions_not_episodes() -> None:
     summary = summarise([WON.counts(), LOST.counts()])
     assert summary["success"] == 0.5
+    # One of the three invalid turns names an action, which was refused.
+    assert summary["well_formed_turn_rate"] == pytest.approx(4 / 6)
     assert summary["valid_turn_rate"] == pytest.approx(3 / 6)
     assert summary["effective_action_rate"] == pytest.approx(2 / 4)
     assert summary["turns"] == 3

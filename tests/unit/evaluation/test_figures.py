@@ -12,10 +12,10 @@ from verl_actfocus.episodes.record import EpisodeRecord, TurnRecord
 from verl_actfocus.evaluation.figures import figures, pass_at_k, stop_reasons
 
 
-def turn(tokens: int, valid: bool = True) -> TurnRecord:
+def turn(tokens: int, valid: bool = True, named: int = 1) -> TurnRecord:
     return TurnRecord(
         text="",
-        parsed=[],
+        parsed=["go"] * named,
         executed=[],
         valid=valid,
         problem=None,
@@ -59,7 +59,7 @@ def test_pass_at_k_is_refused_for_more_tries_than_a_task_has_episodes() -> None:
 
 def test_every_figure_is_what_counting_by_hand_gives() -> None:
     records = [
-        episode(0, 0, True, turn(10), turn(20, valid=False), reward=0.9, purchase=True),
+        episode(0, 0, True, turn(10), turn(20, valid=False, named=0), reward=0.9, purchase=True),
         episode(0, 1, False, turn(30), reward=0.0, purchase=True),
         episode(1, 0, False, turn(40, valid=False), reward=-0.1, purchase=False),
         episode(1, 1, False, turn(10), turn(10), turn(60), reward=0.0, purchase=False),
@@ -71,6 +71,7 @@ def test_every_figure_is_what_counting_by_hand_gives() -> None:
             "pass@1": 1 / 4,
             "pass@2": 1 / 2,
             "purchase": 2 / 4,
+            "well_formed_turn_rate": 6 / 7,
             "valid_turn_rate": 5 / 7,
             "reward": 0.8 / 4,
             "turns": 7 / 4,

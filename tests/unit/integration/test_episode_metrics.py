@@ -88,6 +88,7 @@ def counts(outcomes=None, **changes):
     return {
         **played,
         "turns": 2,
+        "well_formed_turns": 2,
         "valid_turns": 2,
         "actions": 3,
         "effective_actions": 3,

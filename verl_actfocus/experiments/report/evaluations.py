@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from verl_actfocus.episodes.record import SUMMARY
 from verl_actfocus.experiments.report.runs import LoggedRun
 
 #: veRL's `mean@8`, `best@8/mean` and so on, behind data source and variable.
@@ -21,9 +22,9 @@ _STOCK = re.compile(
 #: What this package's environments have below `rollout/` and `val/`, beside success and the outcomes they declare.
 _NO_OUTCOMES = frozenset(
     {
-        "success", "valid_turn_rate", "effective_action_rate", "turns", "response_length", "identical_responses",
-        "excluded_trajectories", "success_standard_error", "success_final", "success_peak", "success_peak_step",
-        "reward", "episodes",
+        *SUMMARY,
+        "identical_responses", "excluded_trajectories", "success_standard_error", "success_final", "success_peak",
+        "success_peak_step", "reward", "episodes",
     }
 )  # fmt: skip
 _EVALUATIONS = ("val/", "val-core/", "val-aux/")

@@ -23,8 +23,8 @@ _COUNTS = {
     "actfocus/skipped_updates": "skipped optimizer steps",
 }
 _PROBABILITIES = "training/rollout_probs_diff_max"
-#: Turns that are well-formed and of which the environment refused nothing, in an evaluation.
-_VALID_TURNS = "val/valid_turn_rate"
+#: Shares of the turns of an evaluation → name: those that kept to the format, and of these what the environment took.
+_TURNS = {"val/well_formed_turn_rate": "well-formed turns", "val/valid_turn_rate": "valid turns"}
 
 
 def step_times(summary: Summary) -> list[Row]:
@@ -51,7 +51,7 @@ def run_times(summary: Summary) -> list[Row]:
 def checks(summary: Summary) -> list[Row]:
     """What should be zero or tiny, for each weighting over all its runs; empty where a run does not record it.
 
-    The last row should not fall: what stands outside an action, reasoning and tags, is held by ActFocus's α alone.
+    Well-formed turns should not fall: what stands outside an action, reasoning and tags, is held by ActFocus's α alone.
     Steps without metrics are missing in curves and times.
     """
     rows = [
@@ -63,16 +63,19 @@ def checks(summary: Summary) -> list[Row]:
         *rows,
         Row("training steps without metrics", [_unrecorded(one) for one in summary.weightings]),
         Row("largest difference of a token's probability, rollout and forward pass", largest),
-        Row(
-            "valid turns in %: largest fall (or least rise) from the highest before",
-            [_valid_turns(one) for one in summary.weightings],
+        *(
+            Row(
+                f"{label} in %: largest fall (or least rise) from the highest before",
+                [_fall(one, metric) for one in summary.weightings],
+            )
+            for metric, label in _TURNS.items()
         ),
     ]
 
 
-def _valid_turns(one: WeightingSummary) -> str:
+def _fall(one: WeightingSummary, metric: str) -> str:
     """From how many to how many, and where; of the run that lost most, or gained least."""
-    series = [(run.seed, *run.series(_VALID_TURNS)) for run in one.runs]
+    series = [(run.seed, *run.series(metric)) for run in one.runs]
     later = [
         (share - highest, highest, share, seed, step)
         for seed, steps, values in series
