@@ -20,9 +20,10 @@ def play_episode(
     *,
     model_type: str = "qwen2",
     sampling_params: dict[str, Any] | None = None,
+    session_id: int = 0,
     global_steps: int = 0,
 ) -> EpisodeOutput | list[Any]:
-    """Play the episode of a dataset row as `uid` "u", session 0; an empty list is an excluded trajectory."""
+    """Play the episode of a dataset row as `uid` "u"; an empty list is an excluded trajectory."""
 
     async def play() -> Any:
         loop = EpisodeLoop(
@@ -34,6 +35,8 @@ def play_episode(
             data_config=DictConfigWrap(config.data),
             hf_model_type=model_type,
         )
-        return await loop.run(sampling_params or {}, environment=row, uid="u", session_id=0, global_steps=global_steps)
+        return await loop.run(
+            sampling_params or {}, environment=row, uid="u", session_id=session_id, global_steps=global_steps
+        )
 
     return asyncio.run(play())

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from verl_actfocus.episodes.record import EpisodeRecord
-from verl_actfocus.experiments import execution
+from verl_actfocus.experiments import supervision
 from verl_actfocus.experiments.run import Run
 from verl_actfocus.experiments.weightings import WeightingChoice
 from verl_actfocus.trajectories import Trajectory, write_trajectory
@@ -209,5 +209,5 @@ def trainer(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
 
     monkeypatch.setattr(Run, "command", command)
     monkeypatch.setattr(Run, "shell_command", lambda run: f"train {run.title}")
-    monkeypatch.setattr(execution, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(supervision, "POLL_SECONDS", 0.02)
     return state

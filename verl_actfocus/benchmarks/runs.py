@@ -10,27 +10,23 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from verl_actfocus.benchmarks.memory import PeakMemory
 from verl_actfocus.benchmarks.report import conditions
-from verl_actfocus.experiments import processes, temporary
+from verl_actfocus.experiments.disk import full
 from verl_actfocus.experiments.errors import ExperimentError, RunFailedError
-from verl_actfocus.experiments.execution import POLL_SECONDS, environment_of
 from verl_actfocus.experiments.folder import write_json
 from verl_actfocus.experiments.hydra_words import metrics_override
-from verl_actfocus.experiments.logs import DeathNotices, error_lines
-from verl_actfocus.experiments.metrics import Metrics, MetricsTail, merge_attempts
-from verl_actfocus.experiments.progress import Display, RunProgress
-from verl_actfocus.experiments.watchdog import Watchdog, census
+from verl_actfocus.experiments.logs import error_lines
+from verl_actfocus.experiments.metrics import Metrics, merge_attempts
+from verl_actfocus.experiments.progress import Display
+from verl_actfocus.experiments.supervision import Training, Watch, how_it_ended, refuse_orphans
 
 
 class BenchmarkRun:
@@ -81,18 +77,34 @@ class BenchmarkRun:
 
         Raises:
             RunFailedError: the training ended before its last step, or stood still.
+            ExperimentError: processes of a command that was killed still train there, or the disk is full.
         """
+        refuse_orphans(self.folder)
         if self.folder.exists():
             shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True)
         started, measured, peak = time.monotonic(), conditions(), PeakMemory()
-        exit_code, reason = self._train(display, peak)
-        seen = self.metrics() if (self.folder / "metrics.jsonl").exists() else {}
-        if exit_code != 0 or max(seen, default=0) != self.steps:
-            reason = reason or f"ended with exit code {exit_code}"
-            how_far = f"after step {max(seen, default=0)} of {self.steps}"
-            log = self.folder / "log.txt"
-            raise RunFailedError(f"{self.folder} {reason} ({how_far})", error_lines(log), log)
+        log, metrics = self.folder / "log.txt", self.folder / "metrics.jsonl"
+        training = Training(
+            [*self.command(), metrics_override(metrics)],
+            self.folder,
+            log,
+            self._variables,
+            own_ray=True,
+            ray_logs=self.folder / "ray",
+        )
+        standstill = training.run(_MeasuringWatch(metrics, self.steps, display, self.folder, peak))
+        seen = self.metrics() if metrics.exists() else {}
+        if training.exit_code or standstill or max(seen, default=0) != self.steps:
+            errors = error_lines(log)
+            if standstill is not None:
+                how = f"was ended: {standstill}"
+            elif training.exit_code:
+                how = how_it_ended(training.exit_code)
+            else:
+                how = "ended before its last step"
+            reason = f"{self.folder} {how} (after step {max(seen, default=0)} of {self.steps})"
+            raise RunFailedError("; ".join(filter(None, (reason, full(self.folder, errors)))), errors, log)
         record = {
             "overrides": self.overrides,
             "conditions": measured,
@@ -101,34 +113,14 @@ class BenchmarkRun:
         }
         write_json(self.folder / "done.json", record)
 
-    def _train(self, display: Display, peak: PeakMemory) -> tuple[int | None, str | None]:
-        """Run the command; return its exit code and why it was ended, if it was."""
-        place = temporary.claim(self.folder)
-        metrics = self.folder / "metrics.jsonl"
-        progress, tail = RunProgress(self.steps, time.monotonic()), MetricsTail(metrics)
-        with (self.folder / "log.txt").open("wb") as log:
-            process = subprocess.Popen(
-                [*self.command(), metrics_override(metrics)],
-                stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
-                env=environment_of(self.folder, self._variables, own_ray=True, place=place), cwd=os.getcwd(),
-            )  # fmt: skip
-            processes.share_priority(process)
-        look, told = partial(census, self.folder, set()), DeathNotices(self.folder / "log.txt", 0).new
-        watchdog, standstill = Watchdog(look, time.monotonic(), told), None
-        try:
-            while process.poll() is None and standstill is None:
-                now, news = time.monotonic(), False
-                for step, values in tail.new_records():
-                    progress.update(step, values, now)
-                    news = True
-                display.show(progress.line(now), news)
-                peak.look(self.folder, now)
-                watchdog.look(now, news)
-                standstill = watchdog.verdict(now)
-                time.sleep(POLL_SECONDS)
-        finally:
-            failed = bool(process.poll()) or standstill is not None
-            processes.stop(process, self.folder)
-            if place is not None:
-                temporary.release(place, self.folder / "ray", keep_logs=failed)
-        return process.returncode, None if standstill is None else f"was ended: {standstill}"
+
+class _MeasuringWatch(Watch):
+    """Measures the memory of the run's processes, too."""
+
+    def __init__(self, metrics: Path, steps: int, display: Display, folder: Path, peak: PeakMemory) -> None:
+        super().__init__(metrics, steps, display)
+        self._folder, self._peak = folder, peak
+
+    def look(self, now: float) -> bool:
+        self._peak.look(self._folder, now)
+        return super().look(now)

@@ -42,7 +42,8 @@ def add_limit_arguments(parser: argparse.ArgumentParser) -> None:
     """Add one argument for each budget of an episode."""
     for name in LIMITS:
         flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, type=positive, metavar="N", help=f"budget '{name}' (default: the environment's)")
+        own = "(default: the profile's, or the environment's)"
+        parser.add_argument(flag, type=positive, metavar="N", help=f"budget '{name}' {own}")
 
 
 def given_limits(args: argparse.Namespace) -> dict[str, int]:
@@ -57,12 +58,18 @@ def add_tag_arguments(parser: argparse.ArgumentParser) -> None:
         "--action-tags",
         type=parse_tags,
         metavar="TAGS",
-        help="\"['<act>','</act>']\", or rest: all that is not reasoning (default: <answer> and </answer>)",
+        help="\"['<act>','</act>']\", or rest: all that is not reasoning (default: the profile's, or <answer> and "
+        "</answer>)",
     )
     tags.add_argument(
-        "--reasoning-tags", type=parse_tags, metavar="TAGS", help="as before (default: <think> and </think>)"
+        "--reasoning-tags",
+        type=parse_tags,
+        metavar="TAGS",
+        help="as before (default: the profile's, or <think> and </think>)",
     )
-    tags.add_argument("--prefill", metavar="TEXT", help="text that every response continues (default <think>)")
+    tags.add_argument(
+        "--prefill", metavar="TEXT", help="text that every response continues (default: the profile's, or <think>)"
+    )
 
 
 def add_prompt_style_argument(parser: argparse.ArgumentParser, default: str = "brief, or the profile's") -> None:

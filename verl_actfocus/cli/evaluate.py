@@ -76,7 +76,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_limit_arguments(parser)
     sampling = parser.add_argument_group("sampling")
     sampling.add_argument(
-        "--temperature", type=temperature, help="0 is the most likely token (default 0.5, the paper's)"
+        "--temperature",
+        type=temperature,
+        help="0 is the most likely token (default: the profile's; with --env 0.5, the paper's)",
     )
     sampling.add_argument("--seed", type=seed, help="seed of the sampling (default 0); the tasks do not depend on it")
     add_tag_arguments(parser)

@@ -31,7 +31,7 @@ COMMANDS = {
     "prompt-lengths": ("prompt_lengths", "count the tokens of the environments' prompts for a model"),
     "bench": ("bench", "measure what this package costs: training steps, environments, tagging, transport"),
     "model": ("model", "fetch a small pretrained model, for a laptop"),
-    "warmstart": ("warmstart", "train a tiny model from demonstrations"),
+    "warmstart": ("warmstart", "teach a tiny or a pretrained model by demonstrations"),
 }
 #: Exit codes: the user can do something about it; interrupted (128 + SIGINT, as shells count).
 USER_ERROR = 2

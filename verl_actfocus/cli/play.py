@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="human",
         help="human (default), expert, random, or model:NAME for a model, named as for 'actfocus eval --model'",
     )
-    parser.add_argument("--temperature", type=temperature, default=0.5, help="of a model's sampling (default 0.5)")
+    parser.add_argument("--temperature", type=temperature, help="of a model's sampling (default 0.5)")
     parser.add_argument("--miniature", action="store_true", help="options and budgets that its tiny model was made for")
     add_option_argument(parser)
     add_limit_arguments(parser)
@@ -125,7 +125,7 @@ def play_tokens(player: Player, model: LocalModel, seed: int) -> None:
 
 
 def make_policy(
-    policy: str, env: str, seed: int, temperature: float, template: Mapping[str, Any]
+    policy: str, env: str, seed: int, temperature: float | None, template: Mapping[str, Any]
 ) -> TextPolicy | LocalModel:
     """Make what a `--policy` names.
 
@@ -133,17 +133,22 @@ def make_policy(
         policy: "human", "expert", "random" or "model:NAME".
         env: Name of the environment, for the expert.
         seed: Seeds chance and sampling.
-        temperature: Of a model's sampling.
-        template: Arguments of a model's chat template.
+        temperature: Of a model's sampling; None for the paper's, 0.5.
+        template: Arguments of a model's chat template; empty for none.
 
     Raises:
-        ValueError: The policy is none of these, or there is no expert for the environment.
+        ValueError: The policy is none of these, there is no expert for the environment, or what only a model has is
+            given for another policy.
     """
     kind, _, folder = policy.partition(":")
     if kind == "model" and folder:
         from verl_actfocus.evaluation.settings import paper_settings
 
-        return LocalModel(folder, temperature, seed, paper_settings(env).lengths.most, template)
+        most = paper_settings(env).lengths.most
+        return LocalModel(folder, 0.5 if temperature is None else temperature, seed, most, template)
+    for given, argument in ((temperature is not None, "--temperature"), (bool(template), "--template")):
+        if given:
+            raise ValueError(f"{argument} is for --policy model:NAME, not for {policy!r}; leave it out")
     if policy == "human":
         return Human()
     if policy == "expert":

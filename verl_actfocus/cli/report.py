@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from verl_actfocus.cli._values import writable
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.report.metrics_report import write_metrics_report
 from verl_actfocus.experiments.report.report import NO_TRAJECTORIES, Page, write_report
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder that actfocus compare --out has filled, a run's folder, or a file of veRL's 'file' logger; runs "
         "of one NAME are seeds of the same thing, without names those whose recorded settings differ in seeds alone",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the report of the runs' metrics goes")
+    parser.add_argument("--out", type=writable, metavar="DIR", help="where the report of the runs' metrics goes")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,23 +49,15 @@ def run(args: argparse.Namespace) -> int:
         0.
 
     Raises:
-        ExperimentError: a path holds no run, or the folder of a comparison no finished one, or --out is a file.
+        ExperimentError: a path holds no run, or the folder of a comparison no finished one.
     """
     if args.out is not None:
-        _require_folder(args.out)
         runs, left_out = read_logged(args.runs)
         for file in write_metrics_report(grouped(runs), args.out, args.runs, left_out):
             print(file)
         return 0
     write_and_print(_comparison(args.runs))
     return 0
-
-
-def _require_folder(out: Path) -> None:
-    """Refuse a place for a report that is a file, or lies in one."""
-    existing = next((place for place in (out, *out.parents) if place.exists()), out)
-    if existing.is_file():
-        raise ExperimentError(f"--out {out}: {existing} is a file; name a folder, the report is several files")
 
 
 def _comparison(words: Sequence[str]) -> Path:

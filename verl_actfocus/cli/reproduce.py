@@ -34,7 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "runs. Words after -- go to veRL as Hydra overrides."
     )
     parser.add_argument("tables", nargs="+", metavar="TABLE", help=f"{known}; or the path of a YAML file")
-    parser.add_argument("--scale", default="gpu", metavar="NAME", help="gpu: the paper's settings; cpu: a miniature")
+    parser.add_argument(
+        "--scale",
+        default="gpu",
+        metavar="NAME",
+        help="gpu: the paper's settings (default); cpu: a miniature, which is what our own protocol is for",
+    )
     parser.add_argument(
         "--seeds", type=positive, metavar="N", help="training seeds (default: the table's, or the scale's)"
     )
@@ -106,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
         ready(runs, measure=not (args.dry_run or args.no_training)), starts=not args.no_training or args.evaluate
     )
     if archive is not None:
-        _restore(archive, planned, write=not args.dry_run)
+        _restore(archive, planned, requests, write=not args.dry_run)
     again = _declared(requests) if args.evaluate else {}
     if args.dry_run:
         return _show(planned, again)
@@ -136,11 +141,15 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def _restore(archive: Archive, planned: Sequence[Planned], *, write: bool) -> None:
+def _restore(archive: Archive, planned: Sequence[Planned], requests: Sequence[Request], *, write: bool) -> None:
     """Put archived runs where the grid looks for them, and say so; without `write` only mark them."""
     names = {name_of(one.folder): one for one in planned}
-    for name, one in names.items():
-        archive.check(name, one.composed.settings)
+    for request in requests:
+        declared = {name: other.changes for name, other in request.table.evaluations.items()}
+        for run in distinct_runs(cells(request)):
+            name = name_of(RunFolder(run.folder))
+            if name in names:  # one whose α is not measured yet is not planned
+                archive.check(name, names[name].composed.settings, declared)
     for name, one in names.items():
         one.archived = name in archive
         if write and archive.restore(name, one.folder):

@@ -95,7 +95,7 @@ class Player:
         self.task, self.sample = task, sample
         self._open(self.episode.reset(task))
 
-    async def begin_off_loop(self, task: int, sample: int = 0) -> None:
+    async def begin_off_loop(self, task: int, sample: int) -> None:
         """Begin as `begin` does while the event loop goes on; tokens are made in the loop, the environment is not."""
         self.task, self.sample = task, sample
         self._open(await off_loop(partial(self.episode.reset, task)))

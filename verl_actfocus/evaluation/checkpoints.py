@@ -7,7 +7,6 @@ writes them in bfloat16.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -20,8 +19,9 @@ from typing import Any
 
 from verl_actfocus import models
 from verl_actfocus.config.models import names_folder
-from verl_actfocus.experiments.disk import full
+from verl_actfocus.experiments.disk import full, writing
 from verl_actfocus.experiments.folder import write_json
+from verl_actfocus.experiments.locks import locked
 
 #: Where veRL notes the newest step of a run's checkpoints.
 _NEWEST = "latest_checkpointed_iteration.txt"
@@ -135,14 +135,14 @@ def merge(source: ModelSource) -> ModelSource:
 
     Raises:
         ValueError: veRL's merger failed, or the checkpoint holds LoRA adapters; the message says what to do.
+        ExperimentError: the disk is full.
     """
     if source.shards is None:
         return source
     target = source.shards.with_name(_MERGED)
     fingerprint = source.fingerprint()
     if _read(target / _NOTE) != fingerprint:
-        with target.with_name(f".{_MERGED}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(target.parent, f".{_MERGED}.lock", wait=True):
             if _read(target / _NOTE) != fingerprint:  # nobody has merged it in the meantime
                 _merge(source.shards, target, fingerprint)
     return ModelSource(str(target), str(target))
@@ -154,9 +154,10 @@ def _merge(shards: Path, target: Path, fingerprint: dict[str, Any]) -> None:
     _run_merger(shards, partial)
     # transformers takes the tokenizer for one of the model's family and splits text in another way; the
     # checkpoint's own files are those of the training.
-    for file in (shards / "huggingface").iterdir():
-        if file.name not in _NOT_THE_TOKENIZERS:
-            shutil.copy(file, partial)
+    with writing(partial):
+        for file in (shards / "huggingface").iterdir():
+            if file.name not in _NOT_THE_TOKENIZERS:
+                shutil.copy(file, partial)
     write_json(partial / _NOTE, fingerprint)
     shutil.rmtree(target, ignore_errors=True)
     partial.replace(target)

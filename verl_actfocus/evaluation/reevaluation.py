@@ -117,8 +117,8 @@ def reevaluate(wanted: Sequence[Reevaluation], place: str, say: Callable[[str], 
         with closing(policy):
             for one in waiting:
                 _evaluate(policy, one, f"{title} {one.name}")
-    # What an environment, a checkpoint or a diverged model can raise: the other runs are evaluated all the same.
-    except (ValueError, ImportError, TimeoutError, RuntimeError) as error:
+    # What a file, an environment, a checkpoint or a diverged model can raise: the others are evaluated all the same.
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise ExperimentError(f"{run.title} cannot be evaluated again: {error}") from error
 
 

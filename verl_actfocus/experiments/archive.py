@@ -17,14 +17,26 @@ import re
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from verl_actfocus.experiments.archived_run import DIAGNOSIS, DONE, METRICS, RUN, Files, contents, diagnosis_place
+from verl_actfocus.experiments.archived_run import (
+    DIAGNOSIS,
+    DONE,
+    METRICS,
+    OUTCOMES,
+    REEVALUATIONS,
+    RUN,
+    SETTINGS,
+    Files,
+    contents,
+    diagnosis_place,
+)
 from verl_actfocus.experiments.disk import write_whole
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.locks import locked
-from verl_actfocus.experiments.metrics import Metrics
+from verl_actfocus.experiments.metrics import Metrics, parse_record
 from verl_actfocus.experiments.settings import differences, in_words
 
 #: What the name of an archive ends with.
@@ -67,29 +79,41 @@ class Archive:
         found = {}
         for name, files in sorted(self._runs.items()):
             try:
-                lines = [json.loads(line) for line in files[METRICS].splitlines()]
-                found[name] = {line["step"]: line["data"] for line in lines}
+                found[name] = dict(map(parse_record, files[METRICS].splitlines()))
             except (ValueError, KeyError, TypeError) as error:
                 raise ExperimentError(f"{self.path}: the metrics of {name} cannot be read ({error!r})") from error
         return found
 
-    def check(self, name: str, settings: dict[str, Any]) -> None:
-        """Make sure that an archived run is the one that is asked for.
+    def check(
+        self, name: str, settings: dict[str, Any], evaluations: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    ) -> None:
+        """Make sure that an archived run, and evaluations of it, are those that are asked for.
 
         Args:
             name: of the run, in the archive or not.
             settings: its complete settings, as composed here.
+            evaluations: name of an evaluation after training → what differs in it from the run's own evaluations.
 
         Raises:
-            ExperimentError: it was made with other settings.
+            ExperimentError: one was made with other settings.
         """
         if name not in self._runs:
             return
-        changes = differences(json.loads(self._runs[name][RUN])["settings"], settings)
+        changes = differences(self._json(name, RUN).get("settings", {}), settings)
         if changes:
             raise ExperimentError(
                 f"{self.path} holds {name} with other settings ({in_words(changes)}); name another archive"
             )
+        for evaluation, declared in evaluations.items():
+            file = f"{REEVALUATIONS}/{evaluation}/{SETTINGS}"
+            if file not in self._runs[name]:
+                continue
+            changes = differences(self._json(name, file).get("changes", {}), dict(declared))
+            if changes:
+                raise ExperimentError(
+                    f"{self.path} holds the evaluation {evaluation!r} of {name} made otherwise ({in_words(changes)}); "
+                    "give the table's another name, or name another archive"
+                )
 
     def restore(self, name: str, folder: RunFolder) -> bool:
         """Put an archived run, or evaluations of it, where the grid looks for them; what is there stays.
@@ -109,10 +133,16 @@ class Archive:
             new = not folder.exists or folder.blank
             if not new:
                 self._require_same(name, folder)
+            again = sorted(file for file in files if file.startswith(f"{REEVALUATIONS}/"))
+            run = sorted(files.keys() - {DIAGNOSIS, DONE, *again}) if new else []
+            # Outcomes behind the settings that they were made with: an evaluation with them is whole. One that was
+            # begun here is whole there.
+            places = sorted({file.rpartition("/")[0] for file in again})
+            missing = [place for place in places if not (folder.path / place / OUTCOMES).exists()]
+            again = [f"{place}/{file}" for place in missing for file in (SETTINGS, OUTCOMES)]
             # Last, since a run with it is finished.
-            for file in sorted(files.keys() - {DIAGNOSIS}, key=lambda file: (file == DONE, file)):
-                if new or (file.startswith("reevaluations/") and not (folder.path / file).exists()):
-                    _write(folder.path / file, files[file])
+            for file in (*run, *again, *([DONE] if new else [])):
+                _write(folder.path / file, files[file])
         return new
 
     def restore_alpha(self, name: str, folder: RunFolder) -> None:
@@ -172,7 +202,7 @@ class Archive:
                 "or name another archive"
             )
         # A command names places, and a folder may have been moved since.
-        here, there = folder.done, json.loads(self._runs[name][DONE])
+        here, there = folder.done, self._json(name, DONE)
         if {**here, "command": ""} != {**there, "command": ""}:
             raise ExperimentError(
                 f"{self.path} and {folder.path} hold {name} of two trainings; delete the folder, or name another "
@@ -184,6 +214,12 @@ class Archive:
                     f"{self.path} and {folder.path} have different {file} of {name}; delete the folder, or name "
                     "another archive"
                 )
+
+    def _json(self, name: str, file: str) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self._runs[name][file]))
+        except (ValueError, TypeError) as error:
+            raise ExperimentError(f"{self.path}: {file} of {name} cannot be read ({error})") from error
 
     def _read(self) -> dict[str, Files]:
         if not self.path.exists():
@@ -203,7 +239,9 @@ class Archive:
                 f"{self.path} cannot be read as an archive of runs ({error}); name another file"
             ) from error
         for name, files in runs.items():
-            missing = {RUN, DONE, METRICS} - files.keys()
+            again = {file.rpartition("/")[0] for file in files if file.startswith(f"{REEVALUATIONS}/")}
+            needed = {RUN, DONE, METRICS, *(f"{place}/{file}" for place in again for file in (SETTINGS, OUTCOMES))}
+            missing = needed - files.keys()
             if missing:
                 raise ExperimentError(f"{self.path}: {name} lacks {', '.join(sorted(missing))}; name another file")
         return runs

@@ -29,6 +29,8 @@ from verl_actfocus.experiments.weightings import WeightingChoice
 Files = dict[str, bytes]
 #: Names of files.
 RUN, DONE, METRICS, DIAGNOSIS = "run.json", "done.json", "metrics-1.jsonl", "diagnosis.json"
+#: Folder of evaluations after training, and the two files of each.
+REEVALUATIONS, SETTINGS, OUTCOMES = "reevaluations", "settings.json", "outcomes.jsonl"
 #: Metrics of a step that tables read: rates, token counts, what was excluded or skipped.
 _KEPT = ("val/", "rollout/", "actfocus/", "timing_s/step")
 #: What an evaluation after training was made with, and may be known elsewhere: not where its checkpoint lay.
@@ -41,7 +43,7 @@ def contents(folder: RunFolder) -> Files:
     """Return what of a finished run goes into an archive.
 
     Raises:
-        ExperimentError: a line of its evaluations is no episode.
+        ExperimentError: a line of its evaluations is no episode, or what one was made with cannot be read.
     """
     metrics = merge_attempts(folder.metrics(number) for number in folder.attempts())
     files = {
@@ -53,12 +55,21 @@ def contents(folder: RunFolder) -> Files:
         files[DIAGNOSIS] = diagnosis_place(folder).read_bytes()
     for path in sorted(folder.path.glob("evaluations/*.jsonl")):
         files[f"evaluations/{path.name}"] = _lines(map(_numbers, _episodes(path)))
-    for path in sorted(folder.path.glob("reevaluations/*/outcomes.jsonl")):
-        made_with = json.loads((path.parent / "settings.json").read_text(encoding="utf-8"))
-        kept = {name: made_with[name] for name in _MADE_WITH if name in made_with}
-        files[f"reevaluations/{path.parent.name}/outcomes.jsonl"] = _lines(map(_numbers, _episodes(path)))
-        files[f"reevaluations/{path.parent.name}/settings.json"] = _json(kept)
+    for path in sorted(folder.path.glob(f"{REEVALUATIONS}/*/{OUTCOMES}")):
+        place = f"{REEVALUATIONS}/{path.parent.name}"
+        files[f"{place}/{OUTCOMES}"] = _lines(map(_numbers, _episodes(path)))
+        files[f"{place}/{SETTINGS}"] = _json(_made_with(path.with_name(SETTINGS)))
     return files
+
+
+def _made_with(path: Path) -> dict[str, Any]:
+    try:
+        made_with = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ExperimentError(
+            f"{path} cannot be read ({error}); delete {path.parent}, --evaluate makes it again"
+        ) from error
+    return {name: made_with[name] for name in _MADE_WITH if name in made_with}
 
 
 def diagnosis_place(folder: RunFolder) -> Path:

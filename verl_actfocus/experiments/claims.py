@@ -10,8 +10,12 @@ from typing import Any
 
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.folder import write_json
-from verl_actfocus.experiments.locks import locked
+from verl_actfocus.experiments.locks import LOCK, locked
 from verl_actfocus.experiments.settings import differences, flatten, in_words
+
+_SETTINGS = "settings.json"
+#: What a command leaves that ended before it had written them: on a full disk, or killed.
+_LEFT_BEHIND = {LOCK, f"{_SETTINGS}.tmp"}
 
 
 @contextmanager
@@ -31,8 +35,16 @@ def claimed(
     Raises:
         ExperimentError: the folder holds results of other settings or other files, or is in use.
     """
-    begun = folder / "settings.json"
     wanted = json.loads(json.dumps(settings))
+    _check(folder, wanted, what, remedy)  # before a lock is left in a folder of somebody else's
+    with locked(folder):
+        _check(folder, wanted, what, remedy)  # another command may have claimed it
+        write_json(folder / _SETTINGS, wanted)
+        yield
+
+
+def _check(folder: Path, wanted: dict[str, Any], what: str, remedy: str) -> None:
+    begun = folder / _SETTINGS
     article = "an" if what[0] in "aeiou" else "a"
     if begun.exists():
         try:
@@ -44,8 +56,5 @@ def claimed(
             raise ExperimentError(
                 f"{folder} holds {article} {what} with other settings ({in_words(changes)}); {remedy}"
             )
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and {file.name for file in folder.iterdir()} - _LEFT_BEHIND:
         raise ExperimentError(f"{folder} holds files but no {what}; {remedy}")
-    with locked(folder):
-        write_json(begun, wanted)
-        yield

@@ -60,7 +60,7 @@ class Failure:
     """A run that did not come to its end."""
 
     run: Run
-    error: ExperimentError
+    error: ExperimentError | OSError
 
 
 def plan(runs: Iterable[Run], *, starts: bool = True) -> list[Planned]:
@@ -112,7 +112,8 @@ def launch(
             display.close(_train(one, planned, number, display))
             if when_done is not None:
                 when_done(one.folder)
-        except ExperimentError as error:
+        # A folder that cannot be made, or whose disk has gone: the other runs may lie elsewhere, or it comes back.
+        except (ExperimentError, OSError) as error:
             failures.append(Failure(one.run, error))
             display.close(f"FAILED: {error}")
             if not keep_going:

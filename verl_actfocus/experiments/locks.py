@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from verl_actfocus.experiments.disk import writing
 from verl_actfocus.experiments.errors import ExperimentError
 
 #: File that is locked. It stays behind: a lock is what a living process holds, not a file.
@@ -29,10 +30,12 @@ def locked(folder: Path, name: str = LOCK, *, wait: bool = False) -> Iterator[No
         wait: wait for the other command, which is done in a moment.
 
     Raises:
-        ExperimentError: another command is in the folder.
+        ExperimentError: another command is in the folder, or the disk is full.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / name).open("w") as file:
+    with writing(folder / name):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / name).open("w")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:

@@ -14,6 +14,22 @@ from verl_actfocus.experiments.errors import ExperimentError
 Metrics: TypeAlias = dict[str, float]
 
 
+def parse_record(line: str | bytes) -> tuple[int, Metrics]:
+    """Return step and metrics of a line.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is no metrics record.
+    """
+    record = json.loads(line)
+    step, metrics = int(record["step"]), dict(record["data"])
+    # NaN, which JSON does not have, was written as null.
+    metrics = {name: math.nan if value is None else value for name, value in metrics.items()}
+    strange = {name: value for name, value in metrics.items() if type(value) not in (int, float)}
+    if strange:
+        raise ValueError(f"values that are no numbers: {strange}")
+    return step, metrics
+
+
 class MetricsTail:
     """Reads a metrics file while it grows.
 
@@ -45,14 +61,7 @@ class MetricsTail:
 
     def _parse(self, line: bytes) -> tuple[int, Metrics]:
         try:
-            record = json.loads(line)
-            step, metrics = int(record["step"]), dict(record["data"])
-            # NaN, which JSON does not have, was written as null.
-            metrics = {name: math.nan if value is None else value for name, value in metrics.items()}
-            strange = {name: value for name, value in metrics.items() if type(value) not in (int, float)}
-            if strange:
-                raise ValueError(f"values that are no numbers: {strange}")
-            return step, metrics
+            return parse_record(line)
         except (ValueError, KeyError, TypeError) as error:
             raise ExperimentError(
                 f"{self._path}, line {self._line}: not a metrics record ({error}): {line[:80]!r}; delete the line, "

@@ -61,10 +61,16 @@ def require_unchanged(composed: Mapping[str, Any], title: str) -> None:
         title: of the run, for the message.
 
     Raises:
-        ExperimentError: a module of the user's has changed.
+        ExperimentError: a module of the user's has changed, or is gone.
     """
     for key, before in composed.items():
-        if key.endswith(f".{MODULE}") and fingerprint(before) != composed[key.removesuffix(MODULE) + CODE]:
+        if not key.endswith(f".{MODULE}"):
+            continue
+        try:
+            now = fingerprint(before)
+        except ValueError as error:
+            raise ExperimentError(f"{title}: {error}; it was there when the run was planned: put it back") from error
+        if now != composed[key.removesuffix(MODULE) + CODE]:
             raise ExperimentError(
                 f"{title}: the module {before} was changed while the command ran, so that its runs would not be of one "
                 "method; give the command again, with another --out or after deleting the runs that were trained"
@@ -77,9 +83,9 @@ def fingerprint(module: str) -> str:
     Raises:
         ValueError: its file cannot be read.
     """
-    found = find_spec(module)
     try:
+        found = find_spec(module)
         source = Path(str(found and found.origin)).read_text(encoding="utf-8")  # with "\n" at every line's end
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ImportError, UnicodeDecodeError) as error:
         raise ValueError(f"the code of the module {module} cannot be read: {error}") from error
     return sha256(source.encode()).hexdigest()[:12]

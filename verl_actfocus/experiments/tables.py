@@ -13,6 +13,8 @@ from typing import Any
 
 from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.estimators import EstimatorChoice
+from verl_actfocus.experiments.hydra_words import in_hydra
+from verl_actfocus.experiments.settings import flatten
 from verl_actfocus.experiments.weightings import ACTFOCUS, WeightingChoice
 
 #: What a table with `quantity: area` compares.
@@ -66,7 +68,8 @@ class Weighting:
     def overrides(self) -> tuple[str, ...]:
         """The settings as Hydra overrides."""
         return tuple(
-            f"algorithm.actfocus.{name}={'null' if value is None else value}" for name, value in self.settings.items()
+            f"algorithm.actfocus.{name}={'null' if value is None else in_hydra(value)}"
+            for name, value in flatten(self.settings).items()
         )
 
 
@@ -175,9 +178,16 @@ class Table:
         They are what it declares, however few of them a command asks for.
 
         Raises:
-            ExperimentError: the scale has no model for a row.
+            ExperimentError: the scale has no model for a row, or several for one of which a contrast is declared.
         """
         rows = [replace(row, sizes=scale.sizes(row)) for row in self.rows]
+        contrasted = {name for one in self.contrasts for name in (one.larger, one.than)}
+        for row in rows:
+            if row.name in contrasted and len(row.sizes) > 1:
+                raise ExperimentError(
+                    f"{self.name}: a contrast is about one model, and row {row.name} has {', '.join(row.sizes)} at "
+                    f"this scale; give the row the one that is meant, such as sizes: [{row.sizes[0]}]"
+                )
         return replace(self, seeds=self.seeds or scale.seeds, rows=rows)
 
 

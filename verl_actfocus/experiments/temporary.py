@@ -12,6 +12,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from verl_actfocus.experiments.disk import writing
+
 #: Longest path that leaves room for the sockets of Ray.
 _LONGEST = 107 - len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
 
@@ -26,6 +28,7 @@ def claim(folder: Path) -> Path | None:
         The folder; None where the system's temporary folder has such a long path that Ray could not work below it.
 
     Raises:
+        ExperimentError: the disk is full.
         OSError: the folder cannot be made.
     """
     name = f"af-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:10]}"
@@ -33,7 +36,8 @@ def claim(folder: Path) -> Path | None:
     if len(str(path).encode()) > _LONGEST:
         return None
     shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(mode=0o700)
+    with writing(path):
+        path.mkdir(mode=0o700)
     return path
 
 

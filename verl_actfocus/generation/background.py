@@ -45,6 +45,8 @@ class BackgroundBatch:
         self._batch, self._failed = batch, failed
         #: Requests that the thread has not seen. Whoever asks never waits for a forward pass to end.
         self._inbox: queue.SimpleQueue[_Request] = queue.SimpleQueue()
+        #: Set whenever something is put there.
+        self._new = threading.Event()
         self._asked: dict[str, _Request] = {}
         #: Held by whoever works with the batch.
         self._lock = threading.Lock()
@@ -61,6 +63,7 @@ class BackgroundBatch:
         loop = asyncio.get_running_loop()
         request = _Request(request_id, prompt_ids, params, loop, loop.create_future())
         self._inbox.put(request)
+        self._new.set()
         if self._failure is not None:  # asked afterwards: the thread may die in between
             raise RuntimeError(self._failed(self._failure)) from self._failure
         return await request.future
@@ -80,10 +83,11 @@ class BackgroundBatch:
     def _run(self) -> None:
         try:
             while True:
-                first = None if self._batch.busy else self._inbox.get()
+                if not self._batch.busy:
+                    self._new.wait()
+                # Nothing is out of the inbox and not yet in the batch when somebody else gets the lock.
                 with self._lock:
-                    if first is not None:
-                        self._take(first)
+                    self._new.clear()
                     self._open_inbox()
                     self._resolve(self._batch.step())
         except BaseException as error:
@@ -106,6 +110,9 @@ class BackgroundBatch:
             self._batch.add(request.request_id, request.prompt_ids, request.params)
         except ValueError as error:
             request.fail(error)
+        except BaseException:
+            self._inbox.put(request)  # it is still waiting, and hears of what the thread dies of
+            raise
         else:
             self._asked[request.request_id] = request
 

@@ -114,7 +114,7 @@ class EpisodeLoop(AgentLoopBase):
         metrics: dict[str, Any] = {}
         steps: list[int] = []
         try:
-            await player.begin_off_loop(row["seed"])
+            await player.begin_off_loop(row["seed"], kwargs["session_id"])
             while not player.done:
                 max_tokens = player.max_tokens
                 with simple_timer("generate_sequences", metrics):

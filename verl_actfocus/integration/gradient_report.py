@@ -28,6 +28,7 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngine
 from verl.workers.engine.utils import prepare_micro_batches
 
 from verl_actfocus.integration import fields
+from verl_actfocus.integration.micro_batch import nested
 from verl_actfocus.weighting import Span
 
 logger = logging.getLogger(__name__)
@@ -192,22 +193,18 @@ def _restricted(micro_batch: TensorDict, span: Span) -> TensorDict:
     """Return a micro-batch whose policy loss lies on one span: other tokens have weight but no advantage."""
     rows = zip(micro_batch["advantages"].unbind(), micro_batch[fields.SPANS].unbind(), strict=True)
     restricted = micro_batch.copy()
-    restricted["advantages"] = _nested([torch.where(spans == span, row, 0.0) for row, spans in rows])
+    restricted["advantages"] = nested([torch.where(spans == span, row, 0.0) for row, spans in rows])
     return restricted
 
 
 def _unweighted(micro_batch: TensorDict) -> TensorDict:
     """Return a micro-batch in which every token that the model wrote weighs 1, normalised like veRL's stock loss."""
     unweighted = micro_batch.copy()
-    unweighted[fields.WEIGHTS] = _nested([row.float() for row in micro_batch["loss_mask"].unbind()])
+    unweighted[fields.WEIGHTS] = nested([row.float() for row in micro_batch["loss_mask"].unbind()])
     for other in (fields.FIXED_NORMALIZER, fields.MICRO_BATCHES, fields.NORMALIZE_BY_TOKENS):
         unweighted.pop(other, None)
     tu.assign_non_tensor(unweighted, **{fields.WEIGHT_SUM: micro_batch["batch_num_tokens"]})
     return unweighted
-
-
-def _nested(rows: list[Tensor]) -> Tensor:
-    return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
 
 
 def _accumulated(total: Shards, part: Shards) -> Shards:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from tensordict import TensorDict
 from torch import Tensor
@@ -11,6 +13,11 @@ from verl.utils import tensordict_utils as tu
 def flag(micro_batch: TensorDict, key: str, default: bool) -> bool:
     """Return a batch entry that is true or false."""
     return bool(tu.get_non_tensor_data(data=micro_batch, key=key, default=default))
+
+
+def nested(rows: Sequence[Tensor]) -> Tensor:
+    """Put rows of any length one behind another, as veRL's jagged batches have them."""
+    return torch.nested.as_nested_tensor(list(rows), layout=torch.jagged)
 
 
 def unpad(values: Tensor, offsets: Tensor) -> Tensor:

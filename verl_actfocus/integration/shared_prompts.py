@@ -27,7 +27,7 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.engine.utils import postprocess_batch_func
 
 from verl_actfocus.integration import fields
-from verl_actfocus.integration.micro_batch import flag, unpad
+from verl_actfocus.integration.micro_batch import flag, nested, unpad
 
 
 def empty_cache(config: PreTrainedConfig) -> DynamicCache:
@@ -188,7 +188,7 @@ def _behind(micro_batch: TensorDict, known: Tensor) -> TensorDict:
     rest = micro_batch.copy()
     for name in ("input_ids", "position_ids"):
         rows = zip(micro_batch[name].unbind(), known.tolist(), strict=True)
-        rest[name] = torch.nested.as_nested_tensor([row[start:] for row, start in rows], layout=torch.jagged)
+        rest[name] = nested([row[start:] for row, start in rows])
     tu.assign_non_tensor(rest, use_remove_padding=False)
     return rest
 
@@ -205,4 +205,4 @@ def _pack(output: Any, output_args: dict[str, Any], responses: TensorDict) -> No
 def _in_full(values: Tensor, known: Tensor) -> Tensor:
     """Put zeros in the place of the tokens that `_behind` took away."""
     rows = zip(values.unbind(), known.tolist(), strict=True)
-    return torch.nested.as_nested_tensor([pad(row, (length, 0)) for row, length in rows], layout=torch.jagged)
+    return nested([pad(row, (length, 0)) for row, length in rows])

@@ -40,6 +40,7 @@ from verl_actfocus.config.compatibility import TRAINER_MODE, checked_settings
 from verl_actfocus.estimators import computed_estimate
 from verl_actfocus.integration import fields, nodes, registration
 from verl_actfocus.integration.episode_trainer import EpisodeTrainer
+from verl_actfocus.integration.micro_batch import nested
 from verl_actfocus.integration.passes import complete_reference_settings, run_by_groups
 from verl_actfocus.integration.policy_loss import SKIPPED_METRIC, actfocus_ppo_loss, normalizer_entries
 from verl_actfocus.integration.response_tagger import ResponseTagger
@@ -56,10 +57,6 @@ logger = logging.getLogger(__name__)
 NO_ACTION_METRIC = "actfocus/steps_without_action_tokens"
 #: Characters of a response that an error shows.
 EXCERPT = 300
-
-
-def _nested(rows: list[torch.Tensor]) -> torch.Tensor:
-    return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
 
 
 @register_trainer(TRAINER_MODE)
@@ -150,7 +147,7 @@ class ActFocusTrainer(EpisodeTrainer):
         data = self._get(batch, "prompts", "responses", "response_mask")
         rows = zip(data["prompts"], data["responses"], data["response_mask"], strict=True)
         spans = [self._tagger.tag(prompt, response, mask) for prompt, response, mask in rows]
-        self._put(batch, {fields.SPANS: _nested(spans)})
+        self._put(batch, {fields.SPANS: nested(spans)})
 
     def _fit_padding(self, batch: KVBatchMeta) -> None:
         """Give veRL's synthetic rows fields of their own length: they were copied from a real trajectory."""
@@ -161,7 +158,7 @@ class ActFocusTrainer(EpisodeTrainer):
         for one in (ROLLOUT_INPUTS[name] for name in rollout_inputs(self.settings)):
             empty[one.field] = torch.zeros(1, dtype=one.dtype)
         rows = KVBatchMeta(keys=keys, tags=[{}] * len(keys), partition_id=batch.partition_id)
-        self._put(rows, {name: _nested([value] * len(keys)) for name, value in empty.items()})
+        self._put(rows, {name: nested([value] * len(keys)) for name, value in empty.items()})
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         with self._inputs_requested(batch, Model.OLD_POLICY):
@@ -217,7 +214,7 @@ class ActFocusTrainer(EpisodeTrainer):
         read = trajectory_batch(batch.keys, data, estimator, algorithm, bypass=self._bypass)
         found = computed_estimate(estimator, read)
         if found is not None:
-            changed = {"advantages": _nested(found.advantages), "returns": _nested(found.returns)}
+            changed = {"advantages": nested(found.advantages), "returns": nested(found.returns)}
             data["advantages"] = changed["advantages"]
             metrics.update({f"actfocus/{name}": value for name, value in found.metrics.items()})
         tokens = token_batch(data, weighting, bypass=self._bypass, by_rows=weighting.reads_rows)
@@ -229,7 +226,7 @@ class ActFocusTrainer(EpisodeTrainer):
             raise
         self._weight_sum = weights.double().sum().item()
         lengths = data["response_mask"].offsets().diff()
-        rows = _nested(token_rows(weights, lengths))
+        rows = nested(token_rows(weights, lengths))
         # The returned handle lists the new field; the one passed in would hide it from the update.
         weighted = self._put(batch, {**changed, fields.WEIGHTS: rows})
         self._report_weights(weighted, tokens, weights, lengths, metrics)

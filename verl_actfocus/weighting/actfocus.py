@@ -42,7 +42,7 @@ class ActFocus(Weighting):
     name = "actfocus"
     reads_rows = False
     remarks: ClassVar[Mapping[str, str]] = {
-        "alpha": "auto, which measures it, is for actfocus compare and actfocus reproduce"
+        "alpha": "auto, which measures it, is for actfocus train, compare and reproduce"
     }
 
     alpha: float = DEFAULT_ALPHA
@@ -169,7 +169,6 @@ def token_weights(
     eps: float = DEFAULT_EPS,
     other: float | None = None,
     response_mask: Tensor | None = None,
-    statistics: SignalStatistics | None = None,
 ) -> Tensor:
     """Weight of every token of a batch (He et al. 2026, Eq. 5 and 16-18).
 
@@ -182,15 +181,13 @@ def token_weights(
         alpha: Weight of reasoning tokens, from 0 to 1.
         beta: Largest extra weight of an action token, at least 0: action weights lie between 1 and `1 +
             beta`.
-        eps: Added to the population variance of the signal, inside the root. Not used with `statistics`.
+        eps: Added to the population variance of the signal, inside the root.
         other: Weight of response tokens in neither span (tags, chat-template tokens), at least 0. None:
             `alpha`. The paper leaves it open.
         response_mask: 1 on response tokens, 0 on padding and on tokens the policy did not write, shape (B,
             T). Where it is 0 the weight is 0 and the token enters no statistic, whatever its span. None:
             every position is a response token, so padding (span `NONE`) has weight `other` and is left
             for the loss to mask.
-        statistics: Mean and standard deviation to use instead of those of this batch, when it is a part of a
-            larger one.
 
     Returns:
         Weights, shape (B, T), float32, without gradient. Finite always, also for a batch without an action
@@ -222,10 +219,9 @@ def token_weights(
         if signal is None:
             raise ValueError(f"signal is None; beta = {beta:g} needs one (it may be None only for beta = 0)")
         action_signal = _action_signal(signal, spans, action_BT)
-        used = _statistics(action_signal, eps) if statistics is None else statistics
         if action_signal.numel() > 0:
-            _check_statistics(used)
-            standardised = (action_signal - used.mean) / used.std  # Eq. 17
+            statistics = _statistics(action_signal, eps)
+            standardised = (action_signal - statistics.mean) / statistics.std  # Eq. 17
             weights_BT[action_BT] = (1.0 + beta * torch.sigmoid(standardised)).float()  # Eq. 18
     return torch.where(response_BT, weights_BT, 0.0)
 
@@ -269,12 +265,3 @@ def _statistics(action_signal: Tensor, eps: float) -> SignalStatistics:
     mean = action_signal.mean()
     variance = (action_signal - mean).square().mean()
     return SignalStatistics(mean=mean.item(), std=(variance + eps).sqrt().item(), count=count)
-
-
-def _check_statistics(statistics: SignalStatistics) -> None:
-    """Raise ValueError unless the statistics can standardise a signal."""
-    if not (math.isfinite(statistics.mean) and math.isfinite(statistics.std) and statistics.std > 0):
-        raise ValueError(
-            "statistics must have a finite mean and a finite, positive standard deviation "
-            f"because the batch has action tokens, got {statistics}"
-        )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
 import sys
 
 import pytest
 
-from verl_actfocus.benchmarks import memory, runs
+from verl_actfocus.benchmarks import memory
 from verl_actfocus.benchmarks.devices import variables_of
 from verl_actfocus.benchmarks.runs import BenchmarkRun
-from verl_actfocus.experiments import processes
+from verl_actfocus.experiments import processes, supervision
 from verl_actfocus.experiments.errors import ExperimentError, RunFailedError
 from verl_actfocus.experiments.progress import Display
 
@@ -40,7 +42,7 @@ class StandIn(BenchmarkRun):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(runs, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(supervision, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(memory, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(processes, "PATIENCE_SECONDS", 0.3)
 
@@ -61,11 +63,13 @@ def test_a_finished_run_leaves_conditions_peak_memory_and_metrics(tmp_path):
     assert (run.folder / "log.txt").read_text() == "platform cpu more\n"
 
 
-@pytest.mark.parametrize(("steps", "code", "how"), [(1, 0, "exit code 0"), (2, 3, "exit code 3")])
+@pytest.mark.parametrize(
+    ("steps", "code", "how"), [(1, 0, "ended before its last step"), (2, 3, "failed with exit code 3")]
+)
 def test_a_run_without_all_its_steps_or_with_an_error_has_failed(tmp_path, steps, code, how):
     run = StandIn(tmp_path / "run", [], 2)
     run.code = TRAINER.format(steps=steps, code=code)
-    with pytest.raises(RunFailedError, match=rf"ended with {how} \(after step {steps} of 2\)"):
+    with pytest.raises(RunFailedError, match=rf"run {how} \(after step {steps} of 2\)"):
         execute(run)
     assert run.done is None
 
@@ -76,6 +80,17 @@ def test_what_an_interrupted_command_has_left_is_not_taken_for_the_runs(tmp_path
     (run.folder / "metrics.jsonl").write_text('{"step": 7, "data": {"timing_s/step": 9.0}}\n')
     execute(run)
     assert sorted(run.metrics()) == [1, 2]
+
+
+def test_what_a_killed_command_still_trains_is_not_measured_together_with_a_new_run(tmp_path):
+    run = StandIn(tmp_path / "run", [], 2)
+    with subprocess.Popen(["sleep", "60"], env={**os.environ, processes.MARK: str(run.folder)}) as orphan:
+        try:
+            with pytest.raises(ExperimentError, match=f"run is in use: process {orphan.pid} is still training there"):
+                execute(run)
+        finally:
+            orphan.kill()
+    execute(run)
 
 
 def test_a_record_of_other_settings_is_refused(tmp_path):

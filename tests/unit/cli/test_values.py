@@ -16,6 +16,7 @@ WRITING = {
     "reproduce": ["reproduce", "table2", "--scale", "cpu", "--dry-run"],
     "eval": ["eval", "--model", "./no", "--profile", "cpu_frozenlake"],
     "warmstart": ["warmstart", "frozenlake"],
+    "report": ["report", "run.jsonl"],
 }
 
 

@@ -229,6 +229,12 @@ def test_a_folder_without_a_model_is_refused_by_name(tmp_path: Path) -> None:
         play.run(arguments("frozenlake", "--policy", f"model:{missing}"))
 
 
+@pytest.mark.parametrize("words", [("--temperature", "0.7"), ("--template", "enable_thinking=false")])
+def test_what_only_a_model_has_is_refused_for_others(words: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match=f"{words[0]} is for --policy model:NAME, not for 'expert'; leave it out"):
+        play.run(arguments("frozenlake", "--policy", "expert", *words))
+
+
 FOREIGN = TagSettings(action=("<act>", "</act>"), reasoning=("<reason>", "</reason>"), prefill="")
 FOREIGN_WORDS = ("--action-tags", "['<act>','</act>']", "--reasoning-tags", "['<reason>','</reason>']", "--prefill", "")
 

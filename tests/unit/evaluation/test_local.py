@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import fcntl
 import json
 import re
 import shutil
@@ -74,6 +76,13 @@ def test_a_merged_checkpoint_is_the_model_with_the_tokenizer_of_the_training(
     shard = checkpoint / "checkpoints/global_step_20/actor/model_world_size_1_rank_0.pt"
     shard.write_bytes(shard.read_bytes() + b"x")  # other weights under the same name
     with pytest.raises(AssertionError, match="second time"):
+        merge(source)
+
+    def refuse(file: object, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.warns(UserWarning, match="has no locks"), pytest.raises(AssertionError, match="second time"):
         merge(source)
 
 

@@ -136,7 +136,14 @@ class Diverged:
         raise self.error
 
 
-@pytest.mark.parametrize(("error", "code"), [(ValueError("cannot be sampled from"), 1), (KeyboardInterrupt(), 130)])
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ValueError("cannot be sampled from"), 1),
+        (OSError("cannot be sampled from"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
 def test_what_could_not_be_evaluated_keeps_its_checkpoint(
     error: BaseException,
     code: int,

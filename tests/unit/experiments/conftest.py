@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from verl_actfocus.experiments import execution, processes
+from verl_actfocus.experiments import processes, supervision
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look often and wait briefly."""
-    monkeypatch.setattr(execution, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(supervision, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(processes, "PATIENCE_SECONDS", 0.3)

@@ -50,6 +50,18 @@ def test_a_run_that_cannot_be_marked_as_finished_says_so_and_is_finished_by_the_
     assert train(run, TRAINER, "3", "3")["attempts"] == 2
 
 
+def test_a_folder_of_results_that_could_not_be_begun_is_begun_by_the_same_command(tmp_path: Path) -> None:
+    folder = EvaluationFolder(tmp_path / "eval")
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval/settings.json.tmp").symlink_to("/dev/full")
+    with pytest.raises(ExperimentError, match=f"settings.json cannot be written: {REMEDY}"), folder.claimed({}):
+        pytest.fail("nothing can be written here")
+    # What one leaves that is killed at that moment.
+    (tmp_path / "eval/settings.json.tmp").touch()
+    with folder.claimed({}):
+        assert (tmp_path / "eval/settings.json").exists()
+
+
 def test_the_error_of_the_run_is_told_though_its_end_cannot_be_written(tmp_path: Path) -> None:
     run = make(tmp_path / "r")
     full = FILL.format(path=str(run.folder / "attempt-1.json.tmp"))

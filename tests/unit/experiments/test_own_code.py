@@ -98,6 +98,9 @@ def test_a_module_that_changes_while_the_command_runs_ends_it(module: Path, tmp_
     with pytest.raises(ExperimentError, match="was changed while the command"):
         execute(planned, Display("late-seed0"))
     assert not RunFolder(planned.run.folder).exists
+    module.unlink()
+    with pytest.raises(ExperimentError, match=r"schemes_of_a_user cannot be read: .*it was there when the run was"):
+        require_unchanged(planned.settings, "late-seed0")
 
 
 def test_what_comes_with_the_package_has_no_fingerprint(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from verl_actfocus.experiments import execution, temporary
+from verl_actfocus.experiments import supervision, temporary
 from verl_actfocus.experiments.errors import RunFailedError
 from verl_actfocus.experiments.progress import Display
 
@@ -60,7 +60,7 @@ def test_a_run_that_was_ended_for_standing_still_leaves_the_logs_of_ray(
     def littered(*_: object) -> str | None:
         return "nothing happened" if list(system.glob("*/ckpt_0.lock")) else None
 
-    monkeypatch.setattr(execution.Watchdog, "verdict", littered)
+    monkeypatch.setattr(supervision.Watchdog, "verdict", littered)
     run = make(tmp_path / "r")
     with pytest.raises(RunFailedError, match="was ended: nothing happened"):
         train(run, LITTER + "import time; time.sleep(60)")

@@ -102,6 +102,33 @@ def test_when_the_thread_dies_everybody_hears_of_it():
     asyncio.run(ask())
 
 
+def test_a_request_that_kills_the_thread_is_answered_too():
+    class Fragile(Batch):
+        def add(self, request_id, prompt_ids, params):
+            raise TypeError("seeds are int, float or str")
+
+    async def ask():
+        server = background(Fragile())
+        with pytest.raises(RuntimeError, match="ended: seeds are int"):
+            await asyncio.wait_for(server.generate("a", [1], PARAMS), timeout=5)
+
+    asyncio.run(ask())
+
+
+def test_what_was_asked_while_the_batch_was_given_out_is_there_when_it_is_given_out_again():
+    async def ask():
+        server = background(Batch(endless=True))
+        with server.paused():
+            late = asyncio.create_task(server.generate("late", [9], PARAMS))
+            await asyncio.sleep(0.2)  # the thread would take it now if it took anything on its own
+        with server.paused() as batch:
+            assert [*batch.asked] == ["late"]
+        server.abort()
+        await asyncio.wait_for(late, timeout=5)
+
+    asyncio.run(ask())
+
+
 def test_abort_ends_what_runs_and_what_no_pass_has_seen():
     batch = Batch(endless=True)
 

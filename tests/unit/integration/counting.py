@@ -78,6 +78,7 @@ def play(
     algorithm=None,
     validate=False,
     step=7,
+    session=0,
     rollout=None,
     **server_options,
 ):
@@ -108,5 +109,7 @@ def play(
         "validate": validate,
         "seed": 5,
     }
-    output = play_episode(config, server, tokenizer, row, sampling_params={"temperature": 1.0}, global_steps=step)
+    output = play_episode(
+        config, server, tokenizer, row, sampling_params={"temperature": 1.0}, session_id=session, global_steps=step
+    )
     return output, server

@@ -117,8 +117,9 @@ def test_states_stand_on_the_last_token_of_the_turn_that_begins_in_them_where_an
 
 def test_the_whole_record_goes_along_in_the_training_steps_whose_trajectories_are_written(tokenizer):
     every_fifth = {"folder": "somewhere", "every": 5}
-    output, _ = play(tokenizer, [RIGHT, PROSE, TWICE], trajectories=every_fifth, step=10)
+    output, _ = play(tokenizer, [RIGHT, PROSE, TWICE], trajectories=every_fifth, step=10, session=3)
     record = EpisodeRecord.from_dict(json.loads(output.as_dict()[fields.EPISODE]))
+    assert record.sample == 3  # among those of its prompt group
     assert [turn.text for turn in record.turns] == [RIGHT, PROSE, TWICE]
     assert [turn.observation for turn in record.turns] == ["0 steps", "1 steps", "1 steps"]
     assert record.final_observation == "3 steps"

@@ -128,7 +128,7 @@ def _readable(table: Table, made: Sequence[Line]) -> tuple[list[str], list[list[
             *([_paper(line, "{:.1f} ({:.1f})")] if papers else []),
             in_percent(line.first),
             in_percent(line.second),
-            _difference(line, table),
+            _difference(line),
             _seeds(line),
         ]
         for line in made
@@ -156,7 +156,7 @@ def _seeds(line: Line) -> str:
     return str(len(line.runs)) if line.runs else ""
 
 
-def _difference(line: Line, table: Table) -> str:
+def _difference(line: Line) -> str:
     if line.difference is None:
         return ""
     return f"{points(line.difference)}: {verdict(line.difference)}"

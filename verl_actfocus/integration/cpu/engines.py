@@ -30,7 +30,7 @@ from verl_actfocus.integration import fields
 from verl_actfocus.integration.adapters import CollectedAdapters
 from verl_actfocus.integration.building import SeededWeights
 from verl_actfocus.integration.engine import ActFocusValueEngine, WeightedUpdate, WeightingInputs
-from verl_actfocus.integration.micro_batch import flag, unpad
+from verl_actfocus.integration.micro_batch import flag, nested, unpad
 from verl_actfocus.integration.shared_prompts import SharedPrompts
 
 _BACKENDS = ["fsdp", "fsdp2"]
@@ -125,7 +125,7 @@ class SimilarLengths(FSDPEngine):
         back = order.argsort().tolist()
         for name, values in outputs["model_output"].items():
             parts = values.unbind()
-            outputs["model_output"][name] = torch.nested.as_nested_tensor([parts[i] for i in back], layout=torch.jagged)
+            outputs["model_output"][name] = nested([parts[i] for i in back])
         return outputs
 
     def _rows_of_a_micro_batch(self, data: TensorDict) -> int | None:
@@ -155,11 +155,11 @@ class VectorisedOutputs(FSDPEngineWithLMHead):
         self, output: Any, output_args: dict[str, Any], micro_batch: TensorDict, logits_processor_func: Any
     ) -> dict[str, Tensor]:
         """Compute `log_probs` and, where asked for, `entropy`; anything rarer is left to veRL."""
-        flags = ("use_fused_kernels", "calculate_sum_pi_squared", "distillation_use_topk", "distillation_only")
-        if any(tu.get_non_tensor_data(data=micro_batch, key=flag, default=False) for flag in flags):
+        rare = ("use_fused_kernels", "calculate_sum_pi_squared", "distillation_use_topk", "distillation_only")
+        if any(flag(micro_batch, key, default=False) for key in rare):
             return super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
         offsets = micro_batch["input_ids"].offsets()
-        if tu.get_non_tensor_data(data=micro_batch, key="use_remove_padding", default=True):
+        if flag(micro_batch, "use_remove_padding", default=True):
             logits, temperature = output.logits.squeeze(0), output_args["temperature_rmpad"]
         else:
             logits = unpad(output.logits, offsets)

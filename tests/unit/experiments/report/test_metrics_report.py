@@ -259,13 +259,6 @@ def test_the_command_in_markdown_stays_in_its_block_whatever_it_holds(tmp_path: 
     assert len(headings) == 1 + len(grids(grouped(read_logged([word])[0])))
 
 
-def test_a_file_in_the_place_of_the_reports_folder_is_named(tmp_path: Path, capsys) -> None:
-    file = stock(tmp_path / "run.jsonl", {})
-    for out in (file, file / "below"):
-        assert main(["report", str(file), "--out", str(out)]) == 2
-        assert f"--out {out}: {file} is a file; name a folder" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [

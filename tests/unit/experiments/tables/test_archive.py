@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import lzma
+import math
 import shutil
 import tarfile
 from collections.abc import Callable, Mapping
@@ -129,6 +130,40 @@ def test_an_evaluation_made_elsewhere_comes_to_a_run_that_is_there(trained: Requ
     shutil.rmtree(folder.path / "reevaluations")
     assert not Archive(archive).restore(name, folder)
     assert folder.reevaluated("unseen", {"first_task": 64}) is not None
+
+
+def test_an_archived_evaluation_that_the_table_declares_otherwise_is_refused(trained: Request, archive: Path) -> None:
+    """It would be put back whenever the folder is deleted, and refused again."""
+    name, folder = next((name, one) for name, one in folders(trained).items() if "uniform" in name)
+    Archive(archive).check(name, folder.settings, {"greedy": {"temperature": 0}, "unseen": {"first_task": 64}})
+    with pytest.raises(ExperimentError, match=r"'greedy' of .* made otherwise \(temperature was 0.0, is 0.5\); give"):
+        Archive(archive).check(name, folder.settings, {"greedy": {"temperature": 0.5}})
+
+
+def test_an_evaluation_that_was_begun_here_and_is_whole_in_the_archive_is_taken_whole(
+    trained: Request, archive: Path
+) -> None:
+    """Never one's outcomes beside the other's settings; what a kill left between the two files is made good."""
+    name, folder = next((name, one) for name, one in folders(trained).items() if "uniform" in name)
+    outcomes, settings = folder.outcomes("greedy"), folder.reevaluation("greedy") / "settings.json"
+    whole = outcomes.read_bytes()
+    outcomes.unlink()
+    settings.write_text(json.dumps({"changes": {"temperature": 0.5}}))
+    Archive(archive).restore(name, folder)
+    assert json.loads(settings.read_text())["changes"] == {"temperature": 0.0}
+    assert outcomes.read_bytes() == whole
+    settings.unlink()
+    with pytest.raises(ExperimentError, match=r"settings.json cannot be read .*; delete .*greedy, --evaluate makes it"):
+        Archive(archive).add({name: folder})
+
+
+def test_a_rate_that_was_not_a_number_is_read_as_such(trained: Request, tmp_path: Path) -> None:
+    (name, folder), *_ = folders(trained).items()
+    record = {"step": 0, "data": {"val/success": 0.5, "val/reward": None}}
+    folder.metrics(1).write_text(json.dumps(record) + "\n")
+    Archive(tmp_path / "one.tar.xz").add({name: folder})
+    read = Archive(tmp_path / "one.tar.xz").metrics()[name][0]
+    assert read["val/success"] == 0.5 and math.isnan(read["val/reward"])
 
 
 def test_an_evaluation_of_another_outcome_is_refused(trained: Request, archive: Path) -> None:

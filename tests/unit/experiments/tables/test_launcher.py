@@ -64,6 +64,18 @@ def test_a_run_that_is_in_use_or_cannot_be_read_is_reported_and_the_others_go_on
     assert [state(run) for run in runs[1:]] == ["to do", "done", "done"]
 
 
+def test_a_run_whose_folder_cannot_be_made_is_reported_and_the_others_go_on(make_request: MakeRequest) -> None:
+    runs = distinct_runs(cells(make_request(seeds=1)))
+    planned = plan(runs)
+    runs[0].folder.parent.mkdir(parents=True)
+    runs[0].folder.symlink_to("nowhere/at/all")  # of a disk that is not mounted any more
+    stream = io.StringIO()
+    failures = launch(planned, stream)
+    assert [failure.run for failure in failures] == runs[:1]
+    assert "uniform-seed1  FAILED: [Errno" in stream.getvalue()
+    assert [state(run) for run in runs[1:]] == ["done"] * 3
+
+
 def test_a_damaged_record_is_refused_before_anything_is_trained(make_request: MakeRequest) -> None:
     runs = distinct_runs(cells(make_request(seeds=1)))
     train(runs[2:3], io.StringIO())

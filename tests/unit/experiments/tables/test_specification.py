@@ -278,6 +278,24 @@ def test_a_mistake_in_a_table_is_named_with_the_file(
     assert "mine.yaml" in str(error.value)
 
 
+def test_a_contrast_of_a_row_with_several_models_is_refused(make_request: MakeRequest) -> None:
+    """One of them would be tested, and nothing would say which."""
+    table = TABLE.replace("rows:", CONTRAST.format("weighting: actfocus"))
+    with pytest.raises(ExperimentError, match=r"row frozenlake has large, small at this scale; .* sizes: \[large\]"):
+        make_request(table, scale="gpu")
+    make_request(table, scale="cpu")
+
+
+def test_settings_of_a_column_may_be_nested_and_hold_what_hydra_would_read_otherwise(make_request: MakeRequest) -> None:
+    settings = "{trajectories: {every: 5, folder: 'a, b'}, normalize_over: null}"
+    table = make_request(TABLE.replace("{label: ActFocus}", f"{{label: A, settings: {settings}}}")).table
+    assert table.weightings["actfocus"].overrides == (
+        "algorithm.actfocus.trajectories.every=5",
+        "algorithm.actfocus.trajectories.folder='a, b'",
+        "algorithm.actfocus.normalize_over=null",
+    )
+
+
 def test_a_table_for_one_scale_is_refused_on_another(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce", "mechanism", "--scale", "gpu", "--dry-run"]) == 2
     assert "mechanism is for --scale cpu, not gpu" in capsys.readouterr().err
