@@ -27,7 +27,7 @@ def test_the_page_shows_every_method_in_one_table_as_it_is_printed(capsys: pytes
 def test_the_page_shows_the_rates_that_are_chosen(capsys: pytest.CaptureFixture[str]) -> None:
     chosen_rates.main([])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 + 3 * 8
+    assert len(lines) == 2 + 4 * 8
     assert "\n".join(lines) in PAGE
 
 
@@ -86,8 +86,9 @@ def test_the_page_says_how_many_seeds_every_environment_has(environment: str) ->
     assert [cell.strip().rpartition(": ")[2] for cell in line.strip("|").split("|")[1:]] == [said[one] for one in cells]
 
 
-def test_the_page_shows_the_runs_of_webshop_that_are_made_so_far() -> None:
+def test_the_page_shows_what_every_run_of_webshop_did(capsys: pytest.CaptureFixture[str]) -> None:
     labels = {"uniform": "Uniform", "actfocus": "ActFocus"}
+    risen: dict[str, list[float]] = {"uniform": [], "actfocus": []}
     runs = Archive(FOLDER / "webshop/learning_rates-cpu.tar.xz").metrics()
     for name, metrics in runs.items():
         conditions, run = name.split("/")[1:]
@@ -98,4 +99,13 @@ def test_the_page_shows_the_runs_of_webshop_that_are_made_so_far() -> None:
         ]
         cells = " | ".join(f"{strict:.1f} ({purchase:.1f})" for strict, purchase in shares)
         assert f"| {labels[weighting]}, {rate}, seed {seed} | {cells} |" in PAGE
-    assert len(runs) == 6 and "**Six of Uniform's and ActFocus's twelve runs are made**" in PAGE
+        assert shares[-1][1] > shares[0][1], "Purchases rise in all twelve."
+        if (weighting, rate) != ("uniform", "3e-5"):
+            risen[weighting].append(shares[-1][0] - shares[0][0])
+    ends = {weighting: (min(values), max(values)) for weighting, values in risen.items()}
+    assert "ends {:.1f} to {:.1f} points above its start with Uniform at 1e-4 and 3e-4".format(*ends["uniform"]) in PAGE
+    low, high = ends["actfocus"]
+    assert f"with ActFocus, at its three rates, from {-low:.1f} below to {high:.1f} above" in PAGE
+    valid_turns.main([str(FOLDER / "webshop/learning_rates-cpu.tar.xz")])
+    assert capsys.readouterr().out.startswith("12 of 12 runs lost less than 5 points")
+    assert "None lost five points of valid turns" in PAGE and len(runs) == 12
