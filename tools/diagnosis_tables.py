@@ -15,7 +15,7 @@ from typing import Any
 from verl_actfocus.diagnosis import tables
 from verl_actfocus.diagnosis.correlation import PARTS, SIGNALS
 from verl_actfocus.diagnosis.variance import ACTION, AFTER, REASONING, Share
-from verl_actfocus.experiments.folder import write_json
+from verl_actfocus.storage.disk import write_json
 
 PAGE = Path(__file__).parents[1] / "docs" / "diagnose.md"
 RESULTS = Path(__file__).parents[1] / "recipes" / "diagnose" / "results"

@@ -10,8 +10,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from verl_actfocus.experiments.composition import compose_profile
-from verl_actfocus.experiments.settings import flatten
 from verl_actfocus.experiments.table_files import find_table, tables_folder
+from verl_actfocus.storage.settings import flatten
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/paper.md").read_text(encoding="utf-8")

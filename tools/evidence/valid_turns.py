@@ -18,8 +18,8 @@ from pathlib import Path
 from scipy import stats
 
 from verl_actfocus.experiments.archive import Archive
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.weightings import ACTFOCUS
+from verl_actfocus.storage.errors import ExperimentError
 
 #: A run is named that loses so many points of its valid turns since an earlier evaluation.
 FALL = 5.0

@@ -21,9 +21,9 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from tools.evidence import early_lead
-from verl_actfocus.experiments.disk import write_whole
 from verl_actfocus.experiments.report.plots import colour, marker, png
 from verl_actfocus.experiments.table_files import find_table, read_table
+from verl_actfocus.storage.disk import write_whole
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 RESULTS = RECIPES / "paper" / "results"

@@ -23,7 +23,7 @@ from verl_actfocus.benchmarks.devices import DTYPES, Compute, computing, server
 from verl_actfocus.benchmarks.energy import EnergyPass, measure_energy_pass
 from verl_actfocus.benchmarks.entropy import EntropyMemory, measure_entropy_memory
 from verl_actfocus.benchmarks.fused_models import check_fused_models
-from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.storage.errors import ExperimentError
 
 VARIANTS = ("stock-kl", "actfocus-kl")
 ALGORITHMS = ("grpo", "ppo")

@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 import torch
 
 from verl_actfocus.benchmarks.allocations import peak_bytes
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.logs import OTHER_ENGINES
 from verl_actfocus.experiments.run import DEVICES, PLATFORM_VARIABLE
+from verl_actfocus.storage.errors import ExperimentError
 
 #: Calls a function somewhere and returns what it returns.
 Compute: TypeAlias = Callable[[Callable[[], Any]], Any]

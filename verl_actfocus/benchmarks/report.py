@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from verl_actfocus.experiments import machine
-from verl_actfocus.experiments.disk import write_whole
-from verl_actfocus.experiments.folder import write_json
+from verl_actfocus.storage.disk import write_json, write_whole
 
 
 def conditions() -> dict[str, Any]:

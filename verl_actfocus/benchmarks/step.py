@@ -23,8 +23,8 @@ from verl_actfocus.benchmarks.variants import VARIANTS, Variant, run_overrides
 from verl_actfocus.config.compatibility import checked_settings
 from verl_actfocus.experiments.composition import compose, subject
 from verl_actfocus.experiments.hydra_words import in_hydra
-from verl_actfocus.experiments.locks import locked
 from verl_actfocus.experiments.progress import Display
+from verl_actfocus.storage.locks import locked
 
 #: veRL's timer → what the tables call the phase. `step` is everything, data and metrics included.
 PHASES = {

@@ -21,10 +21,10 @@ from verl_actfocus.benchmarks.devices import variables_of
 from verl_actfocus.benchmarks.runs import BenchmarkRun
 from verl_actfocus.benchmarks.variants import VARIANTS, run_overrides
 from verl_actfocus.experiments.composition import compose
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.hydra_words import MODULES_VARIABLE
-from verl_actfocus.experiments.locks import locked
 from verl_actfocus.experiments.progress import Display
+from verl_actfocus.storage.errors import ExperimentError
+from verl_actfocus.storage.locks import locked
 
 #: Variants whose runs are counted: both run the reference model, so that what differs are the weights.
 COUNTED = ("stock-kl", "actfocus-kl")

@@ -12,11 +12,11 @@ from typing import Any
 
 from verl_actfocus.experiments import alpha
 from verl_actfocus.experiments.composition import configuration
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.requirements import require_gpu
 from verl_actfocus.experiments.run import Run
-from verl_actfocus.experiments.settings import differences, flatten, in_words
 from verl_actfocus.experiments.weightings import ACTFOCUS
+from verl_actfocus.storage.errors import ExperimentError
+from verl_actfocus.storage.settings import differences, flatten, in_words
 
 #: The diagnosis: states, and reasonings, actions and futures of each (PROTOCOL.md, stage 5).
 STATES, DRAWS = 40, [5, 5, 2]

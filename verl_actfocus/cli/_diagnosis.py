@@ -24,7 +24,7 @@ from verl_actfocus.diagnosis.variance import Decided, decided
 from verl_actfocus.envs import registry
 from verl_actfocus.evaluation.local import LocalModel
 from verl_actfocus.evaluation.settings import EvaluationSettings
-from verl_actfocus.experiments.claims import claimed
+from verl_actfocus.storage.claims import claimed
 from verl_actfocus.trajectories import Trajectory
 
 #: Exit code of a diagnosis of which episodes or states are missing.

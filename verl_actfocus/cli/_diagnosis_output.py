@@ -11,9 +11,8 @@ from typing import Any
 
 from verl_actfocus.diagnosis.folder import DiagnosisFolder
 from verl_actfocus.experiments import machine
-from verl_actfocus.experiments.disk import write_whole
-from verl_actfocus.experiments.folder import write_json
 from verl_actfocus.experiments.progress import Display, duration
+from verl_actfocus.storage.disk import write_json, write_whole
 
 #: Share of the work between two lines of progress where the output is no terminal.
 _NEWS = 0.1

@@ -12,7 +12,7 @@ from verl_actfocus.diagnosis import charts, tables
 from verl_actfocus.diagnosis.correlation import correlations, token_shares
 from verl_actfocus.diagnosis.folder import DiagnosisFolder
 from verl_actfocus.diagnosis.saved import Saved, Steps
-from verl_actfocus.experiments.claims import claimed
+from verl_actfocus.storage.claims import claimed
 
 
 def saved(args: argparse.Namespace) -> int:

@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return USER_ERROR
     # An ExperimentError explains itself, a ValueError is how every module refuses a value, an OSError names a file.
-    from verl_actfocus.experiments.errors import ExperimentError
+    from verl_actfocus.storage.errors import ExperimentError
 
     try:
         return import_module(module).run(options)

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from verl_actfocus.cli._values import writable
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.report.metrics_report import write_metrics_report
 from verl_actfocus.experiments.report.report import NO_TRAJECTORIES, Page, write_report
 from verl_actfocus.experiments.report.runs import grouped, read_logged
 from verl_actfocus.experiments.report.summary import Summary, summarise
 from verl_actfocus.experiments.results import read_runs
+from verl_actfocus.storage.errors import ExperimentError
 from verl_actfocus.viewer import examples, run_source, select, write_page
 
 #: Name of the page of trajectories in a comparison's folder.

@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from verl_actfocus.cli._values import positive
-from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.storage.errors import ExperimentError
 from verl_actfocus.viewer import Selection, Source, find_sources, select, write_page
 
 #: Packaged samples of both methods, in the order of the page: `viewer/demo/README.md` says where they are from.

@@ -27,8 +27,8 @@ from verl_actfocus.episodes.player import Player
 from verl_actfocus.evaluation.driver import Driver, Players, ask_all
 from verl_actfocus.evaluation.policy import Answer, Policy
 from verl_actfocus.evaluation.settings import EvaluationSettings
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.generation.sampling import SamplingParams
+from verl_actfocus.storage.errors import ExperimentError
 from verl_actfocus.tagging import SpanTagger
 
 #: Number of a state's futures that ended because the expert knew no way to the goal; with an expert alone.

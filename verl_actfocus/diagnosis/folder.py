@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from verl_actfocus.experiments.disk import writing
-from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.storage.disk import writing
+from verl_actfocus.storage.errors import ExperimentError
 from verl_actfocus.trajectories import Trajectory, read_trajectories, write_trajectory
 from verl_actfocus.trajectories.files import drop_cut_line
 

@@ -19,9 +19,8 @@ from typing import Any
 
 from verl_actfocus import models
 from verl_actfocus.config.models import names_folder
-from verl_actfocus.experiments.disk import full, writing
-from verl_actfocus.experiments.folder import write_json
-from verl_actfocus.experiments.locks import locked
+from verl_actfocus.storage.disk import full, write_json, writing
+from verl_actfocus.storage.locks import locked
 
 #: Where veRL notes the newest step of a run's checkpoints.
 _NEWEST = "latest_checkpointed_iteration.txt"

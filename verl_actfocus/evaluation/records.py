@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from verl_actfocus.episodes.record import EpisodeRecord
-from verl_actfocus.experiments.claims import claimed
-from verl_actfocus.experiments.disk import writing
-from verl_actfocus.experiments.errors import ExperimentError
-from verl_actfocus.experiments.folder import write_json
+from verl_actfocus.storage.claims import claimed
+from verl_actfocus.storage.disk import write_json, writing
+from verl_actfocus.storage.errors import ExperimentError
 from verl_actfocus.trajectories import Trajectory, TrajectoryFormatError, read_trajectories, write_trajectory
 from verl_actfocus.trajectories.files import drop_cut_line
 

@@ -24,13 +24,13 @@ from verl_actfocus.evaluation.summary import write_summary
 from verl_actfocus.evaluation.table import failures
 from verl_actfocus.experiments.alpha import is_auto, is_measured
 from verl_actfocus.experiments.composition import configuration
-from verl_actfocus.experiments.disk import write_whole
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.grid import Request, cells, distinct_runs
 from verl_actfocus.experiments.requirements import require_gpu
 from verl_actfocus.experiments.run import Run
 from verl_actfocus.experiments.tables import OtherEvaluation
+from verl_actfocus.storage.disk import write_whole
+from verl_actfocus.storage.errors import ExperimentError
 
 #: Most episodes under way at a time.
 _AT_ONCE = 64

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.weightings import ACTFOCUS, WeightingChoice
+from verl_actfocus.storage.errors import ExperimentError
 
 #: The setting that may be measured, and the value that asks for it.
 SETTING, AUTO = "alpha", "auto"

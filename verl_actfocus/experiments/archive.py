@@ -32,12 +32,12 @@ from verl_actfocus.experiments.archived_run import (
     contents,
     diagnosis_place,
 )
-from verl_actfocus.experiments.disk import write_whole
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.folder import RunFolder
-from verl_actfocus.experiments.locks import locked
 from verl_actfocus.experiments.metrics import Metrics, parse_record
-from verl_actfocus.experiments.settings import differences, in_words
+from verl_actfocus.storage.disk import write_whole
+from verl_actfocus.storage.errors import ExperimentError
+from verl_actfocus.storage.locks import locked
+from verl_actfocus.storage.settings import differences, in_words
 
 #: What the name of an archive ends with.
 ENDING = ".tar.xz"

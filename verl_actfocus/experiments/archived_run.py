@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from verl_actfocus.experiments import alpha
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.metrics import Metrics, merge_attempts
 from verl_actfocus.experiments.weightings import WeightingChoice
+from verl_actfocus.storage.errors import ExperimentError
 
 #: Files of a run: name → content.
 Files = dict[str, bytes]

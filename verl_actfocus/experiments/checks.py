@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from verl_actfocus.config.engines import CPU_SERVER, has_critic
 from verl_actfocus.config.environment import EnvironmentSettings
 from verl_actfocus.config.models import names_folder
-from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.storage.errors import ExperimentError
 
 #: Settings that count something. Null, where veRL allows it, leaves the count to veRL.
 _COUNTS = (

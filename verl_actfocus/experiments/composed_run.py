@@ -17,14 +17,14 @@ from omegaconf.errors import OmegaConfBaseException
 from verl_actfocus.config.engines import FLASH_ATTENTION
 from verl_actfocus.experiments.checks import check_models, check_values
 from verl_actfocus.experiments.composition import check_references, compose, configuration, first_sentence, subject
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.estimators import OWN, EstimatorChoice
 from verl_actfocus.experiments.hydra_words import key_of
 from verl_actfocus.experiments.own_code import own_code
 from verl_actfocus.experiments.run import ESTIMATORS, PROPOSED_KEYS, Conditions, Run
-from verl_actfocus.experiments.settings import flatten, within
 from verl_actfocus.experiments.step import Step
 from verl_actfocus.experiments.weightings import ACTFOCUS, SECTION, WeightingChoice
+from verl_actfocus.storage.errors import ExperimentError
+from verl_actfocus.storage.settings import flatten, within
 
 
 @dataclass(frozen=True, eq=False)

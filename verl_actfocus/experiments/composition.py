@@ -19,10 +19,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from verl_actfocus.config import resolvers
 from verl_actfocus.config.groups import profile_folder
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.requirements import require_verl
 from verl_actfocus.experiments.run import ESTIMATORS, Run
 from verl_actfocus.experiments.weightings import ACTFOCUS
+from verl_actfocus.storage.errors import ExperimentError
 
 
 @cache

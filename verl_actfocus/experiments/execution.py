@@ -13,16 +13,16 @@ from typing import Any
 
 from verl_actfocus.experiments import machine
 from verl_actfocus.experiments.composed_run import ComposedRun
-from verl_actfocus.experiments.disk import full, writing
-from verl_actfocus.experiments.errors import ExperimentError, RunFailedError
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.hydra_words import metrics_override
-from verl_actfocus.experiments.locks import locked
 from verl_actfocus.experiments.logs import error_lines
 from verl_actfocus.experiments.metrics import Metrics, merge_attempts
 from verl_actfocus.experiments.own_code import require_unchanged
 from verl_actfocus.experiments.progress import Display
 from verl_actfocus.experiments.supervision import Training, Watch, how_it_ended, refuse_orphans
+from verl_actfocus.storage.disk import full, writing
+from verl_actfocus.storage.errors import ExperimentError, RunFailedError
+from verl_actfocus.storage.locks import locked
 
 
 def execute(

@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from verl_actfocus.experiments.composed_run import ComposedRun
-from verl_actfocus.experiments.disk import write_whole, writing
-from verl_actfocus.experiments.errors import ExperimentError
-from verl_actfocus.experiments.locks import LOCK
-from verl_actfocus.experiments.settings import differences, in_words
+from verl_actfocus.storage.disk import write_json, writing
+from verl_actfocus.storage.errors import ExperimentError
+from verl_actfocus.storage.locks import LOCK
+from verl_actfocus.storage.settings import differences, in_words
 
 #: What `done.json` holds beside what the run is.
 RECORD = {"seconds", "attempts", "command", "versions", "commit", "hardware"}
@@ -242,15 +242,6 @@ class RunFolder:
             written = [path.stat().st_mtime for path in (self.metrics(attempt), self.log) if path.exists()]
             seconds = round(max([0.0, *(time - began for time in written)]), 3)
         return {**record, "seconds": seconds, "exit_code": None}
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole or not at all.
-
-    Raises:
-        ExperimentError: the disk is full.
-    """
-    write_whole(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _read(path: Path, remedy: str) -> dict[str, Any] | None:

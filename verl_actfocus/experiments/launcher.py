@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from verl_actfocus.experiments.composed_run import ComposedRun, compose_run
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.estimators import ESTIMATOR_SECTION
 from verl_actfocus.experiments.execution import execute
 from verl_actfocus.experiments.folder import RunFolder
@@ -18,8 +17,9 @@ from verl_actfocus.experiments.metrics import merge_attempts
 from verl_actfocus.experiments.progress import Display, duration
 from verl_actfocus.experiments.results import RunResult
 from verl_actfocus.experiments.run import ESTIMATORS, SEED_KEYS, Run
-from verl_actfocus.experiments.settings import differences, in_words, within
 from verl_actfocus.experiments.weightings import SECTION
+from verl_actfocus.storage.errors import ExperimentError
+from verl_actfocus.storage.settings import differences, in_words, within
 
 
 @dataclass(eq=False)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
-from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.storage.errors import ExperimentError
 
 #: Metric name → value.
 Metrics: TypeAlias = dict[str, float]

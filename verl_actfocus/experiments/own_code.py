@@ -11,9 +11,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from verl_actfocus.envs.registry import ENVIRONMENTS
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.estimators import ESTIMATOR_SECTION
 from verl_actfocus.experiments.weightings import SECTION
+from verl_actfocus.storage.errors import ExperimentError
 
 #: Names of the module and of its fingerprint; no setting can have them.
 MODULE, CODE = "(module)", "(code)"

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from verl_actfocus.config.engines import FLASH_ATTENTION
-from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.storage.errors import ExperimentError
 
 PACKAGE = "verl_actfocus"
 #: Asks every node of a cluster whether it has this package.

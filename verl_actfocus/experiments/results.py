@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from verl_actfocus.episodes.clusters import Outcomes
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.estimators import OWN, EstimatorChoice, method_label
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.metrics import Metrics, merge_attempts
 from verl_actfocus.experiments.weightings import WeightingChoice
+from verl_actfocus.storage.errors import ExperimentError
 
 #: veRL's timers: `timing_s/<phase>`, seconds.
 _TIMING = "timing_s/"

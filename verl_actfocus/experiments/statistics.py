@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from verl_actfocus.episodes.clusters import Outcomes, ratio_standard_error, residuals, same_tasks
-from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.storage.errors import ExperimentError
 
 #: Confidence level of all intervals.
 CONFIDENCE = 0.95

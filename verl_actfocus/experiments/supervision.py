@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 
 from verl_actfocus.experiments import processes, temporary
-from verl_actfocus.experiments.disk import writing
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.logs import DeathNotices, last_lines
 from verl_actfocus.experiments.metrics import MetricsTail
 from verl_actfocus.experiments.progress import Display, RunProgress, duration
 from verl_actfocus.experiments.run import PLATFORM_VARIABLE
 from verl_actfocus.experiments.watchdog import LOST_SECONDS, Watchdog, census
+from verl_actfocus.storage.disk import writing
+from verl_actfocus.storage.errors import ExperimentError
 
 #: Seconds between two looks at a run.
 POLL_SECONDS = 0.5

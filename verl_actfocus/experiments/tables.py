@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.estimators import EstimatorChoice
 from verl_actfocus.experiments.hydra_words import in_hydra
-from verl_actfocus.experiments.settings import flatten
 from verl_actfocus.experiments.weightings import ACTFOCUS, WeightingChoice
+from verl_actfocus.storage.errors import ExperimentError
+from verl_actfocus.storage.settings import flatten
 
 #: What a table with `quantity: area` compares.
 NUMBERS = ("final", "area")

@@ -12,7 +12,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from verl_actfocus.experiments.disk import writing
+from verl_actfocus.storage.disk import writing
 
 #: Longest path that leaves room for the sockets of Ray.
 _LONGEST = 107 - len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")

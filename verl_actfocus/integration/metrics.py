@@ -17,6 +17,7 @@ from torch import Tensor
 
 from verl_actfocus.episodes.clusters import Outcomes
 from verl_actfocus.episodes.record import COUNTS, outcome_names, summarise
+from verl_actfocus.storage.disk import write_json
 
 #: File in a checkpoint folder that holds what `SuccessTracker` knows.
 STATE_FILE = "actfocus.json"
@@ -90,12 +91,13 @@ class SuccessTracker:
         }
 
     def save(self, folder: Path) -> None:
-        """Write the state into a checkpoint folder, whole or not at all: the checkpoint may be complete already."""
+        """Write the state into a checkpoint folder, whole or not at all: the checkpoint may be complete already.
+
+        Raises:
+            ExperimentError: the disk is full.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / STATE_FILE
-        temporary = path.with_name(f"{STATE_FILE}.tmp")
-        temporary.write_text(json.dumps({"peak": self.peak, "peak_step": self.peak_step}))
-        temporary.replace(path)
+        write_json(folder / STATE_FILE, {"peak": self.peak, "peak_step": self.peak_step})
 
     def load(self, folder: Path) -> None:
         """Read the state from a checkpoint folder; a checkpoint of stock veRL has none and leaves it empty.

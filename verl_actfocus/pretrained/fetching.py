@@ -7,11 +7,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from verl_actfocus.experiments.claims import claimed
-from verl_actfocus.experiments.disk import writing
-from verl_actfocus.experiments.errors import ExperimentError
-from verl_actfocus.experiments.folder import write_json
 from verl_actfocus.pretrained.sources import PRETRAINED, Pretrained, Source, from_hub, from_wheel, require_gguf
+from verl_actfocus.storage.claims import claimed
+from verl_actfocus.storage.disk import write_json, writing
+from verl_actfocus.storage.errors import ExperimentError
 
 #: Says which model a folder holds; written last.
 NOTE = "fetched.json"

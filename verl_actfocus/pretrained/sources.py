@@ -14,8 +14,8 @@ from shutil import copyfileobj
 import httpx
 import huggingface_hub
 
-from verl_actfocus.experiments.disk import full, writing
-from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.storage.disk import full, writing
+from verl_actfocus.storage.errors import ExperimentError
 
 #: Reads GGUF files for transformers; what brings it.
 GGUF = "gguf"

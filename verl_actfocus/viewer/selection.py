@@ -11,7 +11,7 @@ from hashlib import sha256
 from itertools import zip_longest
 from typing import Any, TypeAlias
 
-from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.storage.errors import ExperimentError
 from verl_actfocus.trajectories import Trajectory, TrajectoryFormatError, read_trajectories
 from verl_actfocus.viewer.signals import Scales, rounded, signals_of
 from verl_actfocus.viewer.sources import Source

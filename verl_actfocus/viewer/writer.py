@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from verl_actfocus.experiments.disk import write_whole
+from verl_actfocus.storage.disk import write_whole
 from verl_actfocus.viewer.selection import Selection
 
 #: The script's files, in an order in which what a file runs at once is there already.

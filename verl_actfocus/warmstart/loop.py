@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from verl_actfocus.experiments.disk import writing
+from verl_actfocus.storage.disk import writing
 
 B = TypeVar("B")
 

@@ -9,8 +9,8 @@ from transformers import PreTrainedTokenizerBase
 
 from verl_actfocus.envs.demonstrations import Miniature
 from verl_actfocus.episodes import STANDARD_TAGS
-from verl_actfocus.experiments.disk import write_whole
-from verl_actfocus.experiments.locks import locked
+from verl_actfocus.storage.disk import write_whole
+from verl_actfocus.storage.locks import locked
 from verl_actfocus.warmstart.demonstrations import Demonstration, demonstrate
 from verl_actfocus.warmstart.evaluation import EPISODES, Evaluation, check_episodes, evaluate
 from verl_actfocus.warmstart.loop import TrainingSettings

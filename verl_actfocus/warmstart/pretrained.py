@@ -18,9 +18,9 @@ from transformers import PreTrainedModel
 from verl_actfocus.envs.demonstrations import Miniature
 from verl_actfocus.evaluation.checkpoints import ModelSource, find_model, merge
 from verl_actfocus.evaluation.local import DTYPES, LocalModel
-from verl_actfocus.experiments.disk import write_whole, writing
-from verl_actfocus.experiments.errors import ExperimentError
-from verl_actfocus.experiments.locks import locked
+from verl_actfocus.storage.disk import write_whole, writing
+from verl_actfocus.storage.errors import ExperimentError
+from verl_actfocus.storage.locks import locked
 from verl_actfocus.warmstart.evaluation import Measured, measure
 from verl_actfocus.warmstart.lesson import TAGS, prepare
 from verl_actfocus.warmstart.loop import Checkpoint, TrainingSettings, run_steps

@@ -12,8 +12,8 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
 
 from verl_actfocus.envs.demonstrations import Miniature
-from verl_actfocus.experiments.disk import writing
-from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.storage.disk import writing
+from verl_actfocus.storage.errors import ExperimentError
 from verl_actfocus.warmstart.evaluation import Evaluation
 from verl_actfocus.warmstart.loop import TrainingSettings
 

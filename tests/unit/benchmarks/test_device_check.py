@@ -25,9 +25,9 @@ from verl_actfocus.benchmarks.fused_models import check_fused_models
 from verl_actfocus.benchmarks.runs import BenchmarkRun
 from verl_actfocus.cli.main import main
 from verl_actfocus.experiments.composition import compose
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.integration import fused
 from verl_actfocus.integration.fused import projected
+from verl_actfocus.storage.errors import ExperimentError
 
 from .test_bench_command import CONDITIONS
 

@@ -13,8 +13,8 @@ from verl_actfocus.benchmarks import memory
 from verl_actfocus.benchmarks.devices import variables_of
 from verl_actfocus.benchmarks.runs import BenchmarkRun
 from verl_actfocus.experiments import processes, supervision
-from verl_actfocus.experiments.errors import ExperimentError, RunFailedError
 from verl_actfocus.experiments.progress import Display
+from verl_actfocus.storage.errors import ExperimentError, RunFailedError
 
 #: Writes metrics as veRL's file logger does, and a variable of its environment.
 TRAINER = """

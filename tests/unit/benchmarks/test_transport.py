@@ -19,7 +19,7 @@ from verl_actfocus.benchmarks.transport import (
     records_of_a_step,
     token_basis,
 )
-from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.storage.errors import ExperimentError
 
 PROMPT, RESPONSE = 7, 20
 

@@ -18,7 +18,7 @@ from verl_actfocus.diagnosis.variance import decided
 from verl_actfocus.envs import spec
 from verl_actfocus.episodes.tokens import Lengths
 from verl_actfocus.evaluation.settings import EvaluationSettings
-from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.storage.errors import ExperimentError
 from verl_actfocus.trajectories import Trajectory
 
 from .drawn import Drawn, Thinker

@@ -17,7 +17,7 @@ from verl_actfocus.evaluation.policy import Answer
 from verl_actfocus.evaluation.records import EvaluationFolder
 from verl_actfocus.evaluation.runner import run
 from verl_actfocus.evaluation.settings import EvaluationSettings, paper_settings
-from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.storage.errors import ExperimentError
 from verl_actfocus.trajectories import read_trajectories
 
 from ...trajectories import episode

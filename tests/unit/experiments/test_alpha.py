@@ -10,9 +10,9 @@ import pytest
 
 from verl_actfocus.experiments.alpha import alpha_of, diagnosis_folder, is_auto, is_measured, measured
 from verl_actfocus.experiments.composed_run import compose_run
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.run import Conditions, Run
 from verl_actfocus.experiments.weightings import WeightingChoice
+from verl_actfocus.storage.errors import ExperimentError
 
 AUTO = WeightingChoice.parse("actfocus alpha=auto beta=0.25")
 

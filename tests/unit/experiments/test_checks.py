@@ -14,9 +14,9 @@ from verl_actfocus.cli.main import main
 from verl_actfocus.config.environment import EnvironmentSettings
 from verl_actfocus.envs.frozenlake.env import FrozenLakeEnv
 from verl_actfocus.experiments.composed_run import compose_run
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.run import Conditions, Run
 from verl_actfocus.experiments.weightings import WeightingChoice
+from verl_actfocus.storage.errors import ExperimentError
 
 
 def run(folder: Path, weighting: str = "actfocus", *extra: str, profile: str = "cpu_frozenlake") -> Run:

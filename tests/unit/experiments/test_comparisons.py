@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from verl_actfocus.experiments.errors import ExperimentError, RunFailedError
 from verl_actfocus.experiments.estimators import EstimatorChoice
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.launcher import Failure, launch, plan
 from verl_actfocus.experiments.run import Conditions, Run
 from verl_actfocus.experiments.weightings import WeightingChoice
+from verl_actfocus.storage.errors import ExperimentError, RunFailedError
 
 pytestmark = pytest.mark.usefixtures("trainer")
 

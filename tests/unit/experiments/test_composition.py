@@ -13,11 +13,11 @@ from omegaconf import OmegaConf
 from verl_actfocus.experiments import composition
 from verl_actfocus.experiments.composed_run import compose_run
 from verl_actfocus.experiments.composition import compose, configuration
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.hydra_words import metrics_override
 from verl_actfocus.experiments.run import Conditions, Run
-from verl_actfocus.experiments.settings import differences, flatten
 from verl_actfocus.experiments.weightings import WeightingChoice
+from verl_actfocus.storage.errors import ExperimentError
+from verl_actfocus.storage.settings import differences, flatten
 
 
 def make(folder: Path, weighting: str = "actfocus", seed: int = 0, **values: Any) -> Run:

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from verl_actfocus.evaluation.records import EvaluationFolder
-from verl_actfocus.experiments.disk import write_whole, writing
-from verl_actfocus.experiments.errors import ExperimentError, RunFailedError
 from verl_actfocus.experiments.folder import RunFolder
+from verl_actfocus.storage.disk import write_whole, writing
+from verl_actfocus.storage.errors import ExperimentError, RunFailedError
 
 from ...trajectories import episode
 from .standin import TRAINER, make, train

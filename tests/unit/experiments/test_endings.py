@@ -17,9 +17,9 @@ from types import FrameType
 import psutil
 import pytest
 
-from verl_actfocus.experiments.errors import ExperimentError, RunFailedError
 from verl_actfocus.experiments.processes import MARK, processes_of, stop
 from verl_actfocus.experiments.progress import Display
+from verl_actfocus.storage.errors import ExperimentError, RunFailedError
 
 from .standin import TRAINER, StandIn, make, train
 

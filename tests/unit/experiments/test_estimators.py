@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from verl_actfocus.experiments.composed_run import compose_run
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.estimators import EstimatorChoice, method_label
 from verl_actfocus.experiments.run import Conditions, Run
 from verl_actfocus.experiments.weightings import ACTFOCUS, BASELINE
+from verl_actfocus.storage.errors import ExperimentError
 
 
 def a_run(tmp_path: Path, estimator: str, algorithm: str = "grpo", extra: tuple[str, ...] = ()) -> Run:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from verl_actfocus.experiments.errors import ExperimentError, RunFailedError
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.metrics import merge_attempts
 from verl_actfocus.experiments.progress import Display
+from verl_actfocus.storage.errors import ExperimentError, RunFailedError
 
 from .standin import TRAINER, make, train
 

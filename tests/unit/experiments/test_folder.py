@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.folder import RECORD, RunFolder
+from verl_actfocus.storage.errors import ExperimentError
 
 from .standin import composed, make
 

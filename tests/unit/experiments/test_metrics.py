@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.metrics import MetricsTail, merge_attempts
+from verl_actfocus.storage.errors import ExperimentError
 
 
 def write(path: Path, *records: tuple[int, dict[str, float]]) -> Path:

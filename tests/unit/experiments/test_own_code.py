@@ -11,7 +11,6 @@ import pytest
 
 from verl_actfocus.estimators import ESTIMATORS
 from verl_actfocus.experiments.composed_run import compose_run
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.estimators import EstimatorChoice
 from verl_actfocus.experiments.execution import execute
 from verl_actfocus.experiments.folder import RunFolder
@@ -19,6 +18,7 @@ from verl_actfocus.experiments.own_code import fingerprint, require_unchanged
 from verl_actfocus.experiments.progress import Display
 from verl_actfocus.experiments.run import Conditions, Run
 from verl_actfocus.experiments.weightings import BASELINE, WeightingChoice
+from verl_actfocus.storage.errors import ExperimentError
 from verl_actfocus.weighting import WEIGHTINGS
 
 WEIGHTING = """

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from verl_actfocus.experiments import requirements
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.requirements import require_attention, require_cluster, require_gpu
+from verl_actfocus.storage.errors import ExperimentError
 
 
 @pytest.fixture(autouse=True)

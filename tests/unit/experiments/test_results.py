@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.results import RunResult, read_runs
+from verl_actfocus.storage.errors import ExperimentError
 
 RecordRun = Callable[..., Path]
 #: Task → outcomes of its episodes, at steps 0, 10 and 20.

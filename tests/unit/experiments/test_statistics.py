@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from verl_actfocus.episodes.clusters import Outcomes
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.statistics import Estimate, difference, improvement, ratio, success_rate
+from verl_actfocus.storage.errors import ExperimentError
 
 #: Quantile of the standard normal distribution for 95 %.
 Z = 1.959964

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from verl_actfocus.experiments import supervision, temporary
-from verl_actfocus.experiments.errors import RunFailedError
 from verl_actfocus.experiments.progress import Display
+from verl_actfocus.storage.errors import RunFailedError
 
 from .standin import TRAINER, make, train
 

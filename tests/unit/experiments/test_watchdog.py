@@ -15,7 +15,6 @@ import psutil
 import pytest
 
 from verl_actfocus.experiments import watchdog
-from verl_actfocus.experiments.errors import RunFailedError
 from verl_actfocus.experiments.processes import MARK
 from verl_actfocus.experiments.progress import Display
 from verl_actfocus.experiments.watchdog import (
@@ -28,6 +27,7 @@ from verl_actfocus.experiments.watchdog import (
     Watchdog,
     census,
 )
+from verl_actfocus.storage.errors import RunFailedError
 
 from .standin import make, train
 

@@ -147,12 +147,12 @@ def test_a_save_that_is_interrupted_leaves_the_peak_that_was_there(tmp_path, mon
     tracker.save(tmp_path)
     tracker.update(20, 0.8)
 
-    def killed(path, text, **kwargs):
+    def killed(path, content):
         path.open("w").close()  # what a kill right after opening leaves
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Path, "write_text", killed)
+        patch.setattr(Path, "write_bytes", killed)
         tracker.save(tmp_path)
     resumed = SuccessTracker()
     resumed.load(tmp_path)

@@ -15,10 +15,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from verl_actfocus.cli.main import main
 from verl_actfocus.evaluation.checkpoints import find_model
 from verl_actfocus.evaluation.tokenizers import load_tokenizer
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.generation.turn_ends import closing_token, turn_ends
 from verl_actfocus.pretrained import PRETRAINED, Source, fetch, sources
 from verl_actfocus.pretrained.conversion import Loaded, complete
+from verl_actfocus.storage.errors import ExperimentError
 
 from .conftest import COMMIT, SMOLLM2, FakeHub, tiny_llama, tiny_tokenizer, write_wheel
 from .gguf_files import write_gguf

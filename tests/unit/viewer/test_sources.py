@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.storage.errors import ExperimentError
 from verl_actfocus.viewer import find_sources
 
 from .samples import make, write

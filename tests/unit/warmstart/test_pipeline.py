@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from verl_actfocus import envs
 from verl_actfocus.cli import warmstart
 from verl_actfocus.envs.demonstrations import Miniature
-from verl_actfocus.experiments.errors import ExperimentError
-from verl_actfocus.experiments.locks import locked
+from verl_actfocus.storage.errors import ExperimentError
+from verl_actfocus.storage.locks import locked
 from verl_actfocus.warmstart.evaluation import Evaluation, evaluate
 from verl_actfocus.warmstart.loop import TrainingSettings
 from verl_actfocus.warmstart.train import train

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from verl_actfocus.experiments.disk import write_whole
 from verl_actfocus.experiments.report import evaluations, quantities
 from verl_actfocus.experiments.report.metrics_plots import picture
 from verl_actfocus.experiments.report.quantities import Quantity
 from verl_actfocus.experiments.report.report import render
 from verl_actfocus.experiments.report.runs import NOT_RECORDED, Group, differing_settings
 from verl_actfocus.experiments.statistics import Estimate, clipped, mean_over_seeds
+from verl_actfocus.storage.disk import write_whole
 
 #: Name of the picture in the report's folder.
 PICTURE = "metrics.png"

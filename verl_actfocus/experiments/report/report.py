@@ -11,16 +11,16 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from verl_actfocus.experiments.disk import write_whole
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.report import summary as numbers
 from verl_actfocus.experiments.report.escapes import Verbatim, fenced, markdown
 from verl_actfocus.experiments.report.plots import learning_curves
 from verl_actfocus.experiments.report.provenance import Row, made_with, wall_times
 from verl_actfocus.experiments.report.steps import checks, run_times, step_times
 from verl_actfocus.experiments.report.summary import Summary
-from verl_actfocus.experiments.settings import within
 from verl_actfocus.experiments.weightings import SECTION
+from verl_actfocus.storage.disk import write_whole
+from verl_actfocus.storage.errors import ExperimentError
+from verl_actfocus.storage.settings import within
 
 #: Name of the picture in the report's folder.
 PICTURE = "learning_curves.png"

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from verl_actfocus.experiments.disk import write_whole
 from verl_actfocus.experiments.grid import Request, cells, waits
 from verl_actfocus.experiments.report.comparison_tables import (
     comparison_rows,
@@ -33,6 +32,7 @@ from verl_actfocus.experiments.results import RunResult
 from verl_actfocus.experiments.statistics import Estimate
 from verl_actfocus.experiments.tables import Quantity, Table
 from verl_actfocus.experiments.weightings import slug
+from verl_actfocus.storage.disk import write_whole
 
 #: What the CSV files of a table have behind its name.
 KINDS = ("", "-runs", "-steps", "-comparisons", "-pooled", "-contrasts", "-robustness")

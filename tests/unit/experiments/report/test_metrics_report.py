@@ -10,10 +10,10 @@ from scipy import stats
 
 from tests.documented_metrics import documented
 from verl_actfocus.cli.main import main
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.report.metrics_report import grids, notes, write_metrics_report
 from verl_actfocus.experiments.report.quantities import OUTCOMES
 from verl_actfocus.experiments.report.runs import grouped, read_logged
+from verl_actfocus.storage.errors import ExperimentError
 
 from .pages import RecordRun, outcomes, parse
 from .recorded import ACCURACY, cells, logged, note, stock, table

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from verl_actfocus.experiments import machine
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.report import provenance
 from verl_actfocus.experiments.report.plots import COLOURS, learning_curves
 from verl_actfocus.experiments.report.summary import summarise
 from verl_actfocus.experiments.results import read_runs
+from verl_actfocus.storage.errors import ExperimentError
 
 from .pages import ACTFOCUS, UNIFORM, RecordRun, outcomes, parse, write
 

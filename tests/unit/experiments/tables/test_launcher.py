@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from verl_actfocus.experiments.composed_run import compose_run
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.grid import Request, cells, distinct_runs
 from verl_actfocus.experiments.launcher import Failure, launch, plan
-from verl_actfocus.experiments.locks import locked
 from verl_actfocus.experiments.run import Run
+from verl_actfocus.storage.errors import ExperimentError
+from verl_actfocus.storage.locks import locked
 
 MakeRequest = Callable[..., Request]
 pytestmark = pytest.mark.usefixtures("trainer")

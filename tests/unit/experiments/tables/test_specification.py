@@ -12,10 +12,10 @@ from tools.evidence import chosen_rates
 from verl_actfocus import models
 from verl_actfocus.cli.main import main
 from verl_actfocus.experiments.composed_run import compose_run
-from verl_actfocus.experiments.errors import ExperimentError
 from verl_actfocus.experiments.grid import Request, cells, distinct_runs
 from verl_actfocus.experiments.table_files import find_table, read_scale, read_table, tables_folder
 from verl_actfocus.experiments.tables import Table
+from verl_actfocus.storage.errors import ExperimentError
 
 from .conftest import TABLE
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from verl_actfocus.experiments.disk import writing
-from verl_actfocus.experiments.errors import ExperimentError
+from verl_actfocus.storage.disk import writing
+from verl_actfocus.storage.errors import ExperimentError
 
 #: File that is locked. It stays behind: a lock is what a living process holds, not a file.
 LOCK = ".lock"

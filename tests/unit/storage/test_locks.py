@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from verl_actfocus.experiments.errors import ExperimentError
-from verl_actfocus.experiments.locks import locked
+from verl_actfocus.storage.errors import ExperimentError
+from verl_actfocus.storage.locks import locked
 
 
 def test_the_second_is_refused_and_the_next_is_not(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from verl_actfocus.experiments.errors import ExperimentError
-from verl_actfocus.experiments.folder import write_json
-from verl_actfocus.experiments.locks import LOCK, locked
-from verl_actfocus.experiments.settings import differences, flatten, in_words
+from verl_actfocus.storage.disk import write_json
+from verl_actfocus.storage.errors import ExperimentError
+from verl_actfocus.storage.locks import LOCK, locked
+from verl_actfocus.storage.settings import differences, flatten, in_words
 
 _SETTINGS = "settings.json"
 #: What a command leaves that ended before it had written them: on a full disk, or killed.
