@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import sys
@@ -19,7 +18,7 @@ from verl_actfocus.storage.errors import ExperimentError
 from verl_actfocus.storage.settings import differences, flatten, in_words
 
 #: The diagnosis: states, and reasonings, actions and futures of each (PROTOCOL.md, stage 5).
-STATES, DRAWS = 40, [5, 5, 2]
+STATES, DRAWS = 40, (5, 5, 2)
 _BATCH_SIZE = 64
 
 
@@ -50,8 +49,10 @@ def ready(runs: Iterable[Run], *, measure: bool) -> list[Run]:
 
 def _measure(run: Run) -> None:
     """Diagnose where the return of a run's untrained model is decided, unless that is there, and say what follows."""
-    from verl_actfocus.cli import _diagnosis
+    from verl_actfocus.cli._model_arguments import local_model
+    from verl_actfocus.diagnosis.decisions_run import decisions_claim, run_decisions
     from verl_actfocus.diagnosis.design import Design
+    from verl_actfocus.diagnosis.output import sampled
     from verl_actfocus.evaluation.checkpoints import find_model
     from verl_actfocus.evaluation.settings import run_settings
 
@@ -61,8 +62,7 @@ def _measure(run: Run) -> None:
     plain = dataclasses.replace(run, weighting=ACTFOCUS)
     config = configuration(plain)
     model = config.actor_rollout_ref.model
-    reasonings, actions, futures = DRAWS
-    design, own = Design(reasonings, actions, futures), run_settings(plain)
+    design, own = Design(*DRAWS), run_settings(plain)
     # Sampled as in training; on tasks that neither training nor its evaluations draw.
     settings = dataclasses.replace(
         own,
@@ -77,8 +77,8 @@ def _measure(run: Run) -> None:
         if _weights(before["model"]) != _weights(find_model(model.path).fingerprint()):
             raise ExperimentError(f"{folder} is of another model than {model.path}; delete it to measure again")
         # In this file alone, which an archive brings without any other of the folder.
-        claim = _diagnosis.decisions_claim(design, settings)
-        found = {"design": before["design"], "evaluation": _diagnosis.sampled(before["evaluation"])}
+        claim = decisions_claim(design, settings)
+        found = {"design": before["design"], "evaluation": sampled(before["evaluation"])}
         if changes := differences(flatten(found), flatten(json.loads(json.dumps(claim)))):
             raise ExperimentError(
                 f"{folder} holds a diagnosis with other settings ({in_words(changes)}); delete it to measure again"
@@ -87,19 +87,18 @@ def _measure(run: Run) -> None:
         if not run.conditions.on_cpu:
             require_gpu(alone=True)
         print(f"measuring α of {runs.name}: where the untrained model's return is decided", file=sys.stderr)
-        args = argparse.Namespace(
-            model=model.path,
-            tokenizer=model.tokenizer_path,
-            device="cpu" if run.conditions.on_cpu else None,
-            dtype=None,
-            at_turn=[alpha.TURN],
+        device = "cpu" if run.conditions.on_cpu else None
+        complete = run_decisions(
+            local_model(model.path, tokenizer=model.tokenizer_path, device=device),
+            settings,
+            design,
+            folder,
+            turns=[alpha.TURN],
             states=STATES,
-            draws=DRAWS,
-            future=design.future,
-            batch_size=_BATCH_SIZE,
-            out=folder,
+            at_once=_BATCH_SIZE,
+            model=Path(model.path).name,
         )
-        if _diagnosis.decisions(args, settings) != 0:
+        if not complete:
             raise ExperimentError(f"α of {runs.name} is not measured: states are missing; the same command goes on")
     print(f"α = {alpha.measured(runs):g} for alpha=auto in {runs.name} ({folder / 'diagnosis.md'})", file=sys.stderr)
 

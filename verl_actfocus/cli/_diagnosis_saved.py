@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from verl_actfocus.cli._diagnosis_output import write
 from verl_actfocus.cli._model_arguments import short_name
 from verl_actfocus.diagnosis import charts, tables
 from verl_actfocus.diagnosis.correlation import correlations, token_shares
 from verl_actfocus.diagnosis.folder import DiagnosisFolder
+from verl_actfocus.diagnosis.output import write
 from verl_actfocus.diagnosis.saved import Saved, Steps
 from verl_actfocus.storage.claims import claimed
 

@@ -27,8 +27,14 @@ def add_local_model_arguments(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def local_model(args: argparse.Namespace) -> LocalModel:
-    """Load the model that `--model` names, merged before if it is a checkpoint.
+def local_model(
+    name: str, *, tokenizer: str | None = None, device: str | None = None, dtype: str | None = None
+) -> LocalModel:
+    """Load a model that the user names, merged before if it is a checkpoint.
+
+    Args:
+        name: of the model.
+        tokenizer, device, dtype: as of `add_local_model_arguments`.
 
     Raises:
         ValueError: there is no model, or one that continuous batching does not serve.
@@ -36,12 +42,12 @@ def local_model(args: argparse.Namespace) -> LocalModel:
     from verl_actfocus.evaluation.checkpoints import find_model, find_tokenizer
     from verl_actfocus.evaluation.local import LocalModel
 
-    source = find_model(args.model)
+    source = find_model(name)
     identity = source.fingerprint()
     source = merged(source)
-    if args.tokenizer is not None:
-        source = dataclasses.replace(source, tokenizer=find_tokenizer(args.tokenizer).tokenizer)
-    return LocalModel(source, identity=identity, device=args.device, dtype=args.dtype)
+    if tokenizer is not None:
+        source = dataclasses.replace(source, tokenizer=find_tokenizer(tokenizer).tokenizer)
+    return LocalModel(source, identity=identity, device=device, dtype=dtype)
 
 
 def merged(source: ModelSource) -> ModelSource:

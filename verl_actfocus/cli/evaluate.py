@@ -170,7 +170,7 @@ def _policy(args: argparse.Namespace) -> Policy:
         return EndpointModel(args.endpoint, args.model, args.tokenizer or args.model, deadline=deadline)
     if args.timeout is not None:
         raise ValueError("--timeout is for the server's answers; leave it out without --endpoint")
-    return local_model(args)
+    return local_model(args.model, tokenizer=args.tokenizer, device=args.device, dtype=args.dtype)
 
 
 def _say_if_short(context: int | None, settings: EvaluationSettings) -> None:

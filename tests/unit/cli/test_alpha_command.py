@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from verl_actfocus.cli import _alpha, _diagnosis
+from verl_actfocus.cli import _alpha
 from verl_actfocus.cli.main import main
+from verl_actfocus.diagnosis import decisions_run
+from verl_actfocus.diagnosis.decisions import Decisions
 from verl_actfocus.diagnosis.points import Point
 from verl_actfocus.experiments.alpha import alpha_of
 
@@ -22,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("trainer")
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A diagnosis of seconds."""
     monkeypatch.setattr(_alpha, "STATES", 8)
-    monkeypatch.setattr(_alpha, "DRAWS", [2, 2, 2])
+    monkeypatch.setattr(_alpha, "DRAWS", (2, 2, 2))
 
 
 def words(out: Path, *options: str) -> list[str]:
@@ -45,10 +47,10 @@ def test_alpha_is_measured_once_recorded_and_the_same_for_all_seeds(
     )
     assert f"α = {alpha_of(share):g} for alpha=auto" in capsys.readouterr().err
 
-    def not_again(*_: object) -> int:
+    def not_again(*_: object, **__: object) -> bool:
         raise AssertionError("measured a second time")
 
-    monkeypatch.setattr(_diagnosis, "decisions", not_again)
+    monkeypatch.setattr(decisions_run, "run_decisions", not_again)
     assert main(words(tmp_path, "--seeds", "2")) == 0
     for seed in (0, 1):
         run = json.loads((tmp_path / f"actfocus-alpha=auto-seed{seed}/run.json").read_text(encoding="utf-8"))
@@ -82,7 +84,7 @@ def test_a_measurement_of_another_model_is_refused(tmp_path: Path, capsys: pytes
 def test_states_that_failed_end_the_command_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(_diagnosis, "decisions", lambda args, settings: 1)
+    monkeypatch.setattr(decisions_run, "run_decisions", lambda *_, **__: False)
     assert main(words(tmp_path / "o")) == 2
     assert "α of o is not measured: states are missing" in capsys.readouterr().err
     assert not list(tmp_path.rglob("run.json"))
@@ -91,15 +93,15 @@ def test_states_that_failed_end_the_command_before_training(
 def test_a_measurement_that_lacks_states_is_completed_and_never_trained_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    draw = _diagnosis.Decisions.draw
+    draw = Decisions.draw
 
-    def failing(self: _diagnosis.Decisions, missing: Sequence[Point]) -> Iterator[dict[str, Any]]:
+    def failing(self: Decisions, missing: Sequence[Point]) -> Iterator[dict[str, Any]]:
         first, *others = missing
         yield {"turn": 1, "task": first.task, "failure": "no answer"}
         yield from draw(self, others)
 
     with monkeypatch.context() as patched:
-        patched.setattr(_diagnosis.Decisions, "draw", failing)
+        patched.setattr(Decisions, "draw", failing)
         assert main(words(tmp_path)) == 2
     assert "α of" in capsys.readouterr().err
     diagnosis = tmp_path / "diagnosis/diagnosis.json"

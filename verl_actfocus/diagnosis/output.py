@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -67,3 +67,17 @@ class Progress:
 def say(text: str) -> None:
     """Write on the standard error."""
     print(text, file=sys.stderr, flush=True)
+
+
+def say_what_failed(failures: Sequence[str], missing: str) -> None:
+    """Say what is missing in the figures, and what failed."""
+    say(
+        f"actfocus diagnose: {missing}; {len(failures)} infrastructure failures:\n"
+        + "\n".join(failures[:5])
+        + "\nonce the cause is removed, the same command plays what failed"
+    )
+
+
+def sampled(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that each episode depends on: a folder may be continued with more tasks."""
+    return {name: value for name, value in evaluation.items() if name not in ("tasks", "samples")}
