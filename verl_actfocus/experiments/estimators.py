@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar, Self
 
-from verl_actfocus.experiments.weightings import WeightingChoice, parsed_choice, slug
+from verl_actfocus.experiments.choice import Choice
+from verl_actfocus.experiments.weightings import WeightingChoice
 
 #: The section of a configuration that holds an estimator's settings.
 ESTIMATOR_SECTION = "algorithm.actfocus.estimator"
@@ -19,48 +23,31 @@ PACKAGED = {
 }
 #: What stands before an estimator's name in `algorithm.adv_estimator`.
 _PREFIX = "actfocus_"
-#: Estimator → how people write it; others are written as they are.
-_LABELS = {"grpo": "GRPO", "gigpo": "GiGPO", "gae": "GAE", "turn_gae": "turn GAE"}
 
 
 @dataclass(frozen=True, order=True)
-class EstimatorChoice:
-    """The name of an estimator and those of its settings that differ from its own.
-
-    Args:
-        name: a packaged estimator or one that a user's module registers, without `actfocus_`.
-        settings: (setting, value as Hydra reads it), ascending; see `parse`.
+class EstimatorChoice(Choice):
+    """The name of an estimator, without `actfocus_`, and those of its settings that differ from its own.
 
     Example:
-        >>> EstimatorChoice.parse("gigpo omega=0.50").slug
+        >>> EstimatorChoice.parse("actfocus_gigpo omega=0.50").slug
         'gigpo-omega=0.5'
     """
 
-    name: str
-    settings: tuple[tuple[str, str], ...] = ()
+    what: ClassVar[str] = "an estimator such as gigpo or 'gigpo omega=0.5'"
+    labels: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"grpo": "GRPO", "gigpo": "GiGPO", "gae": "GAE", "turn_gae": "turn GAE"}
+    )
 
     @classmethod
-    def parse(cls, text: str) -> EstimatorChoice:
-        """Read a name, with or without `actfocus_`, followed by settings as `<setting>=<value>`.
+    def parse(cls, text: str) -> Self:
+        """Read a choice; its name may have `actfocus_` in front.
 
         Raises:
-            ValueError: the text is of another form, or a setting is named twice.
+            ValueError: as of `Choice.parse`.
         """
-        name, settings = parsed_choice(text, "an estimator such as gigpo or 'gigpo omega=0.5'")
-        return cls(name.removeprefix(_PREFIX), settings)
-
-    def __str__(self) -> str:
-        return " ".join([self.name, *(f"{key}={value}" for key, value in self.settings)])
-
-    @property
-    def label(self) -> str:
-        """Name for people, such as `GiGPO omega=0.5`."""
-        return str(EstimatorChoice(_LABELS.get(self.name, self.name), self.settings))
-
-    @property
-    def slug(self) -> str:
-        """Name as a part of a file's name, see `verl_actfocus.experiments.weightings.slug`."""
-        return slug(str(self))
+        read = super().parse(text)
+        return cls(read.name.removeprefix(_PREFIX), read.settings)
 
     @property
     def verl_name(self) -> str:

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from verl_actfocus.experiments.choice import slug
 from verl_actfocus.experiments.composition import compose_profile
 from verl_actfocus.experiments.hydra_words import in_hydra, key_of
 from verl_actfocus.experiments.run import Conditions, Run
 from verl_actfocus.experiments.tables import Row, Scale, Table, Weighting
-from verl_actfocus.experiments.weightings import slug
 
 #: Settings that name a model and a learning rate.
 _MODEL = "actor_rollout_ref.model.path"

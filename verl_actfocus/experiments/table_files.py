@@ -11,10 +11,10 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from verl_actfocus.experiments.choice import slug
 from verl_actfocus.experiments.estimators import PACKAGED
 from verl_actfocus.experiments.run import ESTIMATORS
 from verl_actfocus.experiments.tables import AS_IN_TRAINING, IN_TRAINING, NUMBERS, Quantity, Scale, Table
-from verl_actfocus.experiments.weightings import slug
 from verl_actfocus.storage.errors import ExperimentError
 
 #: Name of the file with the scales.

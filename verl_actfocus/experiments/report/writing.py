@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from verl_actfocus.experiments.choice import slug
 from verl_actfocus.experiments.grid import Request, cells, waits
 from verl_actfocus.experiments.report.comparison_tables import (
     comparison_rows,
@@ -31,7 +32,6 @@ from verl_actfocus.experiments.report.summary import in_numbers, in_percent, poi
 from verl_actfocus.experiments.results import RunResult
 from verl_actfocus.experiments.statistics import Estimate
 from verl_actfocus.experiments.tables import Quantity, Table
-from verl_actfocus.experiments.weightings import slug
 from verl_actfocus.storage.disk import write_whole
 
 #: What the CSV files of a table have behind its name.
