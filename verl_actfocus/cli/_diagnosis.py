@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from verl_actfocus.cli._codes import INCOMPLETE
 from verl_actfocus.cli._model_arguments import local_model, short_name
 from verl_actfocus.diagnosis.correlation_run import run_correlation
 from verl_actfocus.diagnosis.decisions_run import run_decisions
@@ -12,9 +13,6 @@ from verl_actfocus.diagnosis.design import Design
 from verl_actfocus.envs import registry
 from verl_actfocus.evaluation.local import LocalModel
 from verl_actfocus.evaluation.settings import EvaluationSettings
-
-#: Exit code of a diagnosis of which episodes or states are missing.
-INCOMPLETE = 1
 
 
 def correlation(args: argparse.Namespace, settings: EvaluationSettings) -> int:

@@ -82,7 +82,7 @@ def random_policy(seed: int) -> Callable[[TextEnv], str]:
     return lambda env: rng.choice(env.legal_actions())
 
 
-class LocalModel:
+class PlayingModel:
     """Samples responses from a Hugging Face model on this computer, as `actfocus eval` does.
 
     Args:

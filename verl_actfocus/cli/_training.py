@@ -7,24 +7,19 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from verl_actfocus.cli._codes import INCOMPLETE, INTERRUPTED
 from verl_actfocus.cli._signals import exit_on_signals
 from verl_actfocus.cli._values import positive, writable
 from verl_actfocus.config.groups import profile_folder
 from verl_actfocus.experiments.composition import subject
 from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.launcher import Planned, launch, listing
-from verl_actfocus.experiments.machine import free_memory
+from verl_actfocus.experiments.machine import MEMORY_OF_A_RUN, free_memory
 from verl_actfocus.experiments.requirements import require_attention, require_cluster, require_gpu
 from verl_actfocus.experiments.run import DEVICES, ESTIMATORS, PLATFORM_VARIABLE, Conditions
 
 #: What a profile that leaves the algorithm open is trained with.
 _ALGORITHM = "grpo"
-#: Free memory below which a warning is printed, in bytes: veRL's processes and a tiny model take about 5 GB.
-ENOUGH_MEMORY = 5e9
-#: Exit code of a training that failed, as opposed to a request that was refused.
-RUN_FAILED = 1
-#: Exit code after Ctrl-C: 128 + SIGINT, as shells count.
-INTERRUPTED = 130
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -109,7 +104,7 @@ def train(
         print(f"actfocus {command}: {failure.error}", file=sys.stderr)
     if failures:
         print("once the cause is removed, the same command continues from the last checkpoint", file=sys.stderr)
-    return RUN_FAILED if failures else 0
+    return INCOMPLETE if failures else 0
 
 
 def show(planned: Sequence[Planned]) -> int:
@@ -129,9 +124,9 @@ def _require_machine(planned: Sequence[Planned]) -> None:
             require_attention(name)
         return
     free = free_memory()
-    if free < ENOUGH_MEMORY:
+    if free < MEMORY_OF_A_RUN:
         print(
-            f"warning: {free / 1e9:.1f} GB of memory are free and a run takes about {ENOUGH_MEMORY / 1e9:.0f} GB; "
+            f"warning: {free / 1e9:.1f} GB of memory are free and a run takes about {MEMORY_OF_A_RUN / 1e9:.0f} GB; "
             "it may be killed",
             file=sys.stderr,
         )

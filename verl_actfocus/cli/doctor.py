@@ -21,8 +21,7 @@ from verl_actfocus.experiments.logs import clean_line
 from verl_actfocus.experiments.requirements import installed_version, remedy, required_python, requirements
 from verl_actfocus.experiments.run import PLATFORM_VARIABLE, environments
 
-#: What a run on the CPU with a tiny model takes, in bytes.
-MEMORY = 5e9
+#: What a run on the CPU with a tiny model takes of the disk, in bytes.
 DISK = 2e9
 #: Loads veRL as a training process does and prints the platform it chose; the plugin must come by itself.
 _PROBE = """
@@ -142,8 +141,9 @@ def check_models() -> Iterator[Finding]:
 def check_machine() -> Iterator[Finding]:
     """Memory, disk and cores."""
     free = machine.free_memory()
-    enough = free >= MEMORY
-    advice = None if enough else f"a run takes about {MEMORY / 1e9:.0f} GB: end other programs or use a larger machine"
+    needed = machine.MEMORY_OF_A_RUN
+    too_little = f"a run takes about {needed / 1e9:.0f} GB: end other programs or use a larger machine"
+    advice = None if free >= needed else too_little
     yield Finding("free memory", f"{free / 1e9:.1f} GB of {machine.total_memory() / 1e9:.1f} GB", advice)
     for place in dict.fromkeys([tempfile.gettempdir(), os.getcwd()]):
         space = shutil.disk_usage(place).free

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from verl_actfocus import envs
+from verl_actfocus.cli._codes import INCOMPLETE
 from verl_actfocus.cli._environment_arguments import (
     add_limit_arguments,
     add_option_argument,
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from verl_actfocus.evaluation.records import EvaluationFolder
     from verl_actfocus.evaluation.runner import Attempt
     from verl_actfocus.evaluation.settings import EvaluationSettings
-
-#: Exit code of an evaluation of which episodes are missing.
-INCOMPLETE = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
+from verl_actfocus.cli._codes import INTERRUPTED, USER_ERROR
 from verl_actfocus.experiments.hydra_words import MODULES_VARIABLE
 from verl_actfocus.experiments.logs import OTHER_ENGINES
 
@@ -33,9 +34,6 @@ COMMANDS = {
     "model": ("model", "fetch a small pretrained model, for a laptop"),
     "warmstart": ("warmstart", "teach a tiny or a pretrained model by demonstrations"),
 }
-#: Exit codes: the user can do something about it; interrupted (128 + SIGINT, as shells count).
-USER_ERROR = 2
-INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

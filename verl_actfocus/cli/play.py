@@ -18,7 +18,7 @@ from verl_actfocus.cli._environment_arguments import (
     given_tags,
     make_environment,
 )
-from verl_actfocus.cli._policies import Human, LocalModel, TextPolicy, random_policy
+from verl_actfocus.cli._policies import Human, PlayingModel, TextPolicy, random_policy
 from verl_actfocus.cli._values import seed, temperature
 from verl_actfocus.envs import EpisodeLimits, TextEnv
 from verl_actfocus.episodes import Episode, Message
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     phrasing = phrasing_of(args.prompt_style or BRIEF, args.env, options, limits)
     episode = Episode(env, limits, tags=given_tags(args), phrasing=phrasing)
     policy = make_policy(args.policy, args.env, args.seed, args.temperature, dict(args.template))
-    if isinstance(policy, LocalModel):
+    if isinstance(policy, PlayingModel):
         play_tokens(policy.player(episode), policy, args.seed)
     else:
         play_text(episode, policy, args.seed)
@@ -105,7 +105,7 @@ def play_text(episode: Episode, policy: TextPolicy, seed: int) -> None:
     print(f"-- final state --\n{episode.observation}")
 
 
-def play_tokens(player: Player, model: LocalModel, seed: int) -> None:
+def play_tokens(player: Player, model: PlayingModel, seed: int) -> None:
     """Let a model play an episode to its end, printing as `play_text` does and the spans of every response.
 
     Args:
@@ -126,7 +126,7 @@ def play_tokens(player: Player, model: LocalModel, seed: int) -> None:
 
 def make_policy(
     policy: str, env: str, seed: int, temperature: float | None, template: Mapping[str, Any]
-) -> TextPolicy | LocalModel:
+) -> TextPolicy | PlayingModel:
     """Make what a `--policy` names.
 
     Args:
@@ -145,7 +145,7 @@ def make_policy(
         from verl_actfocus.evaluation.settings import paper_settings
 
         most = paper_settings(env).lengths.most
-        return LocalModel(folder, 0.5 if temperature is None else temperature, seed, most, template)
+        return PlayingModel(folder, 0.5 if temperature is None else temperature, seed, most, template)
     for given, argument in ((temperature is not None, "--temperature"), (bool(template), "--template")):
         if given:
             raise ValueError(f"{argument} is for --policy model:NAME, not for {policy!r}; leave it out")

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from verl_actfocus.cli._alpha import ready
+from verl_actfocus.cli._codes import INCOMPLETE, INTERRUPTED
 from verl_actfocus.cli._signals import exit_on_signals
-from verl_actfocus.cli._training import INTERRUPTED, RUN_FAILED, add_dry_run_argument, show, train
+from verl_actfocus.cli._training import add_dry_run_argument, show, train
 from verl_actfocus.cli._values import positive, writable
 from verl_actfocus.experiments.archive import Archive, name_of
 from verl_actfocus.experiments.choice import slug
@@ -210,7 +211,7 @@ def _evaluate(finished: Sequence[Planned], again: Mapping[Path, Sequence[Reevalu
             reevaluate(again[one.run.folder], f"[{number}/{len(finished)}]", partial(print, file=sys.stderr))
         except ExperimentError as error:
             print(f"actfocus reproduce: {error}", file=sys.stderr)
-            code = RUN_FAILED
+            code = INCOMPLETE
         except KeyboardInterrupt:
             print("\ninterrupted; the same command continues", file=sys.stderr)
             return INTERRUPTED

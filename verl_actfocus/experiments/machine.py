@@ -17,6 +17,9 @@ DISTRIBUTIONS = ("verl_actfocus", "verl", "torch", "transformers", "ray", "Trans
 #: Where a container's control group (version 2) keeps its memory limit and use.
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
 
+#: What a run on the CPU with a tiny model takes, in bytes, with all of veRL's processes.
+MEMORY_OF_A_RUN = 5e9
+
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of `DISTRIBUTIONS`; "not installed" where one is missing."""

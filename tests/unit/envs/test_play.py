@@ -11,7 +11,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from verl_actfocus import envs, models
 from verl_actfocus.cli import play
-from verl_actfocus.cli._policies import Human, LocalModel
+from verl_actfocus.cli._policies import Human, PlayingModel
 from verl_actfocus.episodes import Episode, StopReason, TagSettings
 from verl_actfocus.episodes.action_policy import ActionPolicy
 from verl_actfocus.episodes.tokens import ChatML
@@ -180,7 +180,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_a_model_is_shown_the_tokens_of_the_rollout_and_keeps_what_it_sampled(model_folder: str) -> None:
     limits = envs.EpisodeLimits(turns=3, actions_per_turn=2, actions=6, words=40, response_tokens=6)
     episode = Episode(envs.make("frozenlake"), limits)
-    model = LocalModel(model_folder, temperature=1.0, seed=0, most_tokens=3600, template={})
+    model = PlayingModel(model_folder, temperature=1.0, seed=0, most_tokens=3600, template={})
     player = model.player(episode)
     player.begin(0)
     assert player.prompt == ChatML(model._policy.tokenizer, "<think>").first(player.messages)
@@ -205,7 +205,7 @@ def test_a_model_that_does_not_stop_is_cut_off_and_the_same_seed_samples_the_sam
 
 def test_an_episode_that_outgrows_the_models_context_ends_with_that_reason(model_folder: str) -> None:
     limits = envs.EpisodeLimits(turns=50, actions_per_turn=1, actions=50, words=9)
-    model = LocalModel(model_folder, 1.0, 0, 3600, {})
+    model = PlayingModel(model_folder, 1.0, 0, 3600, {})
     player = model.player(Episode(envs.make("frozenlake"), limits))
     player.begin(0)
     end = model._policy.tokenizer.eos_token_id

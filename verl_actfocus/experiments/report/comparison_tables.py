@@ -15,10 +15,10 @@ from verl_actfocus.experiments.report.summary import in_percent, points
 from verl_actfocus.experiments.tables import NUMBERS, Table
 
 #: Header and cells.
-Grid = tuple[list[str], list[list[str]]]
+Cells = tuple[list[str], list[list[str]]]
 
 
-def grid(table: Table, made: Sequence[Line]) -> Grid:
+def grid(table: Table, made: Sequence[Line]) -> Cells:
     """The table itself: both numbers of every line, and their differences to the baseline's."""
     base = table.weightings[table.baseline].label
     found = {(id(one.line), one.number): one for one in comparisons(table, made)}
@@ -37,7 +37,7 @@ def grid(table: Table, made: Sequence[Line]) -> Grid:
     return header, rows
 
 
-def pooled_grid(table: Table, made: Sequence[Line]) -> Grid:
+def pooled_grid(table: Table, made: Sequence[Line]) -> Cells:
     """Every weighting over its rows; no cells where fewer than two rows are finished."""
     base = table.weightings[table.baseline].label
     header = ["algorithm", "weighting", "over", "number", "interquartile mean", f"that of {base}", f"P(above {base})"]
@@ -58,7 +58,7 @@ def pooled_grid(table: Table, made: Sequence[Line]) -> Grid:
     return header, rows
 
 
-def contrast_grid(table: Table, made: Sequence[Line]) -> Grid:
+def contrast_grid(table: Table, made: Sequence[Line]) -> Cells:
     """Every declared contrast of which both rows have runs."""
     base = table.weightings[table.baseline].label
     header = ["difference of", "in", "minus in", "number", "difference of differences", "conclusion"]

@@ -20,7 +20,7 @@ from verl_actfocus.experiments.report.plots import (
     make_room_for_legends,
     png,
 )
-from verl_actfocus.experiments.report.quantities import Quantity
+from verl_actfocus.experiments.report.quantities import Recorded
 from verl_actfocus.experiments.report.runs import NOT_RECORDED, Group
 
 _COLUMNS = 3
@@ -47,7 +47,7 @@ class Panel:
 
     title: str
     unit: str
-    quantities: tuple[Quantity, ...]
+    quantities: tuple[Recorded, ...]
     #: What its metrics count; those that are 0 throughout are then left out.
     counted: str = ""
 

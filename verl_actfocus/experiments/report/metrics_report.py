@@ -12,7 +12,7 @@ import numpy as np
 
 from verl_actfocus.experiments.report import evaluations, quantities
 from verl_actfocus.experiments.report.metrics_plots import picture
-from verl_actfocus.experiments.report.quantities import Quantity
+from verl_actfocus.experiments.report.quantities import Recorded
 from verl_actfocus.experiments.report.report import render
 from verl_actfocus.experiments.report.runs import NOT_RECORDED, Group, differing_settings
 from verl_actfocus.experiments.statistics import Estimate, clipped, mean_over_seeds
@@ -114,7 +114,7 @@ def _evaluations(groups: Sequence[Group]) -> Grid:
     return Grid("Evaluation", note, header, rows)
 
 
-def _evaluation(quantity: Quantity, name: str, group: Group) -> list[str]:
+def _evaluation(quantity: Recorded, name: str, group: Group) -> list[str]:
     """First, last and peak of a group's evaluations."""
     series = group.common(name)
     if not series:
@@ -145,7 +145,7 @@ def _fall(values: dict[int, float]) -> float:
     return _peak(values) - _last(values)
 
 
-def _over_training(title: str, groups: Sequence[Group], chosen: Sequence[Quantity]) -> Grid:
+def _over_training(title: str, groups: Sequence[Group], chosen: Sequence[Recorded]) -> Grid:
     """A row for each quantity and metric of it, a cell for each group; no rows if nothing of it is recorded."""
     header = ["", *(group.label for group in groups)]
     if not any(quantity.recorded(groups) for quantity in chosen):
@@ -166,7 +166,7 @@ def _over_training(title: str, groups: Sequence[Group], chosen: Sequence[Quantit
     return Grid(title, note, header, rows)
 
 
-def _ends(group: Group, name: str, quantity: Quantity) -> str:
+def _ends(group: Group, name: str, quantity: Recorded) -> str:
     """Return the beginning and the end of a metric, averaged over its seeds."""
     series = group.common(name)
     if not series:
@@ -220,7 +220,7 @@ def _seeds(series: Sequence[dict[int, float]], group: Group) -> str:
     return str(len(series)) if len(series) == len(group.runs) else f"{len(series)} of {len(group.runs)}"
 
 
-def _value(estimate: Estimate, quantity: Quantity) -> str:
+def _value(estimate: Estimate, quantity: Recorded) -> str:
     """Write a value of an evaluation; its interval ends where the quantity does."""
     form, unit = ("{:.1f}", " %") if quantity.unit == "%" else ("{:.3g}", "")
     return _with_interval(clipped(estimate, *quantity.bounds), quantity.factor, form) + unit

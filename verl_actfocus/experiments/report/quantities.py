@@ -19,7 +19,7 @@ Choose: TypeAlias = Callable[[LoggedRun], list[str]]
 
 
 @dataclass(frozen=True)
-class Quantity:
+class Recorded:
     """Something that runs record over their steps."""
 
     title: str
@@ -48,30 +48,30 @@ def first(*patterns: str) -> Choose:
     return choose
 
 
-def share(title: str, choose: Choose, *, each: bool = False) -> Quantity:
+def share(title: str, choose: Choose, *, each: bool = False) -> Recorded:
     """Return a quantity that is a share, in per cent."""
-    return Quantity(title, choose, "%", 100, (0.0, 1.0), each)
+    return Recorded(title, choose, "%", 100, (0.0, 1.0), each)
 
 
-def evaluation(name: str, groups: Sequence[Group]) -> Quantity:
+def evaluation(name: str, groups: Sequence[Group]) -> Recorded:
     """Return a metric of these runs' evaluations as a quantity."""
     if evaluations.is_share(name, [values for group in groups for values in group.series(name)]):
         return share(name, first(escape(name)))
-    return Quantity(name, first(escape(name)), "score")
+    return Recorded(name, first(escape(name)), "score")
 
 
 #: What evaluations measure.
-EVALUATION = Quantity("evaluation", evaluations.shown)
+EVALUATION = Recorded("evaluation", evaluations.shown)
 SUCCESS = share("success in training", first("rollout/success"))
 OUTCOMES = share("outcome in training", partial(evaluations.outcomes, prefix="rollout"), each=True)
-REWARD = Quantity("reward", first("critic/score/mean", "critic/rewards/mean"))
+REWARD = Recorded("reward", first("critic/score/mean", "critic/rewards/mean"))
 # Not rollout/response_length: stock runs do not have it, and it leaves out what the environment says.
-LENGTH = Quantity("response length, all turns", first("response_length/mean"), "tokens")
-ENTROPY = Quantity("entropy of the policy", first("actor/entropy", "actor/entropy_loss"), "nats a token")
-KL = Quantity("KL to the reference", first("actor/kl_loss", "actor/reward_kl_penalty"))
-POLICY_KL = Quantity("KL of an update (old, new policy)", first("actor/ppo_kl"))
+LENGTH = Recorded("response length, all turns", first("response_length/mean"), "tokens")
+ENTROPY = Recorded("entropy of the policy", first("actor/entropy", "actor/entropy_loss"), "nats a token")
+KL = Recorded("KL to the reference", first("actor/kl_loss", "actor/reward_kl_penalty"))
+POLICY_KL = Recorded("KL of an update (old, new policy)", first("actor/ppo_kl"))
 CLIP = share("clipped tokens", first("actor/pg_clipfrac"))
-UPDATE_NORM = Quantity("gradient norm of an update", first("actor/grad_norm"))
+UPDATE_NORM = Recorded("gradient norm of an update", first("actor/grad_norm"))
 IDENTICAL = share("responses identical to a sibling's", first("rollout/identical_responses"))
 
 TRAINING = (SUCCESS, OUTCOMES, REWARD, POLICY_KL, KL, CLIP, UPDATE_NORM)
@@ -85,10 +85,10 @@ SHARES = tuple(
 )
 #: The exact gradient, `verl_actfocus.integration.gradient_report`.
 GRADIENT = (
-    *(Quantity(f"gradient norm: {name}", first(f"actfocus/gradient_norm/{span}")) for span, name in SPANS.items()),
-    Quantity("cosine of reasoning's and action's gradient", first("actfocus/gradient_cosine"), bounds=(-1.0, 1.0)),
+    *(Recorded(f"gradient norm: {name}", first(f"actfocus/gradient_norm/{span}")) for span, name in SPANS.items()),
+    Recorded("cosine of reasoning's and action's gradient", first("actfocus/gradient_cosine"), bounds=(-1.0, 1.0)),
     *(
-        Quantity(f"gradient {what}, {kind}", first(f"actfocus/gradient_{name}/{kind}"))
+        Recorded(f"gradient {what}, {kind}", first(f"actfocus/gradient_{name}/{kind}"))
         for name, what in {"variance": "variance", "noise_share": "variance over squared norm"}.items()
         for kind in ("weighted", "unweighted")
     ),

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from verl_actfocus.experiments.report import summary as numbers
 from verl_actfocus.experiments.report.escapes import Verbatim, fenced, markdown
 from verl_actfocus.experiments.report.plots import learning_curves
-from verl_actfocus.experiments.report.provenance import Row, made_with, wall_times
+from verl_actfocus.experiments.report.provenance import NamedRow, made_with, wall_times
 from verl_actfocus.experiments.report.steps import checks, run_times, step_times
 from verl_actfocus.experiments.report.summary import Summary
 from verl_actfocus.experiments.weightings import SECTION
@@ -133,7 +133,7 @@ def _compare_command(summary: Summary, out: Path) -> list[str]:
     return [shlex.join([*words, "--out", str(out), *(["--", *run["extra"]] if run["extra"] else [])])]
 
 
-def _conditions(summary: Summary) -> list[Row]:
+def _conditions(summary: Summary) -> list[NamedRow]:
     """What the runs have in common, then the weightings."""
     settings = summary.runs[0].folder.settings
     rows = []
@@ -142,16 +142,16 @@ def _conditions(summary: Summary) -> list[Row]:
         if missing:
             raise ExperimentError(f"{summary.runs[0].folder.path}/run.json lacks the settings {', '.join(missing)}")
         between = " × " if "×" in name else ", "
-        rows.append(Row(name, [between.join(str(settings[key]) for key in keys)]))
+        rows.append(NamedRow(name, [between.join(str(settings[key]) for key in keys)]))
     for name, prefix in _SECTIONS.items():
         values = [f"{key.removeprefix(prefix)} {value}" for key, value in settings.items() if key.startswith(prefix)]
         if values:
-            rows.append(Row(name, [", ".join(values)]))
-    rows.append(Row("overrides of the user", [" ".join(summary.runs[0].identity["extra"]) or "none"]))
+            rows.append(NamedRow(name, [", ".join(values)]))
+    rows.append(NamedRow("overrides of the user", [" ".join(summary.runs[0].identity["extra"]) or "none"]))
     for one in summary.weightings:
         own = within(one.runs[0].folder.settings, SECTION)
         shown = [f"{key} {value}" for key, value in own.items() if value is not None]
-        rows.append(Row(f"weighting of {one.label}", [", ".join(shown)]))
+        rows.append(NamedRow(f"weighting of {one.label}", [", ".join(shown)]))
         if one.label != one.weighting.label:
-            rows.append(Row(f"estimator of {one.label}", [str(one.estimator)]))
+            rows.append(NamedRow(f"estimator of {one.label}", [str(one.estimator)]))
     return rows

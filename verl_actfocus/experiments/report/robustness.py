@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from verl_actfocus.episodes.clusters import Outcomes
-from verl_actfocus.experiments.report.comparison_tables import Grid
+from verl_actfocus.experiments.report.comparison_tables import Cells
 from verl_actfocus.experiments.report.figures import Line, baseline_of, final_outcomes
 from verl_actfocus.experiments.report.summary import in_percent, paired, points
 from verl_actfocus.experiments.run_statistics import difference_of_means
@@ -115,7 +115,7 @@ def intervals(table: Table, made: Sequence[Line]) -> list[str]:
     return list(dict.fromkeys(one.covers for one in found))
 
 
-def robustness_grid(table: Table, made: Sequence[Line]) -> Grid:
+def robustness_grid(table: Table, made: Sequence[Line]) -> Cells:
     """Rates, differences and declared contrasts, an evaluation in each column; no cells if none was made."""
     found = evaluated(table, made)
     names = (IN_TRAINING, *table.evaluations)

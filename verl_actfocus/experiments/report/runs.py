@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from verl_actfocus.experiments.metrics import Metrics, merge_attempts
-from verl_actfocus.experiments.report.provenance import Row
+from verl_actfocus.experiments.report.provenance import NamedRow
 from verl_actfocus.experiments.report.summary import method_order
 from verl_actfocus.experiments.results import RunResult, read_runs
 from verl_actfocus.experiments.run import SEED_KEYS
@@ -124,7 +124,7 @@ def grouped(runs: Sequence[LoggedRun]) -> list[Group]:
     ]
 
 
-def differing_settings(groups: Sequence[Group]) -> list[Row]:
+def differing_settings(groups: Sequence[Group]) -> list[NamedRow]:
     """List the settings in which runs differ, a cell for each group; seeds are left out.
 
     Returns:
@@ -134,7 +134,7 @@ def differing_settings(groups: Sequence[Group]) -> list[Row]:
     recorded = [run.settings for group in groups for run in group.runs if run.settings is not None]
     names = sorted({name for settings in recorded for name in settings} - set(SEED_KEYS))
     different = [name for name in names if len({_text(settings.get(name)) for settings in recorded}) > 1]
-    return [Row(name, [_setting(group, name) for group in groups]) for name in different]
+    return [NamedRow(name, [_setting(group, name) for group in groups]) for name in different]
 
 
 def _name_and_path(word: str) -> tuple[str | None, Path]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from statistics import median
 
-from verl_actfocus.experiments.report.provenance import Row
+from verl_actfocus.experiments.report.provenance import NamedRow
 from verl_actfocus.experiments.report.summary import Summary, WeightingSummary
 from verl_actfocus.experiments.results import RunResult
 
@@ -27,44 +27,46 @@ _PROBABILITIES = "training/rollout_probs_diff_max"
 _TURNS = {"val/well_formed_turn_rate": "well-formed turns", "val/valid_turn_rate": "valid turns"}
 
 
-def step_times(summary: Summary) -> list[Row]:
+def step_times(summary: Summary) -> list[NamedRow]:
     """Seconds per training step of each phase and of the whole step: median and, in brackets, least of all steps."""
     columns = [_seconds(one) for one in summary.weightings]
     names = {name for column in columns for name in column} - {_STEP, _TESTING}
     longest_first = sorted(names, key=lambda name: (-max(median(column.get(name, [0.0])) for column in columns), name))
     return [
-        Row("whole step" if name == _STEP else name, [_median_and_least(column.get(name, [])) for column in columns])
+        NamedRow(
+            "whole step" if name == _STEP else name, [_median_and_least(column.get(name, [])) for column in columns]
+        )
         for name in [*longest_first, _STEP]
     ]
 
 
-def run_times(summary: Summary) -> list[Row]:
+def run_times(summary: Summary) -> list[NamedRow]:
     """Seconds per run for each weighting, mean over its runs."""
     columns = [[_parts(run) for run in one.runs] for one in summary.weightings]
     found = dict.fromkeys(name for column in columns for parts in column for name in parts)
     return [
-        Row(name, [_cell([parts[name] for parts in column if name in parts], _mean) for column in columns])
+        NamedRow(name, [_cell([parts[name] for parts in column if name in parts], _mean) for column in columns])
         for name in sorted(found, key=_PARTS.index)
     ]
 
 
-def checks(summary: Summary) -> list[Row]:
+def checks(summary: Summary) -> list[NamedRow]:
     """What should be zero or tiny, for each weighting over all its runs; empty where a run does not record it.
 
     Well-formed turns should not fall: what stands outside an action, reasoning and tags, is held by ActFocus's α alone.
     Steps without metrics are missing in curves and times.
     """
     rows = [
-        Row(label, [_cell(_values(one, metric), lambda values: f"{sum(values):g}") for one in summary.weightings])
+        NamedRow(label, [_cell(_values(one, metric), lambda values: f"{sum(values):g}") for one in summary.weightings])
         for metric, label in _COUNTS.items()
     ]
     largest = [_cell(_values(one, _PROBABILITIES), lambda values: f"{max(values):.1e}") for one in summary.weightings]
     return [
         *rows,
-        Row("training steps without metrics", [_unrecorded(one) for one in summary.weightings]),
-        Row("largest difference of a token's probability, rollout and forward pass", largest),
+        NamedRow("training steps without metrics", [_unrecorded(one) for one in summary.weightings]),
+        NamedRow("largest difference of a token's probability, rollout and forward pass", largest),
         *(
-            Row(
+            NamedRow(
                 f"{label} in %: largest fall (or least rise) from the highest before",
                 [_fall(one, metric) for one in summary.weightings],
             )

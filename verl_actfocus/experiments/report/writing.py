@@ -37,7 +37,7 @@ from verl_actfocus.storage.disk import write_whole
 #: What the CSV files of a table have behind its name.
 KINDS = ("", "-runs", "-steps", "-comparisons", "-pooled", "-contrasts", "-robustness")
 #: Quantity of a table → names of its two numbers.
-NUMBERS = {
+NUMBER_NAMES = {
     Quantity.success: ("final", "peak"),
     Quantity.area: ("final", "area"),
     Quantity.action_tokens: ("tokens per trajectory", "share of action tokens"),
@@ -247,7 +247,11 @@ def _numbers(table: Table, made: Sequence[Line]) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for line in made:
         for position, (name, estimate) in enumerate(
-            zip((*NUMBERS[table.quantity], "difference"), (line.first, line.second, line.difference), strict=True)
+            zip(
+                (*NUMBER_NAMES[table.quantity], "difference"),
+                (line.first, line.second, line.difference),
+                strict=True,
+            )
         ):
             paper = {f"paper_{size}": line.paper[size][position] for size in line.paper} if position < 2 else {}
             low, high = (estimate.interval or (None, None)) if estimate else (None, None)
