@@ -67,12 +67,13 @@ def test_the_picture_of_shares_has_what_is_published() -> None:
 
 def test_the_page_says_of_step_10_what_its_points_are() -> None:
     found = {one.name: one for one in mechanism.early_points()}
-    assert found.keys() == {one.name for one in mechanism.points()}
+    # Its weightings have chosen two rates, at which no pair is published yet.
+    assert found.keys() == {one.name for one in mechanism.points()} - {"webshop"}
     by_share = sorted(found.values(), key=lambda one: one.share)
     assert [one.name for one in by_share] == [
-        "action", "webshop", "frozenlake", "sokoban", "sudoku", "both", "reasoning",
+        "action", "frozenlake", "sokoban", "sudoku", "both", "reasoning",
     ]  # fmt: skip
-    names = {"webshop": "WebShop", "frozenlake": "FrozenLake", "sokoban": "Sokoban", "sudoku": "Sudoku"}
+    names = {"frozenlake": "FrozenLake", "sokoban": "Sokoban", "sudoku": "Sudoku"}
     said = [
         f"{one.difference:+.1f} ({names.get(one.name, f'`{one.name}`')})".replace("-", "−").replace(
             " (`r", " points (`r"
@@ -80,7 +81,6 @@ def test_the_page_says_of_step_10_what_its_points_are() -> None:
         for one in by_share
     ]
     assert f"ActFocus − Uniform is {', '.join(said[:-1])} and {said[-1]}." in PAGE
-    assert np.isnan(found["webshop"].difference_ends).all()
     pairs = early_lead.pairs(mechanism.EARLY)
     (sokoban,) = (seeds for key, seeds in pairs.items() if (key.environment, key.rate) == ("sokoban", mechanism.RATE))
     low, high = found["sokoban"].difference_ends
