@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import torch
 
 from verl_actfocus.benchmarks.allocations import peak_bytes
+from verl_actfocus.config.engines import CPU_SERVER
 from verl_actfocus.experiments.logs import OTHER_ENGINES
 from verl_actfocus.experiments.run import DEVICES, PLATFORM_VARIABLE
 from verl_actfocus.storage.errors import ExperimentError
@@ -46,7 +47,7 @@ def require_device(device: str) -> None:
 
 def server(device: str) -> str:
     """Return the rollout server of the runs: vLLM on a GPU if it is installed, else this package's own."""
-    return "vllm" if device == "cuda" and find_spec("vllm") is not None else "hf_cpu"
+    return "vllm" if device == "cuda" and find_spec("vllm") is not None else CPU_SERVER
 
 
 def run_overrides_of(device: str) -> list[str]:

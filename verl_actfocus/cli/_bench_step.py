@@ -9,7 +9,8 @@ from verl_actfocus.cli._bench_device import add_device_argument
 from verl_actfocus.cli._signals import exit_on_signals
 from verl_actfocus.cli._values import positive, writable
 
-_VARIANTS = ("stock-kl", "actfocus-kl", "actfocus-kl-shared", "stock", "actfocus", "actfocus-old")
+#: Those of `verl_actfocus.benchmarks.variants`, whose import takes seconds; a test compares.
+VARIANTS = ("stock-kl", "actfocus-kl", "actfocus-kl-shared", "stock", "actfocus", "actfocus-old")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=writable, default=Path("outputs/bench-step"), help="folder (default %(default)s)")
     parser.add_argument(
-        "--variants", nargs="+", default=list(_VARIANTS), choices=_VARIANTS, metavar="NAME",
-        help=f"what is compared: {', '.join(_VARIANTS)} (default: all); each with the one that it is compared with",
+        "--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS, metavar="NAME",
+        help=f"what is compared: {', '.join(VARIANTS)} (default: all); each with the one that it is compared with",
     )  # fmt: skip
     parser.add_argument(
         "--algorithms", nargs="+", default=["grpo", "ppo"], choices=["grpo", "ppo"], help="default: both"

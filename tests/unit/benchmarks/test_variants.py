@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from verl_actfocus.benchmarks.step import SIZES, Plan
 from verl_actfocus.benchmarks.variants import STOCK_MODE, VARIANTS
+from verl_actfocus.cli import _bench_step
 from verl_actfocus.config.compatibility import checked_settings
 from verl_actfocus.experiments.composition import compose
 from verl_actfocus.integration.sync_trainer import STOCK_CPU_MODE
@@ -24,6 +25,10 @@ OF_WEIGHTING = (
 )
 #: PPO in one size: the size decides model and batch, the algorithm neither.
 CASES = [*product(SIZES, ["grpo"], VARIANTS), *product(["large"], ["ppo"], VARIANTS)]
+
+
+def test_the_command_offers_every_variant() -> None:
+    assert [*VARIANTS] == [*_bench_step.VARIANTS]
 
 
 @pytest.fixture(scope="module")
