@@ -9,7 +9,6 @@ token, which is right because an environment's trajectory depends on the seed an
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from verl_actfocus.episodes.player import Player
 from verl_actfocus.evaluation.driver import Driver, Players, ask_all
 from verl_actfocus.evaluation.policy import Answer, Policy
 from verl_actfocus.evaluation.settings import EvaluationSettings
-from verl_actfocus.generation.sampling import SamplingParams
+from verl_actfocus.generation.sampling import SamplingParams, seed_of
 from verl_actfocus.storage.errors import ExperimentError
 from verl_actfocus.tagging import SpanTagger
 
@@ -132,7 +131,7 @@ class Decisions:
 
     def _sampling(self, most: int, temperature: float, point: Point, *draw: object) -> SamplingParams:
         settings = self._settings
-        seed = draw_seed(settings.seed, point.turn, point.task, *draw)
+        seed = seed_of(settings.seed, point.turn, point.task, *draw)
         return SamplingParams(
             max_tokens=most, temperature=temperature, top_p=settings.top_p, top_k=settings.top_k, seed=seed
         )
@@ -230,7 +229,7 @@ class Decisions:
 
     def _chance(self, point: Point, draw: _Draw) -> int:
         """Seed of the environment's chance in a future."""
-        return draw_seed(self._settings.seed, point.turn, point.task, "chance", *draw)
+        return seed_of(self._settings.seed, point.turn, point.task, "chance", *draw)
 
 
 def _play_on(player: Player, expert: ActionPolicy, step_timeout: float) -> bool:
@@ -270,8 +269,3 @@ def _reasoning(answer: Answer, room: int, tagger: SpanTagger, tags: TagSettings)
     if count >= min(len(ids), room) or not closed(count):
         return _Response(ids, True, answer.cut_off)
     return _Response(ids[:count], False, False)
-
-
-def draw_seed(*words: object) -> int:
-    """Return the seed of one draw, which does not depend on the order of the draws: 64 bits."""
-    return int.from_bytes(hashlib.sha256(repr(words).encode()).digest()[:8], "big")

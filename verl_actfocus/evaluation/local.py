@@ -20,6 +20,7 @@ from verl_actfocus.generation.attention import require_full_attention
 from verl_actfocus.generation.batch import ContinuousBatch
 from verl_actfocus.generation.sampling import SamplingParams
 from verl_actfocus.generation.turn_ends import closing_token, turn_ends
+from verl_actfocus.storage.errors import first_line
 
 #: Number formats that a rollout computes in.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -129,8 +130,7 @@ def _load(name: str, dtype: str, device: str) -> PreTrainedModel:
             name, dtype=DTYPES[dtype], attn_implementation="sdpa", device_map=device, output_loading_info=True
         )
     except (OSError, SafetensorError, RuntimeError) as error:
-        first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-        raise ValueError(f"no model could be read from {name}: {first}") from error
+        raise ValueError(f"no model could be read from {name}: {first_line(error)}") from error
     model, found = loaded
     missing = sorted(found["missing_keys"])
     if missing:

@@ -10,6 +10,7 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from verl_actfocus import models
+from verl_actfocus.storage.errors import first_line
 
 #: Tokenizer classes that say "what is in the file" and nothing about a model family.
 _AS_IN_THE_FILE = ("PreTrainedTokenizerFast", "TokenizersBackend")
@@ -34,7 +35,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         tokenizer = family.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"no tokenizer could be read from {name}: {_first_line(error)}; name a folder with a tokenizer.json, a "
+            f"no tokenizer could be read from {name}: {first_line(error)}; name a folder with a tokenizer.json, a "
             f"model on the hub, or one that ships with the package ({', '.join(models.available())})"
         ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
@@ -50,7 +51,3 @@ def tokenizer_identity(name: str, tokenizer: PreTrainedTokenizerBase) -> dict[st
         "tokenizer": str(folder.resolve()) if folder.is_dir() else name,
         "tokenizer_sha256": hashlib.sha256(content.encode()).hexdigest(),
     }
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

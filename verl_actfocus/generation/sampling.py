@@ -74,7 +74,12 @@ def response_seed(run: int, step: int | None, task: int, sample: int | None, tur
     Returns:
         A number of 64 bits; any change of an argument gives another one.
     """
-    return int.from_bytes(hashlib.sha256(repr((run, step, task, sample, turn)).encode()).digest()[:8], "big")
+    return seed_of(run, step, task, sample, turn)
+
+
+def seed_of(*words: object) -> int:
+    """Return a seed that depends on all the words and on nothing else: 64 bits."""
+    return int.from_bytes(hashlib.sha256(repr(words).encode()).digest()[:8], "big")
 
 
 def rows_without_text(rows: int, token_ids: Collection[int]) -> torch.Tensor | None:

@@ -15,7 +15,7 @@ import httpx
 import huggingface_hub
 
 from verl_actfocus.storage.disk import full, writing
-from verl_actfocus.storage.errors import ExperimentError
+from verl_actfocus.storage.errors import ExperimentError, first_line
 
 #: Reads GGUF files for transformers; what brings it.
 GGUF = "gguf"
@@ -78,7 +78,7 @@ def from_hub(model: Pretrained, folder: Path, endpoint: str | None = None) -> st
                 model.hub, revision=info.sha, local_dir=folder, allow_patterns=_WANTED, endpoint=endpoint
             )
     except (OSError, httpx.HTTPError) as error:  # the hub's own errors are of these kinds
-        raise ExperimentError(f"{model.hub} could not be fetched from the hub: {_first_line(error)}") from error
+        raise ExperimentError(f"{model.hub} could not be fetched from the hub: {first_line(error)}") from error
     return str(info.sha)
 
 
@@ -142,7 +142,3 @@ def _download(requirement: str, folder: Path) -> Path:
             f"can be reached ('{' '.join(command[1:])}'), the same command continues"
         )
     return found
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -9,6 +9,11 @@ class ExperimentError(Exception):
     """Something about the request, the folder or the results is wrong; the message names it and the remedy."""
 
 
+def first_line(error: Exception) -> str:
+    """Return what an exception says, as far as its first line that says something; its name if none does."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 class RunFailedError(ExperimentError):
     """A training run ended without its result.
 
