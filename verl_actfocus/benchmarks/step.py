@@ -24,6 +24,7 @@ from verl_actfocus.config.compatibility import checked_settings
 from verl_actfocus.experiments.composition import compose, subject
 from verl_actfocus.experiments.hydra_words import in_hydra
 from verl_actfocus.experiments.progress import Display
+from verl_actfocus.experiments.supervision import refuse_orphans
 from verl_actfocus.storage.locks import locked
 
 #: veRL's timer → what the tables call the phase. `step` is everything, data and metrics included.
@@ -139,6 +140,7 @@ def measure(plan: Plan) -> None:
     """
     plan.check()
     with locked(plan.folder):
+        refuse_orphans(plan.folder)
         sizes = {TINY: models.folder(subject(plan.profile)[0]) / "model", LARGE: plan.larger_model}
         if LARGE in plan.sizes:
             from verl_actfocus.benchmarks.larger_model import make_larger_model

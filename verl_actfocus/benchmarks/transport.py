@@ -23,6 +23,7 @@ from verl_actfocus.benchmarks.variants import VARIANTS, run_overrides
 from verl_actfocus.experiments.composition import compose
 from verl_actfocus.experiments.hydra_words import MODULES_VARIABLE
 from verl_actfocus.experiments.progress import Display
+from verl_actfocus.experiments.supervision import refuse_orphans
 from verl_actfocus.storage.errors import ExperimentError
 from verl_actfocus.storage.locks import locked
 
@@ -157,6 +158,7 @@ def count(folder: Path, profile: str) -> dict[str, tuple[list[Flow], tuple[float
         plan[name] = (BenchmarkRun(place, overrides, STEPS, variables), records, rows)
     found = {}
     with locked(folder):
+        refuse_orphans(folder)
         for number, (name, (run, records, rows)) in enumerate(plan.items(), start=1):
             if run.done is None:
                 shutil.rmtree(records, ignore_errors=True)

@@ -52,7 +52,7 @@ def _measure(run: Run) -> None:
     from verl_actfocus.cli._model_arguments import local_model
     from verl_actfocus.diagnosis.decisions_run import decisions_claim, run_decisions
     from verl_actfocus.diagnosis.design import Design
-    from verl_actfocus.diagnosis.output import sampled
+    from verl_actfocus.diagnosis.folder import sampled
     from verl_actfocus.evaluation.checkpoints import find_model
     from verl_actfocus.evaluation.settings import run_settings
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from verl_actfocus.diagnosis import charts, tables
 from verl_actfocus.diagnosis.correlation import Group, correlations, token_shares, whole
-from verl_actfocus.diagnosis.folder import DiagnosisFolder
+from verl_actfocus.diagnosis.folder import DiagnosisFolder, sampled
 from verl_actfocus.diagnosis.groups import play, token_signals
-from verl_actfocus.diagnosis.output import Progress, sampled, say, say_what_failed, write
+from verl_actfocus.diagnosis.output import Progress, say, say_what_failed, write
 from verl_actfocus.evaluation.local import LocalModel
 from verl_actfocus.evaluation.settings import EvaluationSettings
 from verl_actfocus.storage.claims import claimed

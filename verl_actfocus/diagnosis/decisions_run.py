@@ -12,9 +12,9 @@ import numpy as np
 from verl_actfocus.diagnosis import charts, tables
 from verl_actfocus.diagnosis.decisions import GAVE_UP, Decisions
 from verl_actfocus.diagnosis.design import Design
-from verl_actfocus.diagnosis.folder import DiagnosisFolder
+from verl_actfocus.diagnosis.folder import DiagnosisFolder, sampled
 from verl_actfocus.diagnosis.groups import play
-from verl_actfocus.diagnosis.output import Progress, sampled, say, say_what_failed, write
+from verl_actfocus.diagnosis.output import Progress, say, say_what_failed, write
 from verl_actfocus.diagnosis.points import ANY_TURN, Point, points
 from verl_actfocus.diagnosis.variance import Decided, decided
 from verl_actfocus.evaluation.local import LocalModel

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,11 @@ class DiagnosisFolder:
         """Write a state."""
         with writing(self._states), self._states.open("a", encoding="utf-8") as file:
             file.write(json.dumps(state, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def sampled(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that each episode depends on: a folder may be continued with more tasks."""
+    return {name: value for name, value in evaluation.items() if name not in ("tasks", "samples")}
 
 
 def _mended(path: Path) -> bool:

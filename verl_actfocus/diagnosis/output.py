@@ -72,12 +72,7 @@ def say(text: str) -> None:
 def say_what_failed(failures: Sequence[str], missing: str) -> None:
     """Say what is missing in the figures, and what failed."""
     say(
-        f"actfocus diagnose: {missing}; {len(failures)} infrastructure failures:\n"
+        f"diagnosis: {missing}; {len(failures)} infrastructure failures:\n"
         + "\n".join(failures[:5])
         + "\nonce the cause is removed, the same command plays what failed"
     )
-
-
-def sampled(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that each episode depends on: a folder may be continued with more tasks."""
-    return {name: value for name, value in evaluation.items() if name not in ("tasks", "samples")}

@@ -36,7 +36,7 @@ from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.metrics import Metrics, parse_record
 from verl_actfocus.storage.disk import write_whole
 from verl_actfocus.storage.errors import ExperimentError
-from verl_actfocus.storage.locks import locked
+from verl_actfocus.storage.locks import LOCK, locked
 from verl_actfocus.storage.settings import differences, in_words
 
 #: What the name of an archive ends with.
@@ -81,7 +81,9 @@ class Archive:
             try:
                 found[name] = dict(map(parse_record, files[METRICS].splitlines()))
             except (ValueError, KeyError, TypeError) as error:
-                raise ExperimentError(f"{self.path}: the metrics of {name} cannot be read ({error!r})") from error
+                raise ExperimentError(
+                    f"{self.path}: the metrics of {name} cannot be read ({error!r}); name another file"
+                ) from error
         return found
 
     def check(
@@ -112,11 +114,13 @@ class Archive:
             if changes:
                 raise ExperimentError(
                     f"{self.path} holds the evaluation {evaluation!r} of {name} made otherwise ({in_words(changes)}); "
-                    "give the table's another name, or name another archive"
+                    "give the table's evaluation another name, or name another archive"
                 )
 
     def restore(self, name: str, folder: RunFolder) -> bool:
-        """Put an archived run, or evaluations of it, where the grid looks for them; what is there stays.
+        """Put an archived run, or evaluations of it, where the grid looks for them.
+
+        What is there stays, but for an evaluation that was begun and not finished.
 
         Returns:
             Whether the run was put there; not if it was there before, or is not in the archive.
@@ -133,17 +137,27 @@ class Archive:
             new = not folder.exists or folder.blank
             if not new:
                 self._require_same(name, folder)
-            again = sorted(file for file in files if file.startswith(f"{REEVALUATIONS}/"))
-            run = sorted(files.keys() - {DIAGNOSIS, DONE, *again}) if new else []
-            # Outcomes behind the settings that they were made with: an evaluation with them is whole. One that was
-            # begun here is whole there.
-            places = sorted({file.rpartition("/")[0] for file in again})
-            missing = [place for place in places if not (folder.path / place / OUTCOMES).exists()]
-            again = [f"{place}/{file}" for place in missing for file in (SETTINGS, OUTCOMES)]
-            # Last, since a run with it is finished.
-            for file in (*run, *again, *([DONE] if new else [])):
+            again = {file for file in files if file.startswith(f"{REEVALUATIONS}/")}
+            for file in sorted(files.keys() - {DIAGNOSIS, DONE} - again) if new else ():
                 _write(folder.path / file, files[file])
+            for place in sorted({file.rpartition("/")[0] for file in again}):
+                if not (folder.path / place / OUTCOMES).exists():
+                    self._restore_evaluation(
+                        folder.path / place, files[f"{place}/{SETTINGS}"], files[f"{place}/{OUTCOMES}"]
+                    )
+            if new:  # last, since a run with it is finished
+                _write(folder.path / DONE, files[DONE])
         return new
+
+    @staticmethod
+    def _restore_evaluation(place: Path, settings: bytes, outcomes: bytes) -> None:
+        """Put an evaluation in the place of one that was begun there at most: nothing of that one stays."""
+        with locked(place):
+            for left in place.iterdir():
+                if left.name != LOCK:
+                    left.unlink()
+            _write(place / SETTINGS, settings)
+            _write(place / OUTCOMES, outcomes)  # last, since an evaluation with it is whole
 
     def restore_alpha(self, name: str, folder: RunFolder) -> None:
         """Put what an archived run's α was taken from where it is looked for.
@@ -219,7 +233,9 @@ class Archive:
         try:
             return dict(json.loads(self._runs[name][file]))
         except (ValueError, TypeError) as error:
-            raise ExperimentError(f"{self.path}: {file} of {name} cannot be read ({error})") from error
+            raise ExperimentError(
+                f"{self.path}: {file} of {name} cannot be read ({error}); name another file"
+            ) from error
 
     def _read(self) -> dict[str, Files]:
         if not self.path.exists():

@@ -60,7 +60,7 @@ class Failure:
     """A run that did not come to its end."""
 
     run: Run
-    error: ExperimentError | OSError
+    error: ExperimentError
 
 
 def plan(runs: Iterable[Run], *, starts: bool = True) -> list[Planned]:
@@ -111,9 +111,8 @@ def launch(
         try:
             display.close(_train(one, planned, number, display))
             if when_done is not None:
-                when_done(one.folder)
-        # A folder that cannot be made, or whose disk has gone: the other runs may lie elsewhere, or it comes back.
-        except (ExperimentError, OSError) as error:
+                _follow_up(one, when_done)
+        except ExperimentError as error:
             failures.append(Failure(one.run, error))
             display.close(f"FAILED: {error}")
             if not keep_going:
@@ -196,10 +195,28 @@ def _train(one: Planned, planned: Sequence[Planned], number: int, display: Displ
     if one.record is None:
         left = sum(later.record is None for later in planned[number:])
         others = _mean_seconds(planned, one.composed)
-        one.record = execute(one.composed, display, runs_after=left, seconds_of_others=others)
+        try:
+            one.record = execute(one.composed, display, runs_after=left, seconds_of_others=others)
+        except OSError as error:  # a folder that cannot be made, or whose disk has gone; others may lie elsewhere
+            raise ExperimentError(
+                f"{one.run.title} cannot be trained in {one.folder.path}: {error}; once that is mended, the same "
+                "command continues"
+            ) from error
         when = f"done in {duration(one.record['seconds'])}"
     start, final = one.result.start, one.result.final
     return f"{when}: evaluation success {start.success:.1%} -> {final.success:.1%} (step {final.step})"
+
+
+def _follow_up(one: Planned, when_done: Callable[[RunFolder], None]) -> None:
+    """Call what follows a run that is done.
+
+    Raises:
+        ExperimentError: it failed, which is not the run's failure.
+    """
+    try:
+        when_done(one.folder)
+    except (ExperimentError, OSError) as error:
+        raise ExperimentError(f"{one.run.title} is done, and what follows it has failed: {error}") from error
 
 
 def _mean_seconds(planned: Sequence[Planned], composed: ComposedRun) -> float | None:

@@ -27,13 +27,16 @@ _SETTLED_SECONDS = 10.0
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def processes_of(folder: Path, others: set[psutil.Process] | None = None) -> list[psutil.Process]:
+def processes_of(
+    folder: Path, others: set[psutil.Process] | None = None, *, below: bool = False
+) -> list[psutil.Process]:
     """Return the running processes that belong to a run.
 
     Args:
         folder: the run's folder.
         others: processes that are known to belong to somebody else, and are not looked at; receives those found. For
             whoever asks again and again: a machine may have thousands.
+        below: whether those of runs in folders below count, too.
     """
     others = set() if others is None else others
     found = []
@@ -41,7 +44,8 @@ def processes_of(folder: Path, others: set[psutil.Process] | None = None) -> lis
         if process in others:
             continue
         try:
-            if process.environ().get(MARK) != str(folder):
+            mark = process.environ().get(MARK, "")
+            if mark != str(folder) and not (below and Path(mark).is_relative_to(folder)):
                 # Until it executes its program a new process has the environment of the one that starts it.
                 if time.time() - process.create_time() > _SETTLED_SECONDS:
                     others.add(process)

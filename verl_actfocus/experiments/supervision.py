@@ -124,17 +124,19 @@ class Training:
             ExperimentError: the disk is full.
         """
         place = temporary.claim(self._folder) if self._own_ray else None
-        # Without a buffer, which a full disk would make fail once more when the file is closed.
-        with writing(self._log), self._log.open("ab", buffering=0) as log:
-            offset = log.tell()
-            process = subprocess.Popen(
-                self._command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                env=self._environment(place), start_new_session=True,
-            )  # fmt: skip
-        processes.share_priority(process)
-        look, told = partial(census, self._folder, set()), DeathNotices(self._log, offset).new
-        watchdog, standstill = Watchdog(look, time.monotonic(), told), None
+        process: subprocess.Popen[bytes] | None = None
+        standstill: str | None = None
         try:
+            # Without a buffer, which a full disk would make fail once more when the file is closed.
+            with writing(self._log), self._log.open("ab", buffering=0) as log:
+                offset = log.tell()
+                process = subprocess.Popen(
+                    self._command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                    env=self._environment(place), start_new_session=True,
+                )  # fmt: skip
+            processes.share_priority(process)
+            look, told = partial(census, self._folder, set()), DeathNotices(self._log, offset).new
+            watchdog = Watchdog(look, time.monotonic(), told)
             while process.poll() is None and standstill is None:
                 now = time.monotonic()
                 watch.say_what_died(watchdog.look(now, watch.look(now)))
@@ -143,17 +145,23 @@ class Training:
             watch.look(time.monotonic())
             self.last_lines = last_lines(self._log, offset)
         finally:
-            # One that is ended for standing still is still alive here.
-            failed = bool(process.poll()) or standstill is not None
-            try:
-                if process.poll() is None:
-                    watch.say_that_it_ends()
-            finally:
+            self._end(process, watch, place, stood_still=standstill is not None)
+        return standstill
+
+    def _end(
+        self, process: subprocess.Popen[bytes] | None, watch: Watch, place: Path | None, *, stood_still: bool
+    ) -> None:
+        # One that is ended for standing still is still alive here.
+        failed = process is None or bool(process.poll()) or stood_still
+        try:
+            if process is not None and process.poll() is None:
+                watch.say_that_it_ends()
+        finally:
+            if process is not None:
                 processes.stop(process, self._folder)
                 self.exit_code = process.returncode
-                if place is not None:
-                    temporary.release(place, self._ray_logs, keep_logs=failed)
-        return standstill
+            if place is not None:
+                temporary.release(place, self._ray_logs, keep_logs=failed)
 
     def _environment(self, place: Path | None) -> dict[str, str]:
         """Return this process's own, Ray's settings, and the mark of the run; temporary files go to `place`."""
@@ -170,12 +178,12 @@ class Training:
 
 
 def refuse_orphans(folder: Path) -> None:
-    """Make sure that nobody trains in a folder: a command that is killed leaves its processes behind.
+    """Make sure that nobody trains in a folder or below it: a command that is killed leaves its processes behind.
 
     Raises:
         ExperimentError: processes of such a command still train there.
     """
-    running = processes.processes_of(folder)
+    running = processes.processes_of(folder, below=True)
     if running:
         raise ExperimentError(
             f"{folder} is in use: process {running[0].pid} is still training there; wait for it or end it"

@@ -196,7 +196,7 @@ class ActFocusLanguageEngine(
 ):
     """veRL's FSDP language-model engine with these extensions.
 
-    The same results where none is asked for, except that LoRA's adapters always reach the rollout.
+    What differs where none is asked for is named in `verl_actfocus.integration.plugin`.
     """
 
 

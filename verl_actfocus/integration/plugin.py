@@ -2,8 +2,10 @@
 
 veRL loads it in every process through the entry point `verl.plugins` (`verl/__init__.py`); importing it *is*
 registering. Nothing registered here changes a run that does not ask for it by name: names are added, and the engines
-that take stock engines' places add outputs only when a batch asks for them, draw new weights from the run's seed, and
-find LoRA's adapters where veRL finds none (`verl_actfocus.integration.adapters`).
+that take stock engines' places add outputs only when a batch asks for them. Four things differ in every run: these
+engines draw new weights from their seed and give a critic the attention that its configuration names
+(`verl_actfocus.integration.building`), find LoRA's adapters where veRL finds none (`…adapters`), and keep less for the
+backward pass of an entropy in chunks, whose gradient differs by rounding (`…entropy`).
 
 A plugin that fails to load is logged by veRL at DEBUG level only. `registration.verify` turns that into an error: the
 trainer, the command line and the tests call it.

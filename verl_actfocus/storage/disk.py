@@ -1,4 +1,4 @@
-"""A full disk, said with the place and the remedy."""
+"""Files written whole or not at all, and a full disk said with the place and the remedy."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from verl_actfocus.benchmarks.devices import variables_of
 from verl_actfocus.benchmarks.runs import BenchmarkRun
 from verl_actfocus.experiments import processes, supervision
 from verl_actfocus.experiments.progress import Display
+from verl_actfocus.experiments.supervision import refuse_orphans
 from verl_actfocus.storage.errors import ExperimentError, RunFailedError
 
 #: Writes metrics as veRL's file logger does, and a variable of its environment.
@@ -88,6 +89,9 @@ def test_what_a_killed_command_still_trains_is_not_measured_together_with_a_new_
         try:
             with pytest.raises(ExperimentError, match=f"run is in use: process {orphan.pid} is still training there"):
                 execute(run)
+            # A benchmark looks for those of all its runs, whichever it was begun with.
+            with pytest.raises(ExperimentError, match=f"is in use: process {orphan.pid} is still training there"):
+                refuse_orphans(tmp_path)
         finally:
             orphan.kill()
     execute(run)

@@ -115,8 +115,12 @@ def test_a_run_without_a_checkpoint_is_named_and_the_others_are_evaluated(
 def test_an_evaluation_that_the_table_now_declares_otherwise_is_refused_and_not_shown(
     tmp_path: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(words(tmp_path, "--no-training", "--evaluate"))
+    archive = ("--archive", str(tmp_path / "runs.tar.xz"))
+    main(words(tmp_path, "--no-training", "--evaluate", *archive))
     (tmp_path / "mine.yaml").write_text(TABLE.replace("temperature: 0", "temperature: 0.25"), encoding="utf-8")
+    # Before anything is played: it would come back out of the archive whenever its folder is deleted.
+    assert main(words(tmp_path, "--no-training", "--evaluate", *archive)) == 2
+    assert "'greedy' of cpu/frozenlake-grpo/" in (error := capsys.readouterr().err) and "made otherwise" in error
     assert main(words(tmp_path, "--no-training", "--evaluate")) == 1
     error = capsys.readouterr().err
     assert "temperature was 0.0, is 0.25" in error and "delete the folder, the same command makes it again" in error

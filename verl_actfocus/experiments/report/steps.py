@@ -23,7 +23,7 @@ _COUNTS = {
     "actfocus/skipped_updates": "skipped optimizer steps",
 }
 _PROBABILITIES = "training/rollout_probs_diff_max"
-#: Shares of the turns of an evaluation → name: those that kept to the format, and of these what the environment took.
+#: Shares of all turns of an evaluation → name: those that kept to the format, and those that the environment took, too.
 _TURNS = {"val/well_formed_turn_rate": "well-formed turns", "val/valid_turn_rate": "valid turns"}
 
 

@@ -19,6 +19,7 @@ from verl_actfocus.experiments.folder import RunFolder
 from verl_actfocus.experiments.grid import Request, cells, distinct_runs
 from verl_actfocus.experiments.report.writing import write_table
 from verl_actfocus.storage.errors import ExperimentError
+from verl_actfocus.storage.locks import LOCK, locked
 
 from ...conftest import write_lines
 from .conftest import finished
@@ -149,7 +150,12 @@ def test_an_evaluation_that_was_begun_here_and_is_whole_in_the_archive_is_taken_
     whole = outcomes.read_bytes()
     outcomes.unlink()
     settings.write_text(json.dumps({"changes": {"temperature": 0.5}}))
+    (folder.reevaluation("greedy") / "trajectories.jsonl").write_text("{}\n")
+    with locked(folder.reevaluation("greedy")), pytest.raises(ExperimentError, match="greedy is in use"):
+        Archive(archive).restore(name, folder)
     Archive(archive).restore(name, folder)
+    there = {file.name for file in folder.reevaluation("greedy").iterdir()}
+    assert there == {"settings.json", "outcomes.jsonl", LOCK}
     assert json.loads(settings.read_text())["changes"] == {"temperature": 0.0}
     assert outcomes.read_bytes() == whole
     settings.unlink()
