@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from verl_actfocus.experiments.composition import compose_profile
-from verl_actfocus.experiments.table_files import find_table, tables_folder
+from verl_actfocus.experiments.table_files import find_table, read_table, tables_folder
 from verl_actfocus.storage.settings import flatten
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,12 +19,13 @@ QUOTED = sorted(set(re.findall(r"`([^`]+)`", PAGE)))
 NAMES = [name for name in QUOTED if re.fullmatch(r"verl_actfocus(\.\w+)+", name)]
 PATHS = [name for name in QUOTED if re.fullmatch(r"[\w./-]*/[\w./-]*", name)]
 SETTINGS = [name for name in QUOTED if re.fullmatch(r"(algorithm|data|actor_rollout_ref)(\.\w+)+", name)]
-TABLES = [name.split()[2] for name in QUOTED if re.fullmatch(r"actfocus reproduce \w+", name)]
+#: Table → the scale that its command names, empty for none.
+TABLES = dict(re.findall(r"`actfocus reproduce (\w+)(?: --scale (\w+))?`", PAGE))
 
 
 def test_the_page_points_to_all_kinds_of_things() -> None:
     assert min(len(NAMES), len(PATHS), len(SETTINGS)) >= 5
-    assert set(TABLES) == {path.stem for path in tables_folder().glob("[!_]*.yaml")}
+    assert TABLES.keys() == {path.stem for path in tables_folder().glob("[!_]*.yaml")}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -47,5 +48,5 @@ def test_a_setting_is_part_of_a_recipes_configuration(setting: str) -> None:
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_command_has_its_table(table: str) -> None:
-    assert find_table(table).exists()
+def test_a_command_names_the_scale_of_a_table_that_is_for_one(table: str) -> None:
+    assert TABLES[table] == read_table(find_table(table)).scale
