@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 
 from verl_actfocus.config.engines import has_critic
 from verl_actfocus.config.groups import packaged_groups
-from verl_actfocus.experiments.composition import compose
-from verl_actfocus.experiments.weightings import ACTFOCUS
+from verl_actfocus.experiments.runs.composition import compose
+from verl_actfocus.experiments.runs.weightings import ACTFOCUS
 from verl_actfocus.integration.fused import CHUNK_SIZE
 
 VOCABULARY = 151_936

@@ -110,7 +110,7 @@ def built(large: bool) -> Any:
 
     from verl_actfocus import models
     from verl_actfocus.benchmarks.larger_model import make_larger_model
-    from verl_actfocus.experiments.composition import compose
+    from verl_actfocus.experiments.runs.composition import compose
 
     words = ["+actfocus=default", "+actfocus/run=cpu_frozenlake", "+actfocus/device=cpu"]
     words += ["algorithm.adv_estimator=actfocus_grpo", "actor_rollout_ref.actor.optim.total_training_steps=1"]

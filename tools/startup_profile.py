@@ -21,8 +21,8 @@ from verl_actfocus.benchmarks.devices import variables_of
 from verl_actfocus.benchmarks.report import conditions, conditions_line
 from verl_actfocus.benchmarks.runs import BenchmarkRun
 from verl_actfocus.benchmarks.variants import VARIANTS, run_overrides
-from verl_actfocus.experiments.processes import processes_of
-from verl_actfocus.experiments.progress import Display
+from verl_actfocus.experiments.execution.processes import processes_of
+from verl_actfocus.experiments.execution.progress import Display
 
 LOOK_SECONDS = 0.25
 

@@ -18,8 +18,8 @@ import verl
 from omegaconf import OmegaConf
 
 import verl_actfocus
-from verl_actfocus.experiments.composition import compose
-from verl_actfocus.experiments.logs import OTHER_ENGINES
+from verl_actfocus.experiments.execution.logs import OTHER_ENGINES
+from verl_actfocus.experiments.runs.composition import compose
 
 #: `module:attribute` → parameters that are passed by name or position.
 CALLED = {

@@ -18,11 +18,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from verl_actfocus.experiments import watchdog
-from verl_actfocus.experiments.launcher import Failure, launch, plan
-from verl_actfocus.experiments.processes import processes_of
-from verl_actfocus.experiments.run import Conditions, Run
-from verl_actfocus.experiments.weightings import WeightingChoice
+from verl_actfocus.experiments.execution import watchdog
+from verl_actfocus.experiments.execution.launcher import Failure, launch, plan
+from verl_actfocus.experiments.execution.processes import processes_of
+from verl_actfocus.experiments.runs.run import Conditions, Run
+from verl_actfocus.experiments.runs.weightings import WeightingChoice
 
 from .conftest import TINY
 

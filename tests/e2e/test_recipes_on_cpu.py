@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from verl_actfocus import models
 from verl_actfocus.experiments.report.report import write_report
 from verl_actfocus.experiments.report.summary import summarise
-from verl_actfocus.experiments.results import read_runs
-from verl_actfocus.experiments.weightings import ACTFOCUS
+from verl_actfocus.experiments.results.run_result import read_runs
+from verl_actfocus.experiments.runs.weightings import ACTFOCUS
 
 from .conftest import run_training
 from .test_training import check_training_step

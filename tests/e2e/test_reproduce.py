@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from verl_actfocus.cli.main import main
-from verl_actfocus.experiments.results import read_runs
+from verl_actfocus.experiments.results.run_result import read_runs
 
 from .conftest import TINY
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from verl_actfocus.episodes.record import EpisodeRecord
-from verl_actfocus.experiments import supervision
-from verl_actfocus.experiments.run import Run
-from verl_actfocus.experiments.weightings import WeightingChoice
+from verl_actfocus.experiments.execution import supervision
+from verl_actfocus.experiments.runs.run import Run
+from verl_actfocus.experiments.runs.weightings import WeightingChoice
 from verl_actfocus.trajectories import Trajectory, write_trajectory
 
 #: Settings that a report shows, as a complete configuration would hold them.

@@ -38,6 +38,19 @@ def test_folders_import_what_the_table_says() -> None:
     assert table == imported
 
 
+def test_rooms_of_experiments_import_only_what_stands_before_them() -> None:
+    package = PACKAGE / "experiments"
+    rooms = re.findall(r"^- `(\w+)`: ", (package / "__init__.py").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(rooms) == {path.name for path in package.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert [path.name for path in package.glob("*.py")] == ["__init__.py"]
+    within = re.compile(r"verl_actfocus\.experiments\.(\w+)")
+    for place, room in enumerate(rooms):
+        names = set().union(*(modules(path) for path in (package / room).rglob("*.py")))
+        assert "verl_actfocus.experiments" not in names
+        imported = {found[1] for name in names if (found := within.match(name))}
+        assert imported <= set(rooms[: place + 1]), f"{room} imports {imported - set(rooms[: place + 1])}"
+
+
 def test_verl_is_imported_in_one_folder() -> None:
     found = {
         str(path.relative_to(PACKAGE))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from verl_actfocus.experiments.composition import compose_profile
-from verl_actfocus.experiments.table_files import find_table, read_table, tables_folder
+from verl_actfocus.experiments.runs.composition import compose_profile
+from verl_actfocus.experiments.tables.files import find_table, read_table, tables_folder
 from verl_actfocus.storage.settings import flatten
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tools.evidence.one_rate import labels
 from tools.evidence.published import RESULTS, rows
-from verl_actfocus.experiments.table_files import find_table, read_table
+from verl_actfocus.experiments.tables.files import find_table, read_table
 
 #: What was run of stage 1: one folder for every part of it.
 TABLES = tuple(sorted(RESULTS.rglob("learning_rates-cpu.csv")))

@@ -16,9 +16,9 @@ from functools import cache
 from pathlib import Path
 
 from tools.evidence.published import RESULTS, over_seeds, rows
-from verl_actfocus.experiments.composition import compose_profile
-from verl_actfocus.experiments.table_files import find_table, read_table
-from verl_actfocus.experiments.tables import Table
+from verl_actfocus.experiments.runs.composition import compose_profile
+from verl_actfocus.experiments.tables.files import find_table, read_table
+from verl_actfocus.experiments.tables.table import Table
 
 COLUMNS = ("environment", "algorithm", "outcome", "model", "weighting", "seed", "step", "rate")
 METHOD, BASELINE = "actfocus", "uniform"

@@ -35,8 +35,8 @@ from verl_actfocus.estimators import PREFIX, Estimator, Place, TrajectoryBatch, 
 from verl_actfocus.evaluation.checkpoints import find_model
 from verl_actfocus.evaluation.local import LocalModel
 from verl_actfocus.evaluation.settings import profile_settings
-from verl_actfocus.experiments.estimators import EstimatorChoice
-from verl_actfocus.experiments.weightings import WeightingChoice
+from verl_actfocus.experiments.runs.estimators import EstimatorChoice
+from verl_actfocus.experiments.runs.weightings import WeightingChoice
 from verl_actfocus.weighting import (
     Span,
     TokenBatch,

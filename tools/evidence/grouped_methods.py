@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from tools.evidence.published import AREA, FINAL, RESULTS, curves, numbers, over_seeds
-from verl_actfocus.experiments.table_files import find_table, read_table
-from verl_actfocus.experiments.tables import Table
-from verl_actfocus.experiments.weightings import ACTFOCUS
+from verl_actfocus.experiments.runs.weightings import ACTFOCUS
+from verl_actfocus.experiments.tables.files import find_table, read_table
+from verl_actfocus.experiments.tables.table import Table
 
 TABLE = "confirmation_methods"
 RUNS = RESULTS / f"{TABLE}-cpu-runs.csv"

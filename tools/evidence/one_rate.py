@@ -21,9 +21,9 @@ from scipy import stats
 
 from tools.evidence import published
 from tools.evidence.published import RESULTS, in_points
-from verl_actfocus.experiments.table_files import find_table, read_table
-from verl_actfocus.experiments.tables import Weighting
-from verl_actfocus.experiments.weightings import ACTFOCUS
+from verl_actfocus.experiments.runs.weightings import ACTFOCUS
+from verl_actfocus.experiments.tables.files import find_table, read_table
+from verl_actfocus.experiments.tables.table import Weighting
 
 #: Uniform's and ActFocus's, and those of the other methods.
 RUNS = (RESULTS / "learning_rates-cpu-runs.csv", RESULTS / "other-methods" / "learning_rates-cpu-runs.csv")

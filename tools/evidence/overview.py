@@ -16,10 +16,10 @@ from pathlib import Path
 from tools.evidence import valid_turns
 from tools.evidence.published import AREA, FINAL, RESULTS
 from tools.evidence.published import rows as rows_of
-from verl_actfocus.experiments.archive import name_of
-from verl_actfocus.experiments.folder import RunFolder
-from verl_actfocus.experiments.grid import Request, cells
-from verl_actfocus.experiments.table_files import find_table, read_scale, read_table
+from verl_actfocus.experiments.results.archive import name_of
+from verl_actfocus.experiments.results.folder import RunFolder
+from verl_actfocus.experiments.tables.files import find_table, read_scale, read_table
+from verl_actfocus.experiments.tables.grid import Request, cells
 from verl_actfocus.storage.errors import ExperimentError
 
 ARCHIVE = RESULTS / "confirmation-cpu.tar.xz"

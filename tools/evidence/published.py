@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from verl_actfocus.experiments.table_files import tables_folder
+from verl_actfocus.experiments.tables.files import tables_folder
 
 AREA, FINAL = "area", "final"
 RESULTS = tables_folder() / "results"

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from scipy import stats
 
-from verl_actfocus.experiments.archive import Archive
-from verl_actfocus.experiments.weightings import ACTFOCUS
+from verl_actfocus.experiments.results.archive import Archive
+from verl_actfocus.experiments.runs.weightings import ACTFOCUS
 from verl_actfocus.storage.errors import ExperimentError
 
 #: A run is named that loses so many points of its valid turns since an earlier evaluation.

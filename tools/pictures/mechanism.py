@@ -22,7 +22,7 @@ from scipy import stats
 
 from tools.evidence import early_lead
 from verl_actfocus.experiments.report.plots import colour, marker, png
-from verl_actfocus.experiments.table_files import find_table, read_table
+from verl_actfocus.experiments.tables.files import find_table, read_table
 from verl_actfocus.storage.disk import write_whole
 
 RECIPES = Path(__file__).parents[2] / "recipes"

@@ -15,8 +15,8 @@ import torch
 
 from verl_actfocus.benchmarks.allocations import peak_bytes
 from verl_actfocus.config.engines import CPU_SERVER
-from verl_actfocus.experiments.logs import OTHER_ENGINES
-from verl_actfocus.experiments.run import DEVICES, PLATFORM_VARIABLE
+from verl_actfocus.experiments.execution.logs import OTHER_ENGINES
+from verl_actfocus.experiments.runs.run import DEVICES, PLATFORM_VARIABLE
 from verl_actfocus.storage.errors import ExperimentError
 
 #: Calls a function somewhere and returns what it returns.

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from verl_actfocus.experiments.processes import processes_of
+from verl_actfocus.experiments.execution.processes import processes_of
 
 #: Seconds between two looks.
 LOOK_SECONDS = 1.0

@@ -19,11 +19,11 @@ from typing import Any
 
 from verl_actfocus.benchmarks.memory import PeakMemory
 from verl_actfocus.benchmarks.report import conditions
-from verl_actfocus.experiments.hydra_words import metrics_override
-from verl_actfocus.experiments.logs import error_lines
-from verl_actfocus.experiments.metrics import Metrics, merge_attempts
-from verl_actfocus.experiments.progress import Display
-from verl_actfocus.experiments.supervision import Training, Watch, how_it_ended, refuse_orphans
+from verl_actfocus.experiments.execution.logs import error_lines
+from verl_actfocus.experiments.execution.progress import Display
+from verl_actfocus.experiments.execution.supervision import Training, Watch, how_it_ended, refuse_orphans
+from verl_actfocus.experiments.results.metrics import Metrics, merge_attempts
+from verl_actfocus.experiments.runs.hydra_words import metrics_override
 from verl_actfocus.storage.disk import full, write_json
 from verl_actfocus.storage.errors import ExperimentError, RunFailedError
 

@@ -21,10 +21,10 @@ from verl_actfocus.benchmarks.runs import BenchmarkRun
 from verl_actfocus.benchmarks.statistics import Ratio, Spread, ratio_of_medians
 from verl_actfocus.benchmarks.variants import VARIANTS, Variant, run_overrides
 from verl_actfocus.config.compatibility import checked_settings
-from verl_actfocus.experiments.composition import compose, subject
-from verl_actfocus.experiments.hydra_words import in_hydra
-from verl_actfocus.experiments.progress import Display
-from verl_actfocus.experiments.supervision import refuse_orphans
+from verl_actfocus.experiments.execution.progress import Display
+from verl_actfocus.experiments.execution.supervision import refuse_orphans
+from verl_actfocus.experiments.runs.composition import compose, subject
+from verl_actfocus.experiments.runs.hydra_words import in_hydra
 from verl_actfocus.storage.locks import locked
 
 #: veRL's timer → what the tables call the phase. `step` is everything, data and metrics included.
@@ -65,7 +65,7 @@ class Plan:
     steps: int
     drop: int
     profile: str = "cpu_frozenlake"
-    #: Where runs compute, a key of `verl_actfocus.experiments.run.DEVICES`.
+    #: Where runs compute, a key of `verl_actfocus.experiments.runs.run.DEVICES`.
     device: str = "cpu"
     #: The user's own Hydra overrides.
     extra: tuple[str, ...] = ()

@@ -20,10 +20,10 @@ from verl_actfocus.benchmarks import metering, report
 from verl_actfocus.benchmarks.devices import variables_of
 from verl_actfocus.benchmarks.runs import BenchmarkRun
 from verl_actfocus.benchmarks.variants import VARIANTS, run_overrides
-from verl_actfocus.experiments.composition import compose
-from verl_actfocus.experiments.hydra_words import MODULES_VARIABLE
-from verl_actfocus.experiments.progress import Display
-from verl_actfocus.experiments.supervision import refuse_orphans
+from verl_actfocus.experiments.execution.progress import Display
+from verl_actfocus.experiments.execution.supervision import refuse_orphans
+from verl_actfocus.experiments.runs.composition import compose
+from verl_actfocus.experiments.runs.hydra_words import MODULES_VARIABLE
 from verl_actfocus.storage.errors import ExperimentError
 from verl_actfocus.storage.locks import locked
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verl_actfocus.benchmarks.devices import run_overrides_of
-from verl_actfocus.experiments.hydra_words import in_hydra
-from verl_actfocus.experiments.run import ESTIMATORS, SEED_KEYS
-from verl_actfocus.experiments.weightings import ACTFOCUS, SECTION
+from verl_actfocus.experiments.runs.hydra_words import in_hydra
+from verl_actfocus.experiments.runs.run import ESTIMATORS, SEED_KEYS
+from verl_actfocus.experiments.runs.weightings import ACTFOCUS, SECTION
 
 #: Algorithm → veRL's own estimator.
 STOCK_ESTIMATORS = {"grpo": "grpo", "ppo": "gae"}
@@ -84,7 +84,7 @@ def run_overrides(
         variant: what is trained.
         algorithm: `grpo` or `ppo`.
         profile: group of `+actfocus/run`.
-        device: a key of `verl_actfocus.experiments.run.DEVICES`.
+        device: a key of `verl_actfocus.experiments.runs.run.DEVICES`.
         steps: training steps.
         folder: everything that the run writes goes here.
         extra: further overrides, the same for all variants: model, sizes, the user's own.

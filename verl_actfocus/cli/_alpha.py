@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from verl_actfocus.experiments import alpha
-from verl_actfocus.experiments.composition import configuration
-from verl_actfocus.experiments.requirements import require_gpu
-from verl_actfocus.experiments.run import Run
-from verl_actfocus.experiments.weightings import ACTFOCUS
+from verl_actfocus.experiments.runs import alpha
+from verl_actfocus.experiments.runs.composition import configuration
+from verl_actfocus.experiments.runs.requirements import require_gpu
+from verl_actfocus.experiments.runs.run import Run
+from verl_actfocus.experiments.runs.weightings import ACTFOCUS
 from verl_actfocus.storage.errors import ExperimentError
 from verl_actfocus.storage.settings import differences, flatten, in_words
 

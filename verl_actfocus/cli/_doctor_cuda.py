@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from verl_actfocus.cli._finding import Finding
-from verl_actfocus.experiments.requirements import installed_version, remedy, requirements
+from verl_actfocus.experiments.runs.requirements import installed_version, remedy, requirements
 
 #: How to train without flash-attn.
 WITHOUT = (

@@ -11,12 +11,12 @@ from verl_actfocus.cli._codes import INCOMPLETE, INTERRUPTED
 from verl_actfocus.cli._signals import exit_on_signals
 from verl_actfocus.cli._values import positive, writable
 from verl_actfocus.config.groups import profile_folder
-from verl_actfocus.experiments.composition import subject
-from verl_actfocus.experiments.folder import RunFolder
-from verl_actfocus.experiments.launcher import Planned, launch, listing
-from verl_actfocus.experiments.machine import MEMORY_OF_A_RUN, free_memory
-from verl_actfocus.experiments.requirements import require_attention, require_cluster, require_gpu
-from verl_actfocus.experiments.run import DEVICES, ESTIMATORS, PLATFORM_VARIABLE, Conditions
+from verl_actfocus.experiments.execution.launcher import Planned, launch, listing
+from verl_actfocus.experiments.execution.machine import MEMORY_OF_A_RUN, free_memory
+from verl_actfocus.experiments.results.folder import RunFolder
+from verl_actfocus.experiments.runs.composition import subject
+from verl_actfocus.experiments.runs.requirements import require_attention, require_cluster, require_gpu
+from verl_actfocus.experiments.runs.run import DEVICES, ESTIMATORS, PLATFORM_VARIABLE, Conditions
 
 #: What a profile that leaves the algorithm open is trained with.
 _ALGORITHM = "grpo"

@@ -7,10 +7,10 @@ import argparse
 from verl_actfocus.cli._alpha import ready
 from verl_actfocus.cli._training import add_run_arguments, conditions_from, show, train
 from verl_actfocus.cli._values import positive
-from verl_actfocus.experiments.estimators import OWN, EstimatorChoice, estimators_of
-from verl_actfocus.experiments.launcher import plan
-from verl_actfocus.experiments.run import environments
-from verl_actfocus.experiments.weightings import ACTFOCUS, BASELINE, WeightingChoice, packaged_weightings
+from verl_actfocus.experiments.execution.launcher import plan
+from verl_actfocus.experiments.runs.estimators import OWN, EstimatorChoice, estimators_of
+from verl_actfocus.experiments.runs.run import environments
+from verl_actfocus.experiments.runs.weightings import ACTFOCUS, BASELINE, WeightingChoice, packaged_weightings
 
 #: What is trained unless the command or its profile says otherwise.
 _ENV = "frozenlake"

@@ -16,10 +16,10 @@ from packaging.requirements import Requirement
 
 from verl_actfocus.cli._doctor_cuda import check_driver, check_flash_attention
 from verl_actfocus.cli._finding import Finding
-from verl_actfocus.experiments import machine
-from verl_actfocus.experiments.logs import clean_line
-from verl_actfocus.experiments.requirements import installed_version, remedy, required_python, requirements
-from verl_actfocus.experiments.run import PLATFORM_VARIABLE, environments
+from verl_actfocus.experiments.execution import machine
+from verl_actfocus.experiments.execution.logs import clean_line
+from verl_actfocus.experiments.runs.requirements import installed_version, remedy, required_python, requirements
+from verl_actfocus.experiments.runs.run import PLATFORM_VARIABLE, environments
 
 #: What a run on the CPU with a tiny model takes of the disk, in bytes.
 DISK = 2e9

@@ -14,8 +14,8 @@ from importlib import import_module
 from pathlib import Path
 
 from verl_actfocus.cli._codes import INTERRUPTED, USER_ERROR
-from verl_actfocus.experiments.hydra_words import MODULES_VARIABLE
-from verl_actfocus.experiments.logs import OTHER_ENGINES
+from verl_actfocus.experiments.execution.logs import OTHER_ENGINES
+from verl_actfocus.experiments.runs.hydra_words import MODULES_VARIABLE
 
 #: Subcommand → its module in this package and what the list of subcommands says about it.
 COMMANDS = {

@@ -200,7 +200,7 @@ def _prompts(name: str, tags: TagSettings, template: Mapping[str, Any]) -> tuple
 
 def _recipe_room(name: str) -> int | None:
     """`data.max_response_length` of the environment's recipes; None if it has none."""
-    from verl_actfocus.experiments.composition import compose_profile
+    from verl_actfocus.experiments.runs.composition import compose_profile
 
     recipes = [recipe for recipe in packaged_groups("recipe") if recipe.startswith(f"{name}_")]
     return compose_profile(recipes[0]).data.max_response_length if recipes else None

@@ -12,7 +12,7 @@ from verl_actfocus.experiments.report.metrics_report import write_metrics_report
 from verl_actfocus.experiments.report.report import NO_TRAJECTORIES, Page, write_report
 from verl_actfocus.experiments.report.runs import grouped, read_logged
 from verl_actfocus.experiments.report.summary import Summary, summarise
-from verl_actfocus.experiments.results import read_runs
+from verl_actfocus.experiments.results.run_result import read_runs
 from verl_actfocus.storage.errors import ExperimentError
 from verl_actfocus.viewer import examples, run_source, select, write_page
 

@@ -14,12 +14,12 @@ from verl_actfocus.cli._codes import INCOMPLETE, INTERRUPTED
 from verl_actfocus.cli._signals import exit_on_signals
 from verl_actfocus.cli._training import add_dry_run_argument, show, train
 from verl_actfocus.cli._values import positive, writable
-from verl_actfocus.experiments.archive import Archive, name_of
-from verl_actfocus.experiments.choice import slug
-from verl_actfocus.experiments.folder import RunFolder
-from verl_actfocus.experiments.grid import Request, cells, distinct_runs, waits
-from verl_actfocus.experiments.launcher import Planned, plan
-from verl_actfocus.experiments.table_files import find_table, read_scale, read_table, tables_folder
+from verl_actfocus.experiments.execution.launcher import Planned, plan
+from verl_actfocus.experiments.results.archive import Archive, name_of
+from verl_actfocus.experiments.results.folder import RunFolder
+from verl_actfocus.experiments.runs.choice import slug
+from verl_actfocus.experiments.tables.files import find_table, read_scale, read_table, tables_folder
+from verl_actfocus.experiments.tables.grid import Request, cells, distinct_runs, waits
 from verl_actfocus.storage.errors import ExperimentError
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from verl_actfocus.cli._alpha import ready
 from verl_actfocus.cli._training import add_run_arguments, conditions_from, show, train
 from verl_actfocus.cli._values import seed
 from verl_actfocus.config.groups import profiles
-from verl_actfocus.experiments.estimators import EstimatorChoice
-from verl_actfocus.experiments.launcher import plan
-from verl_actfocus.experiments.weightings import WeightingChoice
+from verl_actfocus.experiments.execution.launcher import plan
+from verl_actfocus.experiments.runs.estimators import EstimatorChoice
+from verl_actfocus.experiments.runs.weightings import WeightingChoice
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

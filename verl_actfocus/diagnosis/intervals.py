@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from verl_actfocus.experiments.statistics import CONFIDENCE
+from verl_actfocus.experiments.results.statistics import CONFIDENCE
 
 #: Fewest states, and among them fewest whose returns differ, of which shares get an interval.
 FEWEST_STATES, FEWEST_DIFFERING = 20, 10

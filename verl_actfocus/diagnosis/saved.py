@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verl_actfocus.diagnosis.correlation import Group, whole
-from verl_actfocus.experiments.folder import RunFolder
+from verl_actfocus.experiments.results.folder import RunFolder
 from verl_actfocus.trajectories import Trajectory, read_trajectories, trajectory_files
 
 #: Settings of a run that say which groups it saved.

@@ -1,7 +1,7 @@
 """What an evaluation found, as numbers with confidence intervals.
 
 Episodes of one task are alike, so intervals are over tasks with all their episodes, see
-`verl_actfocus.experiments.statistics`.
+`verl_actfocus.experiments.results.statistics`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scipy.special import comb
 from verl_actfocus.episodes.clusters import Outcomes
 from verl_actfocus.episodes.record import EpisodeRecord
 from verl_actfocus.evaluation.records import by_task
-from verl_actfocus.experiments.statistics import Estimate, ratio, share, success_rate
+from verl_actfocus.experiments.results.statistics import Estimate, ratio, share, success_rate
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import sys
 import time
 
 from verl_actfocus.evaluation.runner import Attempt
-from verl_actfocus.experiments.progress import Display, duration
+from verl_actfocus.experiments.execution.progress import Display, duration
 
 #: Share of the episodes between two lines of progress where the output is no terminal.
 _NEWS = 0.1

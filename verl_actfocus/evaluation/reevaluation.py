@@ -22,13 +22,13 @@ from verl_actfocus.evaluation.runner import run as play
 from verl_actfocus.evaluation.settings import EvaluationSettings, run_settings
 from verl_actfocus.evaluation.summary import write_summary
 from verl_actfocus.evaluation.table import failures
-from verl_actfocus.experiments.alpha import is_auto, is_measured
-from verl_actfocus.experiments.composition import configuration
-from verl_actfocus.experiments.folder import RunFolder
-from verl_actfocus.experiments.grid import Request, cells, distinct_runs
-from verl_actfocus.experiments.requirements import require_gpu
-from verl_actfocus.experiments.run import Run
-from verl_actfocus.experiments.tables import OtherEvaluation
+from verl_actfocus.experiments.results.folder import RunFolder
+from verl_actfocus.experiments.runs.alpha import is_auto, is_measured
+from verl_actfocus.experiments.runs.composition import configuration
+from verl_actfocus.experiments.runs.requirements import require_gpu
+from verl_actfocus.experiments.runs.run import Run
+from verl_actfocus.experiments.tables.grid import Request, cells, distinct_runs
+from verl_actfocus.experiments.tables.table import OtherEvaluation
 from verl_actfocus.storage.disk import write_whole
 from verl_actfocus.storage.errors import ExperimentError
 

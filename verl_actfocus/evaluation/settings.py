@@ -18,8 +18,8 @@ from verl_actfocus.episodes.deadline import STEP_TIMEOUT
 from verl_actfocus.episodes.phrasing import BRIEF, Phrasing
 from verl_actfocus.episodes.tokens import Lengths
 from verl_actfocus.episodes.worked_turns import phrasing_of
-from verl_actfocus.experiments.composition import compose, compose_profile, configuration
-from verl_actfocus.experiments.run import Run
+from verl_actfocus.experiments.runs.composition import compose, compose_profile, configuration
+from verl_actfocus.experiments.runs.run import Run
 from verl_actfocus.weighting.settings import check_types
 
 #: Evaluation of the paper where no packaged recipe says it (He et al. 2026, App. C): 16 episodes of a task at 0.5.

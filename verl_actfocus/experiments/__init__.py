@@ -1,19 +1,12 @@
 """Experiments: training runs as subprocesses, their results, and what the results allow to say.
 
-Read in this order, which is the way of a run:
+Five rooms, each importing only what stands before it (`tests/unit/test_layers.py`):
 
-- `choice`, `weightings`, `estimators`, `run`: what one training run is, what it shares with those it is compared with,
-  and its veRL command.
-- `composition`, `step`: its complete configuration, composed once and checked, without starting veRL.
-- `launcher`: several runs, planned together and trained one after another.
-- `folder`: what a run keeps on disk, and which folder may be continued (by one command at a time:
-  `verl_actfocus.storage`).
-- `execution`: a run trained, or continued, in its folder; `supervision`, `watchdog`, `progress`, `processes`, `logs`:
-  its command started, watched and ended, its failure explained.
-- `archive`: finished runs in a file.
-- `results`, `statistics`: evaluation curves and outcomes, and intervals around them.
-- `tables`, `grid`: the runs that a table of the paper is made of; `report` writes it, and the report of a comparison.
-- `requirements`, `machine`: what is installed, and on what.
+- `runs`: what one training run is, as a command line and as a complete configuration, checked before veRL starts.
+- `results`: what a run keeps on disk, read back; finished runs in one file; what training runs say together.
+- `execution`: runs planned together, trained one after another, watched, ended, and their failures explained.
+- `tables`: the runs that a declared table of `recipes/paper/` is made of.
+- `report`: pages, tables and pictures of all of it.
 
 Nothing here imports veRL: it runs in the training process only.
 """

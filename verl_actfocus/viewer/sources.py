@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from verl_actfocus.experiments.estimators import EstimatorChoice, method_label
-from verl_actfocus.experiments.folder import RunFolder
-from verl_actfocus.experiments.weightings import BASELINE, WeightingChoice
+from verl_actfocus.experiments.results.folder import RunFolder
+from verl_actfocus.experiments.runs.estimators import EstimatorChoice, method_label
+from verl_actfocus.experiments.runs.weightings import BASELINE, WeightingChoice
 from verl_actfocus.storage.errors import ExperimentError
 from verl_actfocus.trajectories import trajectory_files
 from verl_actfocus.trajectories.files import SUFFIXES, holds_trajectories

@@ -24,7 +24,7 @@ from verl_actfocus.benchmarks.device_tables import markdown
 from verl_actfocus.benchmarks.fused_models import check_fused_models
 from verl_actfocus.benchmarks.runs import BenchmarkRun
 from verl_actfocus.cli.main import main
-from verl_actfocus.experiments.composition import compose
+from verl_actfocus.experiments.runs.composition import compose
 from verl_actfocus.integration import fused
 from verl_actfocus.integration.fused import projected
 from verl_actfocus.storage.errors import ExperimentError

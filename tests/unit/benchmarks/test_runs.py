@@ -12,9 +12,9 @@ import pytest
 from verl_actfocus.benchmarks import memory
 from verl_actfocus.benchmarks.devices import variables_of
 from verl_actfocus.benchmarks.runs import BenchmarkRun
-from verl_actfocus.experiments import processes, supervision
-from verl_actfocus.experiments.progress import Display
-from verl_actfocus.experiments.supervision import refuse_orphans
+from verl_actfocus.experiments.execution import processes, supervision
+from verl_actfocus.experiments.execution.progress import Display
+from verl_actfocus.experiments.execution.supervision import refuse_orphans
 from verl_actfocus.storage.errors import ExperimentError, RunFailedError
 
 #: Writes metrics as veRL's file logger does, and a variable of its environment.

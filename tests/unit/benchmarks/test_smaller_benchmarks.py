@@ -14,7 +14,7 @@ import torch
 from verl_actfocus.benchmarks import padding, prefixes, tagging
 from verl_actfocus.benchmarks.memory import PeakMemory, high_water_mark
 from verl_actfocus.cli.main import main
-from verl_actfocus.experiments.processes import MARK
+from verl_actfocus.experiments.execution.processes import MARK
 
 
 def test_tagging_is_measured_for_every_length_and_written(tmp_path):

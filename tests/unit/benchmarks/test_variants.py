@@ -11,7 +11,7 @@ from verl_actfocus.benchmarks.step import SIZES, Plan
 from verl_actfocus.benchmarks.variants import STOCK_MODE, VARIANTS
 from verl_actfocus.cli import _bench_step
 from verl_actfocus.config.compatibility import checked_settings
-from verl_actfocus.experiments.composition import compose
+from verl_actfocus.experiments.runs.composition import compose
 from verl_actfocus.integration.sync_trainer import STOCK_CPU_MODE
 from verl_actfocus.storage.settings import flatten
 

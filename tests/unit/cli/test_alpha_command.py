@@ -15,7 +15,7 @@ from verl_actfocus.cli.main import main
 from verl_actfocus.diagnosis import decisions_run
 from verl_actfocus.diagnosis.decisions import Decisions
 from verl_actfocus.diagnosis.points import Point
-from verl_actfocus.experiments.alpha import alpha_of
+from verl_actfocus.experiments.runs.alpha import alpha_of
 
 pytestmark = pytest.mark.usefixtures("trainer")
 

@@ -14,8 +14,8 @@ import pytest
 from verl_actfocus.cli import _training
 from verl_actfocus.cli._signals import exit_on_signals
 from verl_actfocus.cli.main import main
-from verl_actfocus.experiments import requirements
-from verl_actfocus.experiments.launcher import Failure, Planned
+from verl_actfocus.experiments.execution.launcher import Failure, Planned
+from verl_actfocus.experiments.runs import requirements
 
 RecordRun = Callable[..., Path]
 Launched = list[list[Planned]]

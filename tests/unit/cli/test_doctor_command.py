@@ -68,7 +68,7 @@ def test_where_there_are_gpus_what_recipes_need_is_checked(monkeypatch: pytest.M
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda number: "Example GPU")
     monkeypatch.setattr(
-        "verl_actfocus.experiments.requirements.version", lambda name: {"vllm": "0.24.0"}.get(name, "1")
+        "verl_actfocus.experiments.runs.requirements.version", lambda name: {"vllm": "0.24.0"}.get(name, "1")
     )
     monkeypatch.setattr(_doctor_cuda, "installed_version", lambda requirement: None)
     monkeypatch.setenv("VERL_PLATFORM", "cpu")

@@ -17,7 +17,7 @@ from ray._private.utils import update_envs
 
 from verl_actfocus import envs, models
 from verl_actfocus.cli.main import main
-from verl_actfocus.experiments.hydra_words import MODULES_VARIABLE, modules_overrides
+from verl_actfocus.experiments.runs.hydra_words import MODULES_VARIABLE, modules_overrides
 
 ROOT = Path(__file__).parents[3]
 MODULE = ("--module", "new_environment")

@@ -93,9 +93,9 @@ def test_a_table_that_is_no_yaml_is_named_with_the_place(
 
 @pytest.mark.parametrize("name", [r"it\'s", r"end\ ", r"a\\b", r"q'", r"x\\'y", "comma,= {x}"])
 def test_a_folders_name_reaches_hydra_as_it_is(tmp_path: Path, name: str) -> None:
-    from verl_actfocus.experiments.composed_run import compose_run
-    from verl_actfocus.experiments.run import Conditions
-    from verl_actfocus.experiments.weightings import ACTFOCUS
+    from verl_actfocus.experiments.runs.composed_run import compose_run
+    from verl_actfocus.experiments.runs.run import Conditions
+    from verl_actfocus.experiments.runs.weightings import ACTFOCUS
 
     folder = tmp_path / name
     run = Conditions(profile="cpu_frozenlake", algorithm="grpo", folder=folder).runs([ACTFOCUS], [0])[0]

@@ -25,7 +25,7 @@ from verl_actfocus.estimators import (
 )
 from verl_actfocus.estimators.base import register_estimator
 from verl_actfocus.estimators.turns import by_turn, on_tokens, returns_to_go, turns_of
-from verl_actfocus.experiments.estimators import OWN, PACKAGED
+from verl_actfocus.experiments.runs.estimators import OWN, PACKAGED
 from verl_actfocus.weighting.inputs import VERL_INPUTS, unknown_inputs
 
 from .batches import Played, batch_of

@@ -15,8 +15,8 @@ from verl_actfocus import models
 from verl_actfocus.cli.main import main
 from verl_actfocus.envs.frozenlake.env import FrozenLakeEnv
 from verl_actfocus.evaluation import reevaluation
-from verl_actfocus.experiments.folder import RunFolder
-from verl_actfocus.experiments.run import Run
+from verl_actfocus.experiments.results.folder import RunFolder
+from verl_actfocus.experiments.runs.run import Run
 
 TINY = models.folder("frozenlake")
 TABLE = """

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tools.evidence import grouped_methods
-from verl_actfocus.experiments.table_files import find_table, read_table
+from verl_actfocus.experiments.tables.files import find_table, read_table
 
 HEADER = "environment,algorithm,outcome,weighting,seed,step,rate"
 #: Method → success at steps 10 and 20, in per cent.

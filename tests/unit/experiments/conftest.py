@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from verl_actfocus.experiments import processes, supervision
+from verl_actfocus.experiments.execution import processes, supervision
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from verl_actfocus.experiments.composed_run import ComposedRun
-from verl_actfocus.experiments.execution import execute
-from verl_actfocus.experiments.progress import Display
-from verl_actfocus.experiments.run import Conditions, Run
-from verl_actfocus.experiments.step import Step
-from verl_actfocus.experiments.weightings import ACTFOCUS
+from verl_actfocus.experiments.execution.execute import execute
+from verl_actfocus.experiments.execution.progress import Display
+from verl_actfocus.experiments.runs.composed_run import ComposedRun
+from verl_actfocus.experiments.runs.run import Conditions, Run
+from verl_actfocus.experiments.runs.step import Step
+from verl_actfocus.experiments.runs.weightings import ACTFOCUS
 
 #: Writes metrics as veRL's file logger does: evaluations at `first` and at the last step.
 TRAINER = """

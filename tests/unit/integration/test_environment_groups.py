@@ -12,7 +12,7 @@ from verl_actfocus import models
 from verl_actfocus.config.groups import packaged_groups
 from verl_actfocus.envs import ENVIRONMENTS, EpisodeLimits, having, make, miniature
 from verl_actfocus.episodes.tokens import ChatML
-from verl_actfocus.experiments.run import environments
+from verl_actfocus.experiments.runs.run import environments
 from verl_actfocus.integration.dataset import EnvironmentDataset, EnvironmentSettings
 from verl_actfocus.warmstart.demonstrations import demonstrate
 

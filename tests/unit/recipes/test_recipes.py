@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from verl_actfocus.config.compatibility import check_compatible
 from verl_actfocus.config.groups import packaged_groups
 from verl_actfocus.config.settings import ActFocusSettings
-from verl_actfocus.experiments.run import SEED_KEYS
+from verl_actfocus.experiments.runs.run import SEED_KEYS
 from verl_actfocus.integration.dataset import EnvironmentDataset, EnvironmentSettings
 from verl_actfocus.integration.selection import groups_to_keep
 

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from verl_actfocus.config.compatibility import check_compatible
 from verl_actfocus.config.settings import ActFocusSettings
-from verl_actfocus.experiments.step import Step
+from verl_actfocus.experiments.runs.step import Step
 from verl_actfocus.storage.settings import flatten
 
 from .test_recipes import SMALL

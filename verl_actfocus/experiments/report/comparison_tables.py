@@ -12,7 +12,7 @@ from verl_actfocus.experiments.report.comparisons import (
 )
 from verl_actfocus.experiments.report.figures import Line
 from verl_actfocus.experiments.report.summary import in_percent, points
-from verl_actfocus.experiments.tables import NUMBERS, Table
+from verl_actfocus.experiments.tables.table import NUMBERS, Table
 
 #: Header and cells.
 Cells = tuple[list[str], list[list[str]]]

@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verl_actfocus.experiments.report.figures import Line, baseline_of
-from verl_actfocus.experiments.results import RunResult
-from verl_actfocus.experiments.run_statistics import (
+from verl_actfocus.experiments.results.run_result import RunResult
+from verl_actfocus.experiments.results.run_statistics import (
     difference_of_means,
     holm,
     interquartile_mean,
     paired_p_value,
     probability_of_improvement,
 )
-from verl_actfocus.experiments.statistics import Estimate, clipped, mean_over_seeds
-from verl_actfocus.experiments.tables import NUMBERS, Row, Table
+from verl_actfocus.experiments.results.statistics import Estimate, clipped, mean_over_seeds
+from verl_actfocus.experiments.tables.table import NUMBERS, Row, Table
 
 #: Level of a conclusion.
 LEVEL = 0.05

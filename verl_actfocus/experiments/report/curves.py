@@ -21,7 +21,7 @@ from verl_actfocus.experiments.report.plots import (
     put_title,
 )
 from verl_actfocus.experiments.report.summary import paired
-from verl_actfocus.experiments.tables import Table
+from verl_actfocus.experiments.tables.table import Table
 
 _COLUMNS_OF_PLOTS = 3
 #: Weightings that have the first colours in the picture of every table, so that they are known in all of them.

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from verl_actfocus.envs import registry
 from verl_actfocus.episodes.clusters import Outcomes
-from verl_actfocus.experiments.grid import Cell
 from verl_actfocus.experiments.report.summary import paired
-from verl_actfocus.experiments.results import RunResult
-from verl_actfocus.experiments.statistics import Estimate, clipped, mean_over_seeds, success_rate
-from verl_actfocus.experiments.tables import Quantity, Table
+from verl_actfocus.experiments.results.run_result import RunResult
+from verl_actfocus.experiments.results.statistics import Estimate, clipped, mean_over_seeds, success_rate
+from verl_actfocus.experiments.tables.grid import Cell
+from verl_actfocus.experiments.tables.table import Quantity, Table
 from verl_actfocus.storage.errors import ExperimentError
 
 #: Metrics of the first training step, whose rollout is the untrained model's.

@@ -15,7 +15,7 @@ from verl_actfocus.experiments.report.metrics_plots import picture
 from verl_actfocus.experiments.report.quantities import Recorded
 from verl_actfocus.experiments.report.report import render
 from verl_actfocus.experiments.report.runs import NOT_RECORDED, Group, differing_settings
-from verl_actfocus.experiments.statistics import Estimate, clipped, mean_over_seeds
+from verl_actfocus.experiments.results.statistics import Estimate, clipped, mean_over_seeds
 from verl_actfocus.storage.disk import write_whole
 
 #: Name of the picture in the report's folder.

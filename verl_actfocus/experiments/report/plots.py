@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from verl_actfocus.episodes.clusters import Outcomes
 from verl_actfocus.experiments.report.escapes import literal
 from verl_actfocus.experiments.report.summary import Summary, WeightingSummary
-from verl_actfocus.experiments.statistics import success_rate
+from verl_actfocus.experiments.results.statistics import success_rate
 
 #: Colours of Okabe and Ito, which people with any colour vision tell apart, and grey for their yellow, which hardly
 #: shows on white. Markers tell them apart in print.

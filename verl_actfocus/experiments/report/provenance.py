@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from verl_actfocus.experiments.machine import DISTRIBUTIONS
-from verl_actfocus.experiments.progress import duration
-from verl_actfocus.experiments.results import RunResult
+from verl_actfocus.experiments.execution.machine import DISTRIBUTIONS
+from verl_actfocus.experiments.execution.progress import duration
+from verl_actfocus.experiments.results.run_result import RunResult
 
 
 @dataclass(frozen=True)

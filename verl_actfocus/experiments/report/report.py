@@ -17,7 +17,7 @@ from verl_actfocus.experiments.report.plots import learning_curves
 from verl_actfocus.experiments.report.provenance import NamedRow, made_with, wall_times
 from verl_actfocus.experiments.report.steps import checks, run_times, step_times
 from verl_actfocus.experiments.report.summary import Summary
-from verl_actfocus.experiments.weightings import SECTION
+from verl_actfocus.experiments.runs.weightings import SECTION
 from verl_actfocus.storage.disk import write_whole
 from verl_actfocus.storage.errors import ExperimentError
 from verl_actfocus.storage.settings import within

@@ -12,9 +12,9 @@ from verl_actfocus.episodes.clusters import Outcomes
 from verl_actfocus.experiments.report.comparison_tables import Cells
 from verl_actfocus.experiments.report.figures import Line, baseline_of, final_outcomes
 from verl_actfocus.experiments.report.summary import in_percent, paired, points
-from verl_actfocus.experiments.run_statistics import difference_of_means
-from verl_actfocus.experiments.statistics import Estimate, success_rate
-from verl_actfocus.experiments.tables import AS_IN_TRAINING, IN_TRAINING, Contrast, Table
+from verl_actfocus.experiments.results.run_statistics import difference_of_means
+from verl_actfocus.experiments.results.statistics import Estimate, success_rate
+from verl_actfocus.experiments.tables.table import AS_IN_TRAINING, IN_TRAINING, Contrast, Table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,11 +13,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from verl_actfocus.experiments.metrics import Metrics, merge_attempts
 from verl_actfocus.experiments.report.provenance import NamedRow
 from verl_actfocus.experiments.report.summary import method_order
-from verl_actfocus.experiments.results import RunResult, read_runs
-from verl_actfocus.experiments.run import SEED_KEYS
+from verl_actfocus.experiments.results.metrics import Metrics, merge_attempts
+from verl_actfocus.experiments.results.run_result import RunResult, read_runs
+from verl_actfocus.experiments.runs.run import SEED_KEYS
 from verl_actfocus.storage.errors import ExperimentError
 
 #: What stands where a run did not record something.

@@ -8,7 +8,7 @@ from statistics import median
 
 from verl_actfocus.experiments.report.provenance import NamedRow
 from verl_actfocus.experiments.report.summary import Summary, WeightingSummary
-from verl_actfocus.experiments.results import RunResult
+from verl_actfocus.experiments.results.run_result import RunResult
 
 #: Timers that hold other timers; the rest are parts of a step.
 _STEP, _TESTING = "step", "testing"

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from verl_actfocus.episodes.clusters import Outcomes
-from verl_actfocus.experiments.estimators import OWN, EstimatorChoice, method_label
-from verl_actfocus.experiments.results import Evaluation, RunResult
-from verl_actfocus.experiments.statistics import ONE_SEED, Estimate, difference, improvement, success_rate
-from verl_actfocus.experiments.weightings import BASELINE, WeightingChoice
+from verl_actfocus.experiments.results.run_result import Evaluation, RunResult
+from verl_actfocus.experiments.results.statistics import ONE_SEED, Estimate, difference, improvement, success_rate
+from verl_actfocus.experiments.runs.estimators import OWN, EstimatorChoice, method_label
+from verl_actfocus.experiments.runs.weightings import BASELINE, WeightingChoice
 from verl_actfocus.storage.errors import ExperimentError
 
 

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from verl_actfocus.experiments.choice import slug
-from verl_actfocus.experiments.grid import Request, cells, waits
 from verl_actfocus.experiments.report.comparison_tables import (
     comparison_rows,
     contrast_grid,
@@ -29,9 +27,11 @@ from verl_actfocus.experiments.report.provenance import made_with
 from verl_actfocus.experiments.report.report import render
 from verl_actfocus.experiments.report.robustness import intervals, missing, robustness_grid, robustness_rows
 from verl_actfocus.experiments.report.summary import in_numbers, in_percent, points
-from verl_actfocus.experiments.results import RunResult
-from verl_actfocus.experiments.statistics import Estimate
-from verl_actfocus.experiments.tables import Quantity, Table
+from verl_actfocus.experiments.results.run_result import RunResult
+from verl_actfocus.experiments.results.statistics import Estimate
+from verl_actfocus.experiments.runs.choice import slug
+from verl_actfocus.experiments.tables.grid import Request, cells, waits
+from verl_actfocus.experiments.tables.table import Quantity, Table
 from verl_actfocus.storage.disk import write_whole
 
 #: What the CSV files of a table have behind its name.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from verl_actfocus.experiments.table_files import tables_folder
+from verl_actfocus.experiments.tables.files import tables_folder
 
 FOLDER = tables_folder() / "results"
 README = (tables_folder().parents[1] / "README.md").read_text(encoding="utf-8")

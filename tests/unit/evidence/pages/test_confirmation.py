@@ -9,8 +9,8 @@ import pytest
 from tests.unit.evidence.pages import FOLDER, README, in_words, text
 from tools.evidence import early_lead, grouped_methods, one_method, two_methods
 from tools.evidence.published import over_seeds, rows
-from verl_actfocus.experiments.archive import Archive, name_of
-from verl_actfocus.experiments.folder import RunFolder
+from verl_actfocus.experiments.results.archive import Archive, name_of
+from verl_actfocus.experiments.results.folder import RunFolder
 
 PAGE = text("confirmation")
 

@@ -11,7 +11,7 @@ from tests.unit.evidence.pages import FOLDER, README, in_words, text
 from tools.evidence import contrast_checks, early_lead
 from tools.evidence.published import over_seeds, rows
 from tools.pictures import mechanism
-from verl_actfocus.experiments.table_files import tables_folder
+from verl_actfocus.experiments.tables.files import tables_folder
 
 PAGE = text("decision", "gradients")
 NAMES = {"frozenlake": "FrozenLake", "sokoban": "Sokoban", "sudoku": "Sudoku", "webshop": "WebShop"}

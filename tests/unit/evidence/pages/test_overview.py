@@ -9,7 +9,7 @@ import pytest
 from tests.unit.evidence.pages import FOLDER, text
 from tools.evidence import chosen_rates, early_lead, overview, valid_turns
 from tools.evidence.published import rows
-from verl_actfocus.experiments.archive import Archive
+from verl_actfocus.experiments.results.archive import Archive
 
 PAGE = text("learning_rates", "pretrained")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from verl_actfocus.experiments.report.report import write_report
 from verl_actfocus.experiments.report.summary import summarise
-from verl_actfocus.experiments.results import read_runs
+from verl_actfocus.experiments.results.run_result import read_runs
 
 RecordRun = Callable[..., Path]
 #: Solved tasks out of 40 at the start and at the end.

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from verl_actfocus.experiments.report.summary import Difference, Summary, points, summarise, with_interval
-from verl_actfocus.experiments.results import read_runs
-from verl_actfocus.experiments.statistics import Estimate
+from verl_actfocus.experiments.results.run_result import read_runs
+from verl_actfocus.experiments.results.statistics import Estimate
 from verl_actfocus.storage.errors import ExperimentError
 
 RecordRun = Callable[..., Path]

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from verl_actfocus.experiments.folder import RunFolder
-from verl_actfocus.experiments.grid import Request, cells
-from verl_actfocus.experiments.results import RunResult
-from verl_actfocus.experiments.run import Run
-from verl_actfocus.experiments.table_files import read_scale, read_table
+from verl_actfocus.experiments.results.folder import RunFolder
+from verl_actfocus.experiments.results.run_result import RunResult
+from verl_actfocus.experiments.runs.run import Run
+from verl_actfocus.experiments.tables.files import read_scale, read_table
+from verl_actfocus.experiments.tables.grid import Request, cells
 
 TABLE = """
 title: A comparison

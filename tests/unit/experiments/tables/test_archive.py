@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from verl_actfocus.experiments.archive import Archive, name_of
-from verl_actfocus.experiments.folder import RunFolder
-from verl_actfocus.experiments.grid import Request, cells, distinct_runs
 from verl_actfocus.experiments.report.writing import write_table
+from verl_actfocus.experiments.results.archive import Archive, name_of
+from verl_actfocus.experiments.results.folder import RunFolder
+from verl_actfocus.experiments.tables.grid import Request, cells, distinct_runs
 from verl_actfocus.storage.errors import ExperimentError
 from verl_actfocus.storage.locks import LOCK, locked
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from verl_actfocus.experiments.grid import Request, cells
 from verl_actfocus.experiments.report.comparisons import Comparison, comparisons, contrasted, pooled
 from verl_actfocus.experiments.report.figures import Line, lines
 from verl_actfocus.experiments.report.writing import write_table
-from verl_actfocus.experiments.results import RunResult
-from verl_actfocus.experiments.tables import Table
+from verl_actfocus.experiments.results.run_result import RunResult
+from verl_actfocus.experiments.tables.grid import Request, cells
+from verl_actfocus.experiments.tables.table import Table
 
 from .conftest import finished
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from verl_actfocus.experiments.grid import Request, cells
 from verl_actfocus.experiments.report import curves
 from verl_actfocus.experiments.report.figures import lines
 from verl_actfocus.experiments.report.plots import COLOURS
 from verl_actfocus.experiments.report.writing import write_table
+from verl_actfocus.experiments.tables.grid import Request, cells
 
 from .conftest import TABLE, finished
 from .test_tables import outcomes

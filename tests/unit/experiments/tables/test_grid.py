@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from verl_actfocus.experiments.grid import Request, cells, distinct_runs
+from verl_actfocus.experiments.tables.grid import Request, cells, distinct_runs
 
 from .conftest import TABLE
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from verl_actfocus.experiments.composed_run import compose_run
-from verl_actfocus.experiments.folder import RunFolder
-from verl_actfocus.experiments.grid import Request, cells, distinct_runs
-from verl_actfocus.experiments.launcher import Failure, launch, plan
-from verl_actfocus.experiments.run import Run
+from verl_actfocus.experiments.execution.launcher import Failure, launch, plan
+from verl_actfocus.experiments.results.folder import RunFolder
+from verl_actfocus.experiments.runs.composed_run import compose_run
+from verl_actfocus.experiments.runs.run import Run
+from verl_actfocus.experiments.tables.grid import Request, cells, distinct_runs
 from verl_actfocus.storage.errors import ExperimentError
 from verl_actfocus.storage.locks import locked
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from verl_actfocus.cli.main import main
-from verl_actfocus.experiments.grid import Request
-from verl_actfocus.experiments.table_files import find_table
+from verl_actfocus.experiments.tables.files import find_table
+from verl_actfocus.experiments.tables.grid import Request
 from verl_actfocus.storage.errors import ExperimentError
 
 from .conftest import TABLE

@@ -11,12 +11,12 @@ import pytest
 from scipy import stats
 
 from tools.evidence.published import rows
-from verl_actfocus.experiments.archive import Archive, name_of
-from verl_actfocus.experiments.folder import RunFolder
-from verl_actfocus.experiments.grid import Request, cells, distinct_runs
 from verl_actfocus.experiments.report.writing import write_table
-from verl_actfocus.experiments.results import RunResult
-from verl_actfocus.experiments.table_files import find_table, read_scale, read_table, tables_folder
+from verl_actfocus.experiments.results.archive import Archive, name_of
+from verl_actfocus.experiments.results.folder import RunFolder
+from verl_actfocus.experiments.results.run_result import RunResult
+from verl_actfocus.experiments.tables.files import find_table, read_scale, read_table, tables_folder
+from verl_actfocus.experiments.tables.grid import Request, cells, distinct_runs
 
 FOLDER = tables_folder() / "results"
 #: The page of results, and the pages of evidence that it leads to.

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from verl_actfocus.experiments.folder import RunFolder
-from verl_actfocus.experiments.grid import Request, cells
 from verl_actfocus.experiments.report.writing import write_table
+from verl_actfocus.experiments.results.folder import RunFolder
+from verl_actfocus.experiments.tables.grid import Request, cells
 from verl_actfocus.storage.errors import ExperimentError
 
 from ...conftest import write_lines

@@ -10,10 +10,10 @@ import pytest
 
 from tools.evidence import chosen_rates
 from verl_actfocus import models
-from verl_actfocus.experiments.composed_run import compose_run
-from verl_actfocus.experiments.grid import Request, cells, distinct_runs
-from verl_actfocus.experiments.table_files import find_table, read_scale, read_table, tables_folder
-from verl_actfocus.experiments.tables import Table
+from verl_actfocus.experiments.runs.composed_run import compose_run
+from verl_actfocus.experiments.tables.files import find_table, read_scale, read_table, tables_folder
+from verl_actfocus.experiments.tables.grid import Request, cells, distinct_runs
+from verl_actfocus.experiments.tables.table import Table
 
 MakeRequest = Callable[..., Request]
 #: Tables of our own, `recipes/paper/PROTOCOL.md`.

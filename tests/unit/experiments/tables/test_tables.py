@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from verl_actfocus.experiments.grid import Request, cells, distinct_runs
 from verl_actfocus.experiments.report.figures import Line, lines
 from verl_actfocus.experiments.report.writing import verdict, write_table
-from verl_actfocus.experiments.statistics import Estimate
+from verl_actfocus.experiments.results.statistics import Estimate
+from verl_actfocus.experiments.tables.grid import Request, cells, distinct_runs
 from verl_actfocus.storage.errors import ExperimentError
 
 from .conftest import TABLE, finished

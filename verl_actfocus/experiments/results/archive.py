@@ -1,0 +1,285 @@
+"""Finished runs in one small file: all that tables are made of, without texts, weights and logs.
+
+So a grid can be trained on machines that share no disk, or that are not kept, and a published table can be made again
+without training. A run is in the archive under `<scale>/<conditions>/<weighting>-seed<n>`, where the grid puts it, with
+the files of `archived_run`.
+
+What is written depends on the runs alone: the same runs make the same file, byte for byte. Models are not in it: who
+pools runs of a model of his own takes care that it is the same one everywhere.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import lzma
+import re
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from verl_actfocus.experiments.results.archived_run import (
+    DIAGNOSIS,
+    DONE,
+    METRICS,
+    OUTCOMES,
+    REEVALUATIONS,
+    RUN,
+    SETTINGS,
+    Files,
+    contents,
+    diagnosis_place,
+)
+from verl_actfocus.experiments.results.folder import RunFolder
+from verl_actfocus.experiments.results.metrics import Metrics, parse_record
+from verl_actfocus.storage.disk import write_whole
+from verl_actfocus.storage.errors import ExperimentError
+from verl_actfocus.storage.locks import LOCK, locked
+from verl_actfocus.storage.settings import differences, in_words
+
+#: What the name of an archive ends with.
+ENDING = ".tar.xz"
+#: Names of files: a run's place, and what is in it.
+_NAME = re.compile(
+    r"(?P<run>[^/]+/[^/]+/[^/]+)/"
+    r"(?P<file>(?:run|done|diagnosis)\.json|metrics-1\.jsonl|evaluations/\d+\.jsonl"
+    r"|reevaluations/[\w=.-]+/(?:outcomes\.jsonl|settings\.json))"
+)
+
+
+class Archive:
+    """Finished runs in a file.
+
+    Args:
+        path: the file; it need not exist yet.
+
+    Raises:
+        ExperimentError: the name does not end in `.tar.xz`, or what is there is no archive of runs.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.name.endswith(ENDING):
+            raise ExperimentError(f"{path} is no name for an archive of runs: let it end in {ENDING}")
+        #: The file.
+        self.path = path
+        self._runs = self._read()
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a run is in the archive."""
+        return name in self._runs
+
+    def metrics(self) -> dict[str, dict[int, Metrics]]:
+        """Return run → step → metrics, in the order of the runs' names.
+
+        Raises:
+            ExperimentError: lines of a run are no metrics.
+        """
+        found = {}
+        for name, files in sorted(self._runs.items()):
+            try:
+                found[name] = dict(map(parse_record, files[METRICS].splitlines()))
+            except (ValueError, KeyError, TypeError) as error:
+                raise ExperimentError(
+                    f"{self.path}: the metrics of {name} cannot be read ({error!r}); name another file"
+                ) from error
+        return found
+
+    def check(
+        self, name: str, settings: dict[str, Any], evaluations: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    ) -> None:
+        """Make sure that an archived run, and evaluations of it, are those that are asked for.
+
+        Args:
+            name: of the run, in the archive or not.
+            settings: its complete settings, as composed here.
+            evaluations: name of an evaluation after training → what differs in it from the run's own evaluations.
+
+        Raises:
+            ExperimentError: one was made with other settings.
+        """
+        if name not in self._runs:
+            return
+        changes = differences(self._json(name, RUN).get("settings", {}), settings)
+        if changes:
+            raise ExperimentError(
+                f"{self.path} holds {name} with other settings ({in_words(changes)}); name another archive"
+            )
+        for evaluation, declared in evaluations.items():
+            file = f"{REEVALUATIONS}/{evaluation}/{SETTINGS}"
+            if file not in self._runs[name]:
+                continue
+            changes = differences(self._json(name, file).get("changes", {}), dict(declared))
+            if changes:
+                raise ExperimentError(
+                    f"{self.path} holds the evaluation {evaluation!r} of {name} made otherwise ({in_words(changes)}); "
+                    "give the table's evaluation another name, or name another archive"
+                )
+
+    def restore(self, name: str, folder: RunFolder) -> bool:
+        """Put an archived run, or evaluations of it, where the grid looks for them.
+
+        What is there stays, but for an evaluation that was begun and not finished.
+
+        Returns:
+            Whether the run was put there; not if it was there before, or is not in the archive.
+
+        Raises:
+            ExperimentError: the folder holds the run of another training, or unfinished, or an evaluation of another
+                outcome, or another measured α; another command is in the folder; or the disk is full.
+        """
+        if name not in self._runs:
+            return False
+        files = self._runs[name]
+        self.restore_alpha(name, folder)
+        with locked(folder.path):
+            new = not folder.exists or folder.blank
+            if not new:
+                self._require_same(name, folder)
+            again = {file for file in files if file.startswith(f"{REEVALUATIONS}/")}
+            for file in sorted(files.keys() - {DIAGNOSIS, DONE} - again) if new else ():
+                _write(folder.path / file, files[file])
+            for place in sorted({file.rpartition("/")[0] for file in again}):
+                if not (folder.path / place / OUTCOMES).exists():
+                    self._restore_evaluation(
+                        folder.path / place, files[f"{place}/{SETTINGS}"], files[f"{place}/{OUTCOMES}"]
+                    )
+            if new:  # last, since a run with it is finished
+                _write(folder.path / DONE, files[DONE])
+        return new
+
+    @staticmethod
+    def _restore_evaluation(place: Path, settings: bytes, outcomes: bytes) -> None:
+        """Put an evaluation in the place of one that was begun there at most: nothing of that one stays."""
+        with locked(place):
+            for left in place.iterdir():
+                if left.name != LOCK:
+                    left.unlink()
+            _write(place / SETTINGS, settings)
+            _write(place / OUTCOMES, outcomes)  # last, since an evaluation with it is whole
+
+    def restore_alpha(self, name: str, folder: RunFolder) -> None:
+        """Put what an archived run's α was taken from where it is looked for.
+
+        Raises:
+            ExperimentError: there lies another measurement.
+        """
+        content, place = self._runs.get(name, {}).get(DIAGNOSIS), diagnosis_place(folder)
+        if content is None:
+            return
+        if not place.exists():
+            _write(place, content)
+        elif place.read_bytes() != content:
+            raise ExperimentError(
+                f"{self.path} holds {name} with another measurement of α than {place}; name another --out or archive"
+            )
+
+    def add(self, folders: Mapping[str, RunFolder]) -> list[str]:
+        """Add finished runs, and evaluations that were made of them since.
+
+        Another command may add to the same file at the same time.
+
+        Args:
+            folders: name in the archive → the run's folder; unfinished ones are left out.
+
+        Returns:
+            Names of the runs that are new or have changed.
+
+        Raises:
+            ExperimentError: the archive holds a run of another training, an evaluation of another outcome or another
+                measured α; or the disk is full.
+        """
+        finished = {name: folder for name, folder in folders.items() if folder.done is not None}
+        if not finished:  # nor is a folder made, whose name may be misspelt
+            return []
+        with locked(self.path.parent, f".{self.path.name}.lock", wait=True):
+            self._runs = self._read()
+            changed = []
+            for name, folder in finished.items():
+                files = contents(folder)
+                if name in self._runs:
+                    self._require_same(name, folder)
+                    # An archive from elsewhere may hold evaluations that were not made here.
+                    files = {**files, **self._runs[name]}
+                if self._runs.get(name) != files:
+                    self._runs[name] = files
+                    changed.append(name)
+            if changed:
+                write_whole(self.path, _packed(self._runs))
+        return changed
+
+    def _require_same(self, name: str, folder: RunFolder) -> None:
+        if folder.done is None:
+            raise ExperimentError(
+                f"{self.path} holds {name} finished, and {folder.path} the same run unfinished; delete that folder, "
+                "or name another archive"
+            )
+        # A command names places, and a folder may have been moved since.
+        here, there = folder.done, self._json(name, DONE)
+        if {**here, "command": ""} != {**there, "command": ""}:
+            raise ExperimentError(
+                f"{self.path} and {folder.path} hold {name} of two trainings; delete the folder, or name another "
+                "archive"
+            )
+        for file, content in contents(folder).items():
+            if file != DONE and self._runs[name].get(file, content) != content:
+                raise ExperimentError(
+                    f"{self.path} and {folder.path} have different {file} of {name}; delete the folder, or name "
+                    "another archive"
+                )
+
+    def _json(self, name: str, file: str) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self._runs[name][file]))
+        except (ValueError, TypeError) as error:
+            raise ExperimentError(
+                f"{self.path}: {file} of {name} cannot be read ({error}); name another file"
+            ) from error
+
+    def _read(self) -> dict[str, Files]:
+        if not self.path.exists():
+            return {}
+        runs: dict[str, Files] = {}
+        try:
+            with tarfile.open(self.path, "r:xz") as tar:
+                for member in tar:
+                    # Nothing may be written that is no file of a run.
+                    match = _NAME.fullmatch(member.name)
+                    stream = tar.extractfile(member) if member.isfile() else None
+                    if match is None or stream is None or {".", ".."} & {*member.name.split("/")}:
+                        raise ValueError(f"{member.name!r} is no file of a run")
+                    runs.setdefault(match["run"], {})[match["file"]] = stream.read()
+        except (tarfile.TarError, lzma.LZMAError, EOFError, OSError, ValueError) as error:
+            raise ExperimentError(
+                f"{self.path} cannot be read as an archive of runs ({error}); name another file"
+            ) from error
+        for name, files in runs.items():
+            again = {file.rpartition("/")[0] for file in files if file.startswith(f"{REEVALUATIONS}/")}
+            needed = {RUN, DONE, METRICS, *(f"{place}/{file}" for place in again for file in (SETTINGS, OUTCOMES))}
+            missing = needed - files.keys()
+            if missing:
+                raise ExperimentError(f"{self.path}: {name} lacks {', '.join(sorted(missing))}; name another file")
+        return runs
+
+
+def name_of(folder: RunFolder) -> str:
+    """Return what a run is called in an archive: the last three parts of its place, scale, conditions and run."""
+    return "/".join(folder.path.parts[-3:])
+
+
+def _write(place: Path, content: bytes) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(place, content)
+
+
+def _packed(runs: Mapping[str, Files]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:xz", format=tarfile.PAX_FORMAT) as tar:
+        # Files of one kind beside each other: they are much alike, and pack well.
+        for file, name in sorted((file, name) for name, files in runs.items() for file in files):
+            # A TarInfo of its own has no owner and no time.
+            member = tarfile.TarInfo(f"{name}/{file}")
+            member.size = len(runs[name][file])
+            tar.addfile(member, io.BytesIO(runs[name][file]))
+    return buffer.getvalue()
