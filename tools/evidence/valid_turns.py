@@ -1,10 +1,11 @@
-"""In which runs of an archive the format held: the share of valid turns at every evaluation.
+"""In which runs of an archive the format held: the share of well-formed turns at every evaluation.
 
     python -m tools.evidence.valid_turns recipes/paper/results/{,other-methods/}*.tar.xz
 
-A turn is valid whose response was well-formed and of which the environment refused nothing (docs/metrics.md). ActFocus
-weights what stands outside an action by α, reasoning and tags alike: what holds the format there is α alone. Where the
-environment refuses many moves, as Sudoku does before training, valid turns rise with skill, and say less of the format.
+Runs of before that share was recorded have the share of valid turns instead. A turn is valid whose response was
+well-formed and of which the environment refused nothing (docs/metrics.md): where it refuses many moves, as Sudoku does
+before training, valid turns rise with skill, and say less of the format. ActFocus weights what stands outside an action
+by α, reasoning and tags alike: what holds the format there is α alone.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from verl_actfocus.storage.errors import ExperimentError
 
 #: A run is named that loses so many points of its valid turns since an earlier evaluation.
 FALL = 5.0
-METRICS = ("val/valid_turn_rate", "val/success", "val/stop/response_cut")
+#: What tells of the format, the first that a run recorded at all of its evaluations.
+TURNS = {"val/well_formed_turn_rate": "well-formed turns", "val/valid_turn_rate": "valid turns"}
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,10 @@ class Run:
     """What the archive says of a run, all in per cent."""
 
     name: str
-    #: Step → share of valid turns, of episodes with success, and of those whose last response was cut off.
-    valid: dict[int, float]
+    #: Which turns it is known of how many there were: well-formed ones, or valid ones.
+    turns: str
+    #: Step → share of those turns, of episodes with success, and of those whose last response was cut off.
+    held: dict[int, float]
     success: dict[int, float]
     cut: dict[int, float]
 
@@ -53,8 +57,8 @@ class Run:
 
     @property
     def lost(self) -> bool:
-        """Whether it wrote so many fewer valid turns at some evaluation than at an earlier one."""
-        shares = [*self.valid.values()]
+        """Whether it wrote so many fewer of those turns at some evaluation than at an earlier one."""
+        shares = [*self.held.values()]
         return any(share <= highest - FALL for share, highest in zip(shares, accumulate(shares, max), strict=True))
 
 
@@ -79,31 +83,34 @@ def read(path: Path, environment: str | None = None) -> list[Run]:
 
 
 def _run(name: str, metrics: Mapping[int, Mapping[str, float]]) -> Run:
-    series: list[dict[int, float]] = [{}, {}, {}]
-    for step, recorded in sorted(metrics.items()):
-        if "val/success" in recorded:
-            for values, metric in zip(series, METRICS, strict=True):
-                share = recorded.get(metric)
-                if share is None:
-                    raise ValueError(f"{name} was not played by this package's rollout: step {step} lacks {metric}")
-                values[step] = 100 * share
-    if not series[0]:
+    evaluations = {step: recorded for step, recorded in sorted(metrics.items()) if "val/success" in recorded}
+    if not evaluations:
         raise ValueError(f"{name} has no evaluation")
-    return Run(name.partition("/")[2], *series)
+    known = [metric for metric in TURNS if all(metric in recorded for recorded in evaluations.values())]
+    turns = known[0] if known else "val/valid_turn_rate"
+    series = []
+    for metric in (turns, "val/success", "val/stop/response_cut"):
+        lacking = [step for step, recorded in evaluations.items() if metric not in recorded]
+        if lacking:
+            raise ValueError(f"{name} was not played by this package's rollout: step {lacking[0]} lacks {metric}")
+        series.append({step: 100 * recorded[metric] for step, recorded in evaluations.items()})
+    return Run(name.partition("/")[2], TURNS[turns], *series)
 
 
 def lines(runs: Sequence[Run]) -> list[str]:
-    """Return what is printed: the runs that lost valid turns, evaluation by evaluation, and the least of all others."""
+    """Return what is printed: the runs that lost the format, evaluation by evaluation, and the least of all others."""
     lost = [run for run in runs if run.lost]
     said = []
     for run in lost:
         steps = [
             f"step {step} {share:.1f} ({run.success[step]:.1f}, {run.cut[step]:.1f})"
-            for step, share in run.valid.items()
+            for step, share in run.held.items()
         ]
-        said.append(f"{run.name}: valid turns in % (success, cut off): {'; '.join(steps)}")
-    held = [share for run in runs if run not in lost for share in run.valid.values()]
-    least = f", never fewer than {min(held):.1f} % valid turns" if held else ""
+        said.append(f"{run.name}: {run.turns} in % (success, cut off): {'; '.join(steps)}")
+    least = ""
+    for turns in TURNS.values():
+        held = [share for run in runs if run not in lost and run.turns == turns for share in run.held.values()]
+        least += f", never fewer than {min(held):.1f} % {turns}" if held else ""
     return [*said, f"{len(runs) - len(lost)} of {len(runs)} runs lost less than {FALL:g} points{least}"]
 
 

@@ -48,6 +48,21 @@ def test_a_run_that_lost_five_points_is_named_with_every_evaluation(
     ]
 
 
+def test_well_formed_turns_count_where_every_evaluation_recorded_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Valid turns fall where the environment refuses more moves: the format held there."""
+    refused: dict[str, Evaluations] = {"shop/uniform-seed1": {0: (0.9, 0.4), 10: (0.5, 0.5)}}
+    recorded = CUT | {"val/well_formed_turn_rate": 0.984375}
+    path = archived(tmp_path / "runs.tar.xz", refused, recorded)
+    valid_turns.main([str(path)])
+    assert capsys.readouterr().out.splitlines()[0] == (
+        "1 of 1 runs lost less than 5 points, never fewer than 98.4 % well-formed turns"
+    )
+    valid_turns.main([str(archived(tmp_path / "older.tar.xz", refused))])
+    assert capsys.readouterr().out.splitlines()[1] == "0 of 1 runs lost less than 5 points"
+
+
 def test_a_run_that_had_risen_is_named_once_it_falls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Never below the share before training: in Sudoku that is low, since moves are refused."""
     path = archived(tmp_path / "runs.tar.xz", {"sudoku/uniform-seed1": {0: (0.4, 0.2), 10: (0.9, 0.5), 20: (0.8, 0.5)}})
