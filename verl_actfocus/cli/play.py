@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from verl_actfocus import envs
@@ -72,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     env, options, limits = _environment(args)
     phrasing = phrasing_of(args.prompt_style or BRIEF, args.env, options, limits)
     episode = Episode(env, limits, tags=given_tags(args), phrasing=phrasing)
-    policy = make_policy(args.policy, args.env, args.seed, args.temperature, dict(args.template))
+    policy = make_policy(args.policy, args.env, limits, args.seed, args.temperature, dict(args.template))
     if isinstance(policy, PlayingModel):
         play_tokens(policy.player(episode), policy, args.seed)
     else:
@@ -124,14 +126,36 @@ def play_tokens(player: Player, model: PlayingModel, seed: int) -> None:
     print(f"-- final state --\n{player.episode.observation}" if player.failure is None else player.failure)
 
 
+def room(env: str, limits: EpisodeLimits) -> int:
+    """Return the most tokens of an episode: the paper's, and as much more as turns or responses may be longer.
+
+    Args:
+        env: Name of the environment.
+        limits: Budgets of the episode.
+    """
+    from verl_actfocus.evaluation.settings import paper_settings
+
+    paper = paper_settings(env)
+    turns = Fraction(limits.turns, paper.limits.turns)
+    response = max(Fraction(limits.response_tokens, paper.limits.response_tokens), Fraction(1))
+    longer = max(turns * response, Fraction(1)) - 1
+    return paper.lengths.most + math.ceil(longer * paper.lengths.response)
+
+
 def make_policy(
-    policy: str, env: str, seed: int, temperature: float | None, template: Mapping[str, Any]
+    policy: str,
+    env: str,
+    limits: EpisodeLimits,
+    seed: int,
+    temperature: float | None,
+    template: Mapping[str, Any],
 ) -> TextPolicy | PlayingModel:
     """Make what a `--policy` names.
 
     Args:
         policy: "human", "expert", "random" or "model:NAME".
-        env: Name of the environment, for the expert.
+        env: Name of the environment, for the expert and for the room that a model has.
+        limits: Budgets of the episode.
         seed: Seeds chance and sampling.
         temperature: Of a model's sampling; None for the paper's, 0.5.
         template: Arguments of a model's chat template; empty for none.
@@ -142,10 +166,8 @@ def make_policy(
     """
     kind, _, folder = policy.partition(":")
     if kind == "model" and folder:
-        from verl_actfocus.evaluation.settings import paper_settings
-
-        most = paper_settings(env).lengths.most
-        return PlayingModel(folder, 0.5 if temperature is None else temperature, seed, most, template)
+        sampled_at = 0.5 if temperature is None else temperature
+        return PlayingModel(folder, sampled_at, seed, room(env, limits), template)
     for given, argument in ((temperature is not None, "--temperature"), (bool(template), "--template")):
         if given:
             raise ValueError(f"{argument} is for --policy model:NAME, not for {policy!r}; leave it out")

@@ -215,6 +215,30 @@ def test_an_episode_that_outgrows_the_models_context_ends_with_that_reason(model
     assert player.record().stop_reason == StopReason.CONTEXT_FULL.value
 
 
+@pytest.mark.parametrize(
+    ("words", "tokens"),
+    [
+        ((), 3600),
+        (("--turns", "2"), 3600),
+        (("--turns", "10"), 400 + 2 * 3200),
+        (("--response-tokens", "800"), 400 + 2 * 3200),
+        (("--turns", "7", "--response-tokens", "600"), 400 + 6720),  # 3200 · 7/5 · 600/400
+        (("--turns", "4", "--response-tokens", "500"), 3600),
+    ],
+)
+def test_more_turns_or_longer_responses_give_a_model_more_room(
+    words: tuple[str, ...], tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The paper's 3600 tokens are for its 5 turns of at most 400: with them 20 turns ended as a full context."""
+
+    def model(path: str, temperature: float, seed: int, most_tokens: int, template: object) -> None:
+        raise RuntimeError(f"{most_tokens} tokens")
+
+    monkeypatch.setattr(play, "PlayingModel", model)
+    with pytest.raises(RuntimeError, match=f"^{tokens} tokens$"):
+        play.run(arguments("frozenlake", "--policy", "model:somewhere", *words))
+
+
 def test_a_model_that_ships_with_the_package_plays_its_miniature(capsys: pytest.CaptureFixture[str]) -> None:
     policy = f"model:{models.folder('frozenlake')}"
     assert play.run(arguments("frozenlake", "--miniature", "--policy", policy, "--temperature", "0")) == 0
