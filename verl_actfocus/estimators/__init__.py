@@ -1,16 +1,14 @@
-"""Advantage estimators in pure torch, one file each: how rewards become the advantages that the weights multiply.
+"""Advantage estimators in pure torch: how rewards become the advantages that the weights multiply.
 
 `base`
     What an estimator is: `Estimator`, the `TrajectoryBatch` that it reads, the registry, `estimator_from` a name, and
     `computed_estimate`, which checks what it returns.
-`grpo`, `gae`
-    veRL's own; GRPO's are 0 in groups with nothing to compare (`groups`).
-`gigpo`
-    GRPO, and once more among the turns that began in the same state.
-`optimal_baseline`
-    veRL's optimal token baselines, over the whole response or over the model's tokens alone.
-`turn_gae`
-    GAE over turns.
+`schemes`
+    The estimators, a file each. `grpo` and `gae` are veRL's own; `gigpo` is GRPO, and once more among the turns that
+    began in the same state; `optimal_baseline` has veRL's optimal token baselines, over the whole response or over the
+    model's tokens alone; `turn_gae` is GAE over turns.
+`groups`
+    Groups with nothing to compare, where GRPO's advantages are 0.
 `turns`
     From tokens to turns and back.
 """
@@ -26,11 +24,11 @@ from verl_actfocus.estimators.base import (
     estimator_from,
     register_estimator,
 )
-from verl_actfocus.estimators.gae import GAE
-from verl_actfocus.estimators.gigpo import GiGPO
-from verl_actfocus.estimators.grpo import GRPO
-from verl_actfocus.estimators.optimal_baseline import MultiTurnOptimalTokenBaseline, OptimalTokenBaseline
-from verl_actfocus.estimators.turn_gae import TurnGAE
+from verl_actfocus.estimators.schemes.gae import GAE
+from verl_actfocus.estimators.schemes.gigpo import GiGPO
+from verl_actfocus.estimators.schemes.grpo import GRPO
+from verl_actfocus.estimators.schemes.optimal_baseline import MultiTurnOptimalTokenBaseline, OptimalTokenBaseline
+from verl_actfocus.estimators.schemes.turn_gae import TurnGAE
 
 __all__ = [
     "ESTIMATORS",

@@ -1,9 +1,9 @@
-"""Token weights in pure torch, one file per scheme, and the loss that they go into.
+"""Token weights in pure torch, and the loss that they go into.
 
 `base`
     What a weighting is: `Weighting`, the `TokenBatch` that it reads, the registry, `weighting_from` a configuration.
-`actfocus`, `uniform`, `entropy_top`, `turn_balanced`
-    The schemes, each with its equation and its source. `actfocus` is He et al. 2026 (Eq. 5, 16-18).
+`schemes`
+    The weightings, a file each, with its equation and its source. `actfocus` is He et al. 2026 (Eq. 5, 16-18).
 `inputs`
     What a scheme may read beyond the batch, by name, and which forward pass delivers it.
 `probe`
@@ -21,7 +21,6 @@
 Tensor names end in their dimensions: B sequences, T response positions, V vocabulary entries.
 """
 
-from verl_actfocus.weighting.actfocus import ActFocus, SignalStatistics, signal_statistics, token_weights
 from verl_actfocus.weighting.base import (
     WEIGHTINGS,
     TokenBatch,
@@ -31,8 +30,11 @@ from verl_actfocus.weighting.base import (
     turn_indices,
     weighting_from,
 )
-from verl_actfocus.weighting.entropy_top import EntropyTop
 from verl_actfocus.weighting.loss import PolicyLoss, PolicyLossMetrics, weighted_policy_loss
+from verl_actfocus.weighting.schemes.actfocus import ActFocus, SignalStatistics, signal_statistics, token_weights
+from verl_actfocus.weighting.schemes.entropy_top import EntropyTop
+from verl_actfocus.weighting.schemes.turn_balanced import TurnBalanced
+from verl_actfocus.weighting.schemes.uniform import Uniform
 from verl_actfocus.weighting.shares import share_metrics
 from verl_actfocus.weighting.signals import (
     SIGNALS,
@@ -43,8 +45,6 @@ from verl_actfocus.weighting.signals import (
     token_sum_pi_squared,
 )
 from verl_actfocus.weighting.spans import Span
-from verl_actfocus.weighting.turn_balanced import TurnBalanced
-from verl_actfocus.weighting.uniform import Uniform
 
 __all__ = [
     "SIGNALS",

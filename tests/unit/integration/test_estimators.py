@@ -10,7 +10,7 @@ from verl import DataProto
 from verl.trainer.ppo.ray_trainer import compute_advantage
 
 from verl_actfocus.estimators import ESTIMATORS
-from verl_actfocus.estimators.gigpo import GiGPO
+from verl_actfocus.estimators.schemes.gigpo import GiGPO
 from verl_actfocus.integration.estimators import FUNCTIONS, require_trainer
 
 

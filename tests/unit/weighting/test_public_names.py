@@ -8,7 +8,8 @@ import pytest
 
 import verl_actfocus
 from verl_actfocus.tagging import grammar, pieces, tagger
-from verl_actfocus.weighting import actfocus, base, loss, signals
+from verl_actfocus.weighting import base, loss, signals
+from verl_actfocus.weighting.schemes import actfocus
 
 HEAVY = ("verl", "ray", "vllm", "transformers")
 
