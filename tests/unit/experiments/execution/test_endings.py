@@ -175,7 +175,7 @@ train(make(Path(sys.argv[1])), "import time; print('up', flush=True); time.sleep
 @pytest.fixture
 def other_command(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Another command, which trains in the folder `r`."""
-    command = subprocess.Popen([sys.executable, "-c", COMMAND, str(tmp_path / "r"), str(Path(__file__).parent)])
+    command = subprocess.Popen([sys.executable, "-c", COMMAND, str(tmp_path / "r"), str(Path(__file__).parents[1])])
     log, until = tmp_path / "r/log.txt", time.monotonic() + 60
     while not log.exists() or "\nup" not in log.read_text():
         assert command.poll() is None and time.monotonic() < until
