@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from verl_actfocus.experiments.execution import machine
+from verl_actfocus.experiments.results import machine
 from verl_actfocus.storage.disk import write_json, write_whole
 
 

@@ -12,8 +12,8 @@ from verl_actfocus.cli._signals import exit_on_signals
 from verl_actfocus.cli._values import positive, writable
 from verl_actfocus.config.groups import profile_folder
 from verl_actfocus.experiments.execution.launcher import Planned, launch, listing
-from verl_actfocus.experiments.execution.machine import MEMORY_OF_A_RUN, free_memory
 from verl_actfocus.experiments.results.folder import RunFolder
+from verl_actfocus.experiments.results.machine import MEMORY_OF_A_RUN, free_memory
 from verl_actfocus.experiments.runs.composition import subject
 from verl_actfocus.experiments.runs.requirements import require_attention, require_cluster, require_gpu
 from verl_actfocus.experiments.runs.run import DEVICES, ESTIMATORS, PLATFORM_VARIABLE, Conditions

@@ -16,8 +16,8 @@ from packaging.requirements import Requirement
 
 from verl_actfocus.cli._doctor_cuda import check_driver, check_flash_attention
 from verl_actfocus.cli._finding import Finding
-from verl_actfocus.experiments.execution import machine
 from verl_actfocus.experiments.execution.logs import clean_line
+from verl_actfocus.experiments.results import machine
 from verl_actfocus.experiments.runs.requirements import installed_version, remedy, required_python, requirements
 from verl_actfocus.experiments.runs.run import PLATFORM_VARIABLE, environments
 

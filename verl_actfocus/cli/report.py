@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from verl_actfocus.cli._values import writable
+from verl_actfocus.experiments.report.logged_runs import grouped, read_logged
 from verl_actfocus.experiments.report.metrics_report import write_metrics_report
 from verl_actfocus.experiments.report.report import NO_TRAJECTORIES, Page, write_report
-from verl_actfocus.experiments.report.runs import grouped, read_logged
 from verl_actfocus.experiments.report.summary import Summary, summarise
 from verl_actfocus.experiments.results.run_result import read_runs
 from verl_actfocus.storage.errors import ExperimentError

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from verl_actfocus.diagnosis.folder import DiagnosisFolder
-from verl_actfocus.experiments.execution import machine
 from verl_actfocus.experiments.execution.progress import Display, duration
+from verl_actfocus.experiments.results import machine
 from verl_actfocus.storage.disk import write_json, write_whole
 
 #: Share of the work between two lines of progress where the output is no terminal.

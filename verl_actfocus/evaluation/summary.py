@@ -9,7 +9,7 @@ from verl_actfocus.evaluation.policy import Policy
 from verl_actfocus.evaluation.records import EvaluationFolder
 from verl_actfocus.evaluation.runner import Attempt
 from verl_actfocus.evaluation.settings import EvaluationSettings
-from verl_actfocus.experiments.execution import machine
+from verl_actfocus.experiments.results import machine
 
 
 def write_summary(

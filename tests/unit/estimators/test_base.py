@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -29,6 +30,13 @@ from verl_actfocus.experiments.runs.estimators import OWN, PACKAGED
 from verl_actfocus.weighting.inputs import VERL_INPUTS, unknown_inputs
 
 from .batches import Played, batch_of
+
+
+def test_the_folder_of_schemes_is_what_is_registered():
+    schemes = "verl_actfocus.estimators.schemes"
+    stems = {file.name.removesuffix(".py") for file in files(schemes).iterdir() if file.name.endswith(".py")}
+    modules = {cls.__module__ for cls in ESTIMATORS.values() if cls.__module__.startswith("verl_actfocus.")}
+    assert modules == {f"{schemes}.{stem}" for stem in stems - {"__init__"}}
 
 
 def test_the_command_line_knows_every_estimator_and_its_algorithm():

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from verl_actfocus.experiments.execution.execute import execute
 from verl_actfocus.experiments.execution.progress import Display
+from verl_actfocus.experiments.execution.training import execute
 from verl_actfocus.experiments.runs.composed_run import ComposedRun
 from verl_actfocus.experiments.runs.run import Conditions, Run
 from verl_actfocus.experiments.runs.step import Step

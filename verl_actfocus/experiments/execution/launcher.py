@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
 
-from verl_actfocus.experiments.execution.execute import execute
 from verl_actfocus.experiments.execution.progress import Display, duration
+from verl_actfocus.experiments.execution.training import execute
 from verl_actfocus.experiments.results.folder import RunFolder
 from verl_actfocus.experiments.results.metrics import merge_attempts
 from verl_actfocus.experiments.results.run_result import RunResult

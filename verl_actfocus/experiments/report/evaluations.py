@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from verl_actfocus.episodes.record import SUMMARY
-from verl_actfocus.experiments.report.runs import LoggedRun
+from verl_actfocus.experiments.report.logged_runs import LoggedRun
 
 #: veRL's `mean@8`, `best@8/mean` and so on, behind data source and variable.
 _STOCK = re.compile(

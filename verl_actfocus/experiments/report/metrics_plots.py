@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from verl_actfocus.experiments.report import quantities
 from verl_actfocus.experiments.report.escapes import literal
+from verl_actfocus.experiments.report.logged_runs import NOT_RECORDED, Group
 from verl_actfocus.experiments.report.plots import (
     MOST,
     colour,
@@ -21,7 +22,6 @@ from verl_actfocus.experiments.report.plots import (
     png,
 )
 from verl_actfocus.experiments.report.quantities import Recorded
-from verl_actfocus.experiments.report.runs import NOT_RECORDED, Group
 
 _COLUMNS = 3
 _ACTION_SHARES = tuple(one for one in quantities.SHARES if one.title.endswith("action"))

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from verl_actfocus.experiments.report import evaluations, quantities
+from verl_actfocus.experiments.report.logged_runs import NOT_RECORDED, Group, differing_settings
 from verl_actfocus.experiments.report.metrics_plots import picture
 from verl_actfocus.experiments.report.quantities import Recorded
 from verl_actfocus.experiments.report.report import render
-from verl_actfocus.experiments.report.runs import NOT_RECORDED, Group, differing_settings
 from verl_actfocus.experiments.results.statistics import Estimate, clipped, mean_over_seeds
 from verl_actfocus.storage.disk import write_whole
 

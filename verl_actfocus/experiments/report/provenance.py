@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from verl_actfocus.experiments.execution.machine import DISTRIBUTIONS
 from verl_actfocus.experiments.execution.progress import duration
+from verl_actfocus.experiments.results.machine import DISTRIBUTIONS
 from verl_actfocus.experiments.results.run_result import RunResult
 
 

@@ -10,7 +10,7 @@ from glob import escape
 from typing import TypeAlias
 
 from verl_actfocus.experiments.report import evaluations
-from verl_actfocus.experiments.report.runs import Group, LoggedRun
+from verl_actfocus.experiments.report.logged_runs import Group, LoggedRun
 
 #: Spans in the order of a report, and their names for people.
 SPANS = {"action": "action", "reasoning": "reasoning", "none": "other"}

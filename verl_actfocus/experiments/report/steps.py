@@ -24,7 +24,7 @@ _COUNTS = {
 }
 _PROBABILITIES = "training/rollout_probs_diff_max"
 #: Shares of all turns of an evaluation → name: those that kept to the format, and those that the environment took, too.
-_TURNS = {"val/well_formed_turn_rate": "well-formed turns", "val/valid_turn_rate": "valid turns"}
+TURNS = {"val/well_formed_turn_rate": "well-formed turns", "val/valid_turn_rate": "valid turns"}
 
 
 def step_times(summary: Summary) -> list[NamedRow]:
@@ -70,7 +70,7 @@ def checks(summary: Summary) -> list[NamedRow]:
                 f"{label} in %: largest fall (or least rise) from the highest before",
                 [_fall(one, metric) for one in summary.weightings],
             )
-            for metric, label in _TURNS.items()
+            for metric, label in TURNS.items()
         ),
     ]
 

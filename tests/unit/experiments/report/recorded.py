@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from verl_actfocus.experiments.report.logged_runs import grouped, read_logged
 from verl_actfocus.experiments.report.metrics_report import grids
-from verl_actfocus.experiments.report.runs import grouped, read_logged
 
 ACCURACY = "val-core/gsm8k/acc/mean@4"
 

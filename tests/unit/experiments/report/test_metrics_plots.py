@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from verl_actfocus.experiments.report import metrics_plots
+from verl_actfocus.experiments.report.logged_runs import grouped, read_logged
 from verl_actfocus.experiments.report.metrics_plots import picture
-from verl_actfocus.experiments.report.runs import grouped, read_logged
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from scipy import stats
 
 from tests.documented_metrics import documented
 from verl_actfocus.cli.main import main
+from verl_actfocus.experiments.report.logged_runs import grouped, read_logged
 from verl_actfocus.experiments.report.metrics_report import grids, notes, write_metrics_report
 from verl_actfocus.experiments.report.quantities import OUTCOMES
-from verl_actfocus.experiments.report.runs import grouped, read_logged
 from verl_actfocus.storage.errors import ExperimentError
 
 from .pages import RecordRun, outcomes, parse

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from verl_actfocus.experiments.execution import machine
 from verl_actfocus.experiments.report import provenance
 from verl_actfocus.experiments.report.plots import COLOURS, learning_curves
 from verl_actfocus.experiments.report.summary import summarise
+from verl_actfocus.experiments.results import machine
 from verl_actfocus.experiments.results.run_result import read_runs
 from verl_actfocus.storage.errors import ExperimentError
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from verl_actfocus.estimators import ESTIMATORS
-from verl_actfocus.experiments.execution.execute import execute
 from verl_actfocus.experiments.execution.progress import Display
+from verl_actfocus.experiments.execution.training import execute
 from verl_actfocus.experiments.results.folder import RunFolder
 from verl_actfocus.experiments.runs.composed_run import compose_run
 from verl_actfocus.experiments.runs.estimators import EstimatorChoice

@@ -7,10 +7,11 @@ import re
 import pytest
 
 from verl_actfocus.experiments.runs.weightings import WeightingChoice, packaged_weightings
+from verl_actfocus.weighting import WEIGHTINGS
 
 
 def test_the_papers_weighting_has_one_name_and_the_group_default() -> None:
-    assert packaged_weightings() == ["actfocus", "entropy_top", "turn_balanced", "uniform"]
+    assert packaged_weightings() == sorted(WEIGHTINGS)
     assert WeightingChoice.parse("actfocus").overrides() == ["+actfocus=default"]
     assert WeightingChoice.parse("uniform").overrides() == ["+actfocus=uniform"]
 

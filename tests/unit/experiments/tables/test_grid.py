@@ -9,7 +9,7 @@ import pytest
 
 from verl_actfocus.experiments.tables.grid import Request, cells, distinct_runs
 
-from .conftest import TABLE
+from ..declared import TABLE
 
 MakeRequest = Callable[..., Request]
 

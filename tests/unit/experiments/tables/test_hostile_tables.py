@@ -11,7 +11,7 @@ import pytest
 from verl_actfocus.experiments.report.writing import write_table
 from verl_actfocus.experiments.tables.grid import Request, cells, distinct_runs
 
-from .conftest import SCALES, TABLE
+from ..declared import SCALES, TABLE
 
 MakeRequest = Callable[..., Request]
 

@@ -11,7 +11,7 @@ from verl_actfocus.experiments.tables.files import find_table
 from verl_actfocus.experiments.tables.grid import Request
 from verl_actfocus.storage.errors import ExperimentError
 
-from .conftest import TABLE
+from ..declared import TABLE
 
 MakeRequest = Callable[..., Request]
 CONTRAST = "quantity: area\ncontrasts: [{{larger: sokoban, than: frozenlake, {}}}]\nrows:"

@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from verl_actfocus.experiments.execution import machine
 from verl_actfocus.experiments.execution.logs import error_lines
 from verl_actfocus.experiments.execution.progress import Display
 from verl_actfocus.experiments.execution.supervision import Training, Watch, how_it_ended, refuse_orphans
+from verl_actfocus.experiments.results import machine
 from verl_actfocus.experiments.results.folder import RunFolder
 from verl_actfocus.experiments.results.metrics import Metrics, merge_attempts
 from verl_actfocus.experiments.runs.composed_run import ComposedRun

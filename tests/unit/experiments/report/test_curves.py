@@ -16,8 +16,8 @@ from verl_actfocus.experiments.report.plots import COLOURS
 from verl_actfocus.experiments.report.writing import write_table
 from verl_actfocus.experiments.tables.grid import Request, cells
 
-from .conftest import TABLE, finished
-from .test_tables import outcomes
+from ..declared import TABLE, finished
+from .test_writing import outcomes
 
 MakeRequest = Callable[..., Request]
 Finish = Callable[..., None]

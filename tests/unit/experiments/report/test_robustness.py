@@ -15,7 +15,7 @@ from verl_actfocus.experiments.tables.grid import Request, cells
 from verl_actfocus.storage.errors import ExperimentError
 
 from ...conftest import write_lines
-from .conftest import finished
+from ..declared import finished
 
 DECLARED = """
 title: A comparison

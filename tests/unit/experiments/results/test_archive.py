@@ -22,8 +22,8 @@ from verl_actfocus.storage.errors import ExperimentError
 from verl_actfocus.storage.locks import LOCK, locked
 
 from ...conftest import write_lines
-from .conftest import finished
-from .test_robustness import DECLARED, made_with
+from ..declared import finished
+from ..report.test_robustness import DECLARED, made_with
 
 Finish = Callable[..., None]
 

@@ -17,7 +17,7 @@ from verl_actfocus.experiments.results.statistics import Estimate
 from verl_actfocus.experiments.tables.grid import Request, cells, distinct_runs
 from verl_actfocus.storage.errors import ExperimentError
 
-from .conftest import TABLE, finished
+from ..declared import TABLE, finished
 
 MakeRequest = Callable[..., Request]
 Finish = Callable[..., None]

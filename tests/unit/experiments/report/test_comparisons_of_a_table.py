@@ -19,7 +19,7 @@ from verl_actfocus.experiments.results.run_result import RunResult
 from verl_actfocus.experiments.tables.grid import Request, cells
 from verl_actfocus.experiments.tables.table import Table
 
-from .conftest import finished
+from ..declared import finished
 
 MakeRequest = Callable[..., Request]
 Finish = Callable[..., None]
