@@ -143,10 +143,9 @@ def settings_from(args: argparse.Namespace) -> EvaluationSettings:
     options = dict(args.option)
     training = settings.training_options
     changed = dataclasses.replace(
-        settings,
+        settings.with_limits(given_limits(args)),
         options={**settings.options, **options},
         training_options=None if training is None else {**training, **options},
-        limits=dataclasses.replace(settings.limits, **given_limits(args)),
         tags=given_tags(args, settings.tags),
         template={**settings.template, **dict(args.template)},
         **given,

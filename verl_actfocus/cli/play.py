@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from verl_actfocus import envs
@@ -126,22 +124,6 @@ def play_tokens(player: Player, model: PlayingModel, seed: int) -> None:
     print(f"-- final state --\n{player.episode.observation}" if player.failure is None else player.failure)
 
 
-def room(env: str, limits: EpisodeLimits) -> int:
-    """Return the most tokens of an episode: the paper's, and as much more as turns or responses may be longer.
-
-    Args:
-        env: Name of the environment.
-        limits: Budgets of the episode.
-    """
-    from verl_actfocus.evaluation.settings import paper_settings
-
-    paper = paper_settings(env)
-    turns = Fraction(limits.turns, paper.limits.turns)
-    response = max(Fraction(limits.response_tokens, paper.limits.response_tokens), Fraction(1))
-    longer = max(turns * response, Fraction(1)) - 1
-    return paper.lengths.most + math.ceil(longer * paper.lengths.response)
-
-
 def make_policy(
     policy: str,
     env: str,
@@ -154,7 +136,7 @@ def make_policy(
 
     Args:
         policy: "human", "expert", "random" or "model:NAME".
-        env: Name of the environment, for the expert and for the room that a model has.
+        env: Name of the environment, for the expert and for a model's most tokens.
         limits: Budgets of the episode.
         seed: Seeds chance and sampling.
         temperature: Of a model's sampling; None for the paper's, 0.5.
@@ -166,8 +148,10 @@ def make_policy(
     """
     kind, _, folder = policy.partition(":")
     if kind == "model" and folder:
-        sampled_at = 0.5 if temperature is None else temperature
-        return PlayingModel(folder, sampled_at, seed, room(env, limits), template)
+        from verl_actfocus.evaluation.settings import paper_settings
+
+        most = paper_settings(env).with_limits(dataclasses.asdict(limits)).lengths.most
+        return PlayingModel(folder, 0.5 if temperature is None else temperature, seed, most, template)
     for given, argument in ((temperature is not None, "--temperature"), (bool(template), "--template")):
         if given:
             raise ValueError(f"{argument} is for --policy model:NAME, not for {policy!r}; leave it out")

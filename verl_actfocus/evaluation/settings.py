@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -117,6 +119,26 @@ class EvaluationSettings:
         most = self.lengths.most
         lengths = dataclasses.replace(self.lengths, prompt=most, total=most)
         return dataclasses.replace(self, prompt_style=name, lengths=lengths)
+
+    def with_limits(self, given: Mapping[str, int]) -> EvaluationSettings:
+        """Return the settings with other budgets, and room for what they let a model write.
+
+        What follows the first prompt may have as many tokens more as there are more turns, or as responses may be
+        longer. Fewer turns are set off against longer responses; the room never shrinks.
+
+        Args:
+            given: Budgets by their names in `EpisodeLimits`.
+
+        Raises:
+            ValueError: a budget is no positive integer.
+        """
+        limits = dataclasses.replace(self.limits, **given)
+        turns = Fraction(limits.turns, self.limits.turns)
+        response = max(Fraction(limits.response_tokens, self.limits.response_tokens), Fraction(1))
+        more = math.ceil(max(turns * response - 1, Fraction(0)) * self.lengths.response)
+        total = None if self.lengths.total is None else self.lengths.total + more
+        lengths = dataclasses.replace(self.lengths, response=self.lengths.response + more, total=total)
+        return dataclasses.replace(self, limits=limits, lengths=lengths)
 
     def schedule(self) -> list[tuple[int, int]]:
         """Return (task, sample) of every episode; the episodes of a task stand together."""

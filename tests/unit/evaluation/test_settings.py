@@ -107,6 +107,20 @@ def test_what_does_not_fit_is_refused_in_words(words: list[str], message: str) -
         settings(*words)
 
 
+@pytest.mark.parametrize(
+    ("words", "lengths"),
+    [
+        ([], (400, 3200, 3600)),
+        (["--turns", "10"], (400, 6400, 6800)),
+        (["--turns", "4", "--response-tokens", "500"], (400, 3200, 3600)),
+    ],
+)
+def test_more_turns_have_more_room(words: list[str], lengths: tuple[int, ...]) -> None:
+    """Ten turns of 400 tokens had the room of the paper's five."""
+    found = settings("--profile", "frozenlake_grpo", *words).lengths
+    assert (found.prompt, found.response, found.total) == lengths
+
+
 def test_lengths_are_bounded_by_the_models_context() -> None:
     lengths = Lengths(prompt=400, response=3200)
     assert lengths.most == 3600
