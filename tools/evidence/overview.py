@@ -4,7 +4,7 @@
 
 Reads the tables that `actfocus reproduce` has written of the protocol's three questions, and their archive. A p-value
 is corrected over the declared comparisons of its question; what is told from 0 is in bold. A method of which no run is
-published is left out, and so is an environment.
+published is left out, and so is an environment. Who lost the format is told as by `tools.evidence.valid_turns`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
     python -m tools.evidence.valid_turns recipes/paper/results/{,other-methods/}*.tar.xz
 
-Runs of before that share was recorded have the share of valid turns instead. A turn is valid whose response was
+Runs of before that share was recorded have the share of valid turns instead; `--valid` takes that of every run, as the
+protocol's stage 6 declared. A turn is valid whose response was
 well-formed and of which the environment refused nothing (docs/metrics.md): where it refuses many moves, as Sudoku does
 before training, valid turns rise with skill, and say less of the format. ActFocus weights what stands outside an action
 by α, reasoning and tags alike: what holds the format there is α alone.
@@ -11,6 +12,7 @@ by α, reasoning and tags alike: what holds the format there is α alone.
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -18,14 +20,14 @@ from pathlib import Path
 
 from scipy import stats
 
+from verl_actfocus.experiments.report.steps import TURNS
 from verl_actfocus.experiments.results.archive import Archive
 from verl_actfocus.experiments.runs.weightings import ACTFOCUS
 from verl_actfocus.storage.errors import ExperimentError
 
-#: A run is named that loses so many points of its valid turns since an earlier evaluation.
+#: A run is named that loses so many points of those turns since an earlier evaluation.
 FALL = 5.0
-#: What tells of the format, the first that a run recorded at all of its evaluations.
-TURNS = {"val/well_formed_turn_rate": "well-formed turns", "val/valid_turn_rate": "valid turns"}
+VALID = "val/valid_turn_rate"
 
 
 @dataclass(frozen=True)
@@ -62,18 +64,19 @@ class Run:
         return any(share <= highest - FALL for share, highest in zip(shares, accumulate(shares, max), strict=True))
 
 
-def read(path: Path, environment: str | None = None) -> list[Run]:
+def read(path: Path, environment: str | None = None, valid: bool = False) -> list[Run]:
     """Read the evaluations of every run, in the order of their names.
 
     Args:
         path: an archive.
         environment: whose runs; all where left out.
+        valid: whether to take valid turns of every run, well-formed ones of none.
 
     Raises:
         ValueError: there is no such file, it holds no such run, or a run lacks what is looked at.
         ExperimentError: it is no archive of runs.
     """
-    runs = [_run(name, metrics) for name, metrics in Archive(path).metrics().items()]
+    runs = [_run(name, metrics, valid) for name, metrics in Archive(path).metrics().items()]
     if not runs:
         raise ValueError(f"there is no archive {path}, or it holds no run")
     found = [run for run in runs if environment in (None, run.environment)]
@@ -82,12 +85,12 @@ def read(path: Path, environment: str | None = None) -> list[Run]:
     return found
 
 
-def _run(name: str, metrics: Mapping[int, Mapping[str, float]]) -> Run:
+def _run(name: str, metrics: Mapping[int, Mapping[str, float]], valid: bool) -> Run:
     evaluations = {step: recorded for step, recorded in sorted(metrics.items()) if "val/success" in recorded}
     if not evaluations:
         raise ValueError(f"{name} has no evaluation")
     known = [metric for metric in TURNS if all(metric in recorded for recorded in evaluations.values())]
-    turns = known[0] if known else "val/valid_turn_rate"
+    turns = known[0] if known and not valid else VALID
     series = []
     for metric in (turns, "val/success", "val/stop/response_cut"):
         lacking = [step for step, recorded in evaluations.items() if metric not in recorded]
@@ -111,7 +114,14 @@ def lines(runs: Sequence[Run]) -> list[str]:
     for turns in TURNS.values():
         held = [share for run in runs if run not in lost and run.turns == turns for share in run.held.values()]
         least += f", never fewer than {min(held):.1f} % {turns}" if held else ""
-    return [*said, f"{len(runs) - len(lost)} of {len(runs)} runs lost less than {FALL:g} points{least}"]
+    return [*said, f"{len(runs) - len(lost)} of {len(runs)} runs{_by(runs)} lost less than {FALL:g} points{least}"]
+
+
+def _by(runs: Sequence[Run]) -> str:
+    """Say how many runs are judged by which turns, where it is not one kind for all."""
+    counts = Counter(run.turns for run in runs)
+    said = [f"{counts[turns]} by {turns}" for turns in TURNS.values() if counts[turns]]
+    return f" ({', '.join(said)})" if len(said) > 1 else ""
 
 
 def sides(runs: Sequence[Run]) -> str:
@@ -119,7 +129,7 @@ def sides(runs: Sequence[Run]) -> str:
     counts = [[run.lost for run in runs if run.weighted == side] for side in (True, False)]
     inside, outside = (f"{sum(lost)} of {len(lost)}" for lost in counts)
     p_value = stats.fisher_exact([[sum(lost), len(lost) - sum(lost)] for lost in counts]).pvalue
-    return f"with ActFocus's weights {inside} lost them, without {outside}: p = {p_value:.2f}"
+    return f"with ActFocus's weights {inside} lost them, without {outside}: p = {p_value:.2f}{_by(runs)}"
 
 
 def falls(runs: Sequence[Run], shown: int = 4) -> str:
@@ -134,9 +144,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("archives", nargs="+", type=Path, metavar="ARCHIVE", help="written by reproduce --archive")
     parser.add_argument("--env", help="only runs of this environment")
+    parser.add_argument(
+        "--valid", action="store_true", help="valid turns of every run, where well-formed ones are known, too"
+    )
     args = parser.parse_args(arguments)
     try:
-        archives = [read(path, args.env) for path in args.archives]
+        archives = [read(path, args.env, args.valid) for path in args.archives]
     except (ExperimentError, ValueError) as error:
         parser.error(str(error))
     for runs in archives:
