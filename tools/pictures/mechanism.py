@@ -4,8 +4,8 @@
 
 The share of the return's variance that the reasoning decides at turn 1, before training, against ActFocus − Uniform in
 final success and at step 10, which `tools.evidence.early_lead` prints: the three warm starts of PROTOCOL.md, stage 3,
-and the packaged models, whose final success is stage 2's where it has run and Table 6's elsewhere. Everything comes
-from the published results; what has none there is not drawn, nor is an interval over the tasks of a single seed.
+and the packaged models, whose final success is stage 2's. Everything comes from the published results; what has none
+there is not drawn.
 """
 
 from __future__ import annotations
@@ -35,20 +35,17 @@ TURN = 1
 EARLY, RATE = 10, "1e-4"
 #: The table whose rows say which rate every weighting has chosen in an environment.
 CHOSEN = "confirmation_actfocus"
-#: Steps of the protocol's runs.
-USUAL = 40
-#: Height of a plot in points, to both sides of 0: an interval over two seeds does not fit.
-HEIGHTS = {f"final success, after {USUAL} steps but where it is said": 32, f"step {EARLY}": 16}
-#: Where the two numbers of a point stand: group → tables of differences and the steps of their runs, the first that has
-#: a model counts; their column of names; file of the diagnosis.
+#: Height of a plot in points, to both sides of 0: Sudoku's interval does not fit.
+HEIGHTS = {"final success, after 40 steps": 32, f"step {EARLY}": 16}
+#: Where the two numbers of a point stand: group → tables of differences, their column of names, file of the diagnosis.
 GROUPS = {
     "FrozenLake, a model for each place of the decision": (
-        {"mechanism-cpu.csv": 40, "both/mechanism-cpu.csv": 40},
+        ("mechanism-cpu.csv", "both/mechanism-cpu.csv"),
         "model",
         str(RESULTS / "decisions-{name}-turn{turn}.json"),
     ),
     "packaged models of four environments": (
-        {"confirmation_actfocus-cpu.csv": 40, "table6-cpu.csv": 20},
+        ("confirmation_actfocus-cpu.csv",),
         "environment",
         str(DIAGNOSES / "{name}-before-decisions.json"),
     ),
@@ -64,24 +61,21 @@ class Point:
     #: Share of what reasoning and action decide that the reasoning decides, and its interval.
     share: float
     share_ends: tuple[float, float]
-    #: ActFocus − Uniform in success, percentage points, and its interval over seeds; no number where there is one seed.
+    #: ActFocus − Uniform in success, percentage points, and its interval over seeds.
     difference: float
     difference_ends: tuple[float, float]
     seeds: int
-    #: Training steps behind the difference.
-    steps: int
 
 
 def points() -> list[Point]:
     """Read every model of which the share and the difference in final success are published."""
-    found: dict[str, Point] = {}
+    found: list[Point] = []
     for group, (tables, names, _) in GROUPS.items():
-        for row, steps in ((row, steps) for table, steps in tables.items() for row in _differences(RESULTS / table)):
-            if row[names] not in found and (share := _share(group, row[names])):
+        for row in (row for table in tables for row in _differences(RESULTS / table)):
+            if share := _share(group, row[names]):
                 value, low, high = (100 * float(row[key]) for key in ("value", "low", "high"))
-                ends = (low, high) if int(row["seeds"]) > 1 else (np.nan, np.nan)
-                found[row[names]] = Point(group, row[names], *share, value, ends, int(row["seeds"]), steps)
-    return [*found.values()]
+                found.append(Point(group, row[names], *share, value, (low, high), int(row["seeds"])))
+    return found
 
 
 def early_points() -> list[Point]:
@@ -101,7 +95,7 @@ def early_points() -> list[Point]:
             values = [*seeds.values()]
             mean = float(np.mean(values))
             low, high = stats.t.interval(0.95, len(values) - 1, mean, stats.sem(values)) if values[1:] else [np.nan] * 2
-            found.append(Point(group, name, *share, mean, (float(low), float(high)), len(values), EARLY))
+            found.append(Point(group, name, *share, mean, (float(low), float(high)), len(values)))
     return found
 
 
@@ -173,10 +167,8 @@ def _draw(axes: Axes, some: list[Point], place: int, label: str) -> None:
         # Labels of neighbours stand above and below, and to the left where there is room for them only.
         x_offset, side = (-5, "right") if one.name in ("action", "reasoning") else (5, "left")
         y_offset = -11 if one.name in ("webshop", "frozenlake", "both", "sudoku") else 5
-        seeds = f"{one.seeds} seed{'s' if one.seeds > 1 else ''}"
-        steps = "" if one.steps in (EARLY, USUAL) else f", {one.steps} steps"
         axes.annotate(
-            f"{one.name} ({seeds}{steps})", (one.share, one.difference), (x_offset, y_offset),
+            f"{one.name} ({one.seeds} seeds)", (one.share, one.difference), (x_offset, y_offset),
             textcoords="offset points", fontsize=8, ha=side,
         )  # fmt: skip
 

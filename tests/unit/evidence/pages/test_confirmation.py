@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.unit.evidence.pages import FOLDER, README, in_words, text
-from tools.evidence import early_lead, grouped_methods, one_method, two_methods
+from tools.evidence import early_lead, grouped_methods, one_method, two_methods, valid_turns
 from tools.evidence.published import over_seeds, rows
 from verl_actfocus.experiments.results.archive import Archive, name_of
 from verl_actfocus.experiments.results.folder import RunFolder
@@ -15,7 +16,7 @@ from verl_actfocus.experiments.results.folder import RunFolder
 PAGE = text("confirmation")
 
 
-ENVIRONMENTS = {"frozenlake": "FrozenLake", "sokoban": "Sokoban", "sudoku": "Sudoku"}
+ENVIRONMENTS = {"frozenlake": "FrozenLake", "sokoban": "Sokoban", "sudoku": "Sudoku", "webshop": "WebShop"}
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
@@ -45,11 +46,15 @@ def test_the_page_has_question_1s_conclusions_and_p_values() -> None:
         for row in rows(FOLDER / "confirmation_actfocus-cpu-comparisons.csv")
         if row["p_value"]
     }
-    assert len(told) == 6 and {row["conclusion"] for row in told.values()} == {"inconclusive"}
+    assert len(told) == 8 and {row["conclusion"] for row in told.values()} == {"inconclusive"}
+    before = {key for key, row in told.items() if float(row["p_value"]) < 0.05}
+    assert before == {("webshop", "final"), ("webshop", "area"), ("frozenlake", "area")}
+    assert "three of the eight numbers would be: WebShop's two, lower, and FrozenLake's *area*, higher" in PAGE
     area = told["frozenlake", "area"]
     alone, corrected = (float(area[key]) for key in ("p_value", "p_value_corrected"))
-    assert f"*Area* alone would have p = {alone:.3f}; over the four comparisons" in PAGE
-    assert f"two of them not made yet, it is {corrected:.2f}." in PAGE
+    assert (
+        f"*Area* alone would have p = {alone:.3f}; corrected over the four comparisons it is {corrected:.2f}." in PAGE
+    )
     for environment, name in ENVIRONMENTS.items():
         cells = [
             f"{in_words(row, points='')}, p = {float(row['p_value_corrected']):.2g}"
@@ -66,10 +71,38 @@ def test_the_page_has_question_1s_conclusions_and_p_values() -> None:
         )
         for number, row in pooled.items()
     }
-    assert {number: row["conclusion"] for number, row in pooled.items()} == {"final": "unfinished", "area": ""}
-    assert f"Over the three that are run it is {chance['final']}." in PAGE
-    assert f"for this answer, it is {chance['area']}." in PAGE
-    assert f"a run of ActFocus ends above one of Uniform is estimated at {chance['final']}, which is not shown" in PAGE
+    assert {number: row["conclusion"] for number, row in pooled.items()} == {"final": "harms", "area": ""}
+    assert "**ActFocus harms in success at the end, by the declared rule.**" in PAGE
+    assert f"below it *harms*. It is {chance['final']}: of two runs" in PAGE
+    assert PAGE.count(f"for this answer, it is {chance['area']}.") == 2
+    assert f"that a run of ActFocus ends above one of Uniform is {chance['final']}, below a half" in PAGE
+    assert f"a run of it ends above one of Uniform with a probability of {chance['final']})" in PAGE
+    assert f"a run of it ends above one of Uniform with a probability of {chance['final']}, which comes from" in README
+
+
+def test_the_page_says_how_often_a_run_of_actfocus_ends_above_one_of_uniform_in_every_environment() -> None:
+    finals = {
+        (environment, method): [
+            float(row["rate"])
+            for row in rows(FOLDER / "confirmation_actfocus-cpu-runs.csv")
+            if (row["environment"], row["weighting"], row["step"]) == (environment, method, "40")
+        ]
+        for environment in ENVIRONMENTS
+        for method in ("actfocus", "uniform")
+    }
+    above = {
+        environment: 100
+        * np.mean(
+            [
+                (one > other) + (one == other) / 2
+                for one in finals[environment, "actfocus"]
+                for other in finals[environment, "uniform"]
+            ]
+        )
+        for environment in ENVIRONMENTS
+    }
+    said = [f"{value:.0f} % on {ENVIRONMENTS[environment]}" for environment, value in above.items()]
+    assert f"By environment the probability is {', '.join(said[:-1])} and {said[-1]}." in PAGE
 
 
 def test_the_declared_lead_on_sokoban_is_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,7 +131,6 @@ def test_what_was_declared_on_sudoku_is_what_is_printed(capsys: pytest.CaptureFi
     assert "**Neither of the two comparisons that were [declared]" in PAGE
     assert f"step 10, p = {p_values[0]:.3f}, and step 20, p = {p_values[1]:.3f}, each at 0.025" in PAGE
     step = printed["step 10"].partition(", p")[0].replace("-", "−")
-    assert "on Sudoku it was declared, too, and is not shown." in PAGE
     assert f"is not shown: {step}, ahead in four of five pairs" in PAGE and "ahead in 4 of 5" in printed["step 10"]
     pairs = two_methods.differences("actfocus", "uniform", "sudoku")["final"].values()
     falling = [f"{value:+.1f}".replace("-", "−") for value in sorted(pairs, reverse=True)]
@@ -113,6 +145,45 @@ def test_what_was_declared_on_sudoku_is_what_is_printed(capsys: pytest.CaptureFi
         assert (
             said.format(*(ends_of_runs[:: len(ends_of_runs) - 1] if method == "uniform" else ends_of_runs[2:])) in PAGE
         )
+
+
+def test_what_was_declared_on_webshop_is_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    two_methods.main(["actfocus", "uniform", "--env", "webshop"])
+    printed = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    p_value = printed["step 10"].partition(", p = ")[2].partition(";")[0]
+    assert float(p_value) > 0.05
+    assert f"that was [declared](../PROTOCOL.md#changes), step 10, is not told from zero**: p = {p_value}." in PAGE
+    assert "on Sudoku and WebShop it was declared, too, and is not shown." in PAGE
+    step = printed["step 10"].partition(", p")[0].replace("-", "−")
+    assert f"nor is it on WebShop: {step}, ahead in one of five" in PAGE and "ahead in 1 of 5" in printed["step 10"]
+    mean, ends = printed["final"].partition(", p")[0].split(" ", 1)
+    low, high = ends.strip("[]").split(", ")
+    assert f"WebShop ({mean} points, {low} to {high}; at a third of Uniform's rate)".replace("-", "−") in README
+    assert f"ends lower in all five pairs, by {mean.removeprefix('-')} points in the mean" in PAGE
+    assert "ahead in 0 of 5" in printed["final"]
+
+
+def test_the_page_says_of_webshops_purchases_and_format_what_its_runs_say(capsys: pytest.CaptureFixture[str]) -> None:
+    bought: dict[str, dict[str, list[float]]] = {"uniform": {}, "actfocus": {}}
+    for name, metrics in Archive(FOLDER / "confirmation-cpu.tar.xz").metrics().items():
+        if "webshop" in name:
+            method, seed = name.rpartition("/")[2].split("-seed")
+            bought[method][seed] = [
+                100 * one["val/purchase"] for _, one in sorted(metrics.items()) if "val/success" in one
+            ]
+    assert all(bought["actfocus"][seed][-1] < curve[-1] for seed, curve in bought["uniform"].items())
+    ends = {place: [curve[place] for curves in bought.values() for curve in curves.values()] for place in (0, -1)}
+    by_method = [sorted(curve[-1] for curve in bought[method].values()) for method in ("uniform", "actfocus")]
+    assert len(ends[-1]) == 10
+    assert (
+        f"from {min(ends[0]):.0f} to {max(ends[0]):.0f} % before training they rise to {by_method[0][0]:.0f} to "
+        f"{by_method[0][-1]:.0f} % with Uniform and to {by_method[1][0]:.0f} to {by_method[1][-1]:.0f} % with ActFocus"
+    ) in PAGE
+    valid_turns.main([str(FOLDER / "confirmation-cpu.tar.xz"), "--env", "webshop"])
+    kept, *_ = capsys.readouterr().out.splitlines()
+    assert kept.startswith("10 of 10 runs lost less than 5 points, never fewer than ")
+    least = kept.rpartition("than ")[2].removesuffix(" % well-formed turns")
+    assert f"at no evaluation of the ten fewer than {least} % of the turns were well-formed" in PAGE
 
 
 def test_the_page_says_of_sokobans_ends_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,13 +15,13 @@ PAGE = text("learning_rates", "pretrained")
 
 
 def test_the_page_shows_every_method_in_one_table_as_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    for environment in ("frozenlake", "sokoban", "sudoku"):
+    for environment in ("frozenlake", "sokoban", "sudoku", "webshop"):
         overview.main(["--env", environment])
         printed = capsys.readouterr().out
         assert f"<!-- begin: overview {environment} -->\n{printed}<!-- end: overview {environment} -->" in PAGE
     with pytest.raises(SystemExit):
-        overview.main(["--env", "webshop"])
-    assert "no run of webshop with grpo is published" in capsys.readouterr().err
+        overview.main(["--env", "textworld"])
+    assert "no run of textworld with grpo is published" in capsys.readouterr().err
 
 
 def test_the_page_shows_the_rates_that_are_chosen(capsys: pytest.CaptureFixture[str]) -> None:
