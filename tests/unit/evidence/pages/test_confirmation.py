@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from tests.unit.evidence.pages import FOLDER, README, in_words, text
 from tools.evidence import early_lead, grouped_methods, one_method, two_methods, valid_turns
 from tools.evidence.published import over_seeds, rows
+from verl_actfocus import models
 from verl_actfocus.experiments.results.archive import Archive, name_of
 from verl_actfocus.experiments.results.folder import RunFolder
 
@@ -186,6 +188,38 @@ def test_the_page_says_of_webshops_purchases_and_format_what_its_runs_say(capsys
     assert f"at no evaluation of the ten fewer than {least} % of the turns were well-formed" in PAGE
 
 
+def test_the_page_says_of_webshop_evaluated_otherwise_and_of_untrained_models_what_is_published() -> None:
+    rates = {
+        (row["environment"], row["weighting"], row["evaluation"], row["number"]): row
+        for row in rows(FOLDER / "confirmation_actfocus-cpu-robustness.csv")
+    }
+    cells = {}
+    for evaluation in ("again", "greedy", "cooler", "unseen"):
+        row = rates["webshop", "actfocus", evaluation, "difference"]
+        value, *ends = (f"{100 * float(row[key]):+.1f}".replace("-", "−") for key in ("value", "low", "high"))
+        cells[evaluation] = (value, *ends)
+        assert f"{value} points [{', '.join(ends)}]" in PAGE or f"({value} [{', '.join(ends)}])" in PAGE
+    value, low, high = cells["greedy"]
+    assert f"greedily ({value} points, {low[1:]} to {high[1:]})" in README
+    value, low, high = cells["cooler"]
+    assert f"temperature 0.5 ({value} points, {low[1:]} to {high[1:]})" in README
+    before = {}
+    for environment in ("webshop", "sokoban", "sudoku"):
+        card = (models.folder(environment) / "README.md").read_text(encoding="utf-8")
+        (before[environment],) = re.findall(r"^\| 0 \| ([\d.]+)%", card, re.MULTILINE)
+    assert (
+        "{webshop} % of episodes on WebShop, {sokoban} % on Sokoban and {sudoku} % on Sudoku".format(**before) in PAGE
+    )
+    after = [
+        f"{100 * float(rates[environment, method, 'greedy', 'final']['value']):.1f}"
+        for environment in ("webshop", "sokoban", "sudoku")
+        for method in ("uniform", "actfocus")
+    ]
+    assert (
+        "it is {} % with Uniform and {} % with ActFocus on WebShop, {} and {} % on Sokoban, {} and {} % on Sudoku"
+    ).format(*after) in PAGE
+
+
 def test_the_page_says_of_sokobans_ends_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     ends = {}
     for method in ("actfocus", "uniform"):
@@ -204,9 +238,10 @@ def test_the_page_says_of_sokobans_ends_what_is_printed(capsys: pytest.CaptureFi
             for row in rows(FOLDER / "confirmation_actfocus-cpu-robustness.csv")
             if (row["environment"], row["weighting"], row["number"]) == (environment, "actfocus", "difference")
         ]
-        for environment in ("sokoban", "sudoku")
+        for environment in ("sokoban", "sudoku", "webshop")
     }
-    assert {name: len(values) for name, values in signs.items()} == {"sokoban": 5, "sudoku": 5}
+    assert {name: len(values) for name, values in signs.items()} == {"sokoban": 5, "sudoku": 5, "webshop": 5}
+    assert [value > 0 for value in signs["webshop"]] == [False, False, True, True, False]
     assert min(signs["sokoban"]) > 0 > max(signs["sudoku"])
     assert "The sign stays positive in all five columns of Sokoban and negative in all five of Sudoku" in PAGE
 
