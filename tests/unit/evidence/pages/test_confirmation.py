@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.unit.evidence.pages import FOLDER, README, in_words, text
-from tools.evidence import early_lead, grouped_methods, one_method, two_methods, valid_turns
+from tools.evidence import early_lead, grouped_methods, one_method, pooled_otherwise, two_methods, valid_turns
 from tools.evidence.published import over_seeds, rows
 from verl_actfocus import models
 from verl_actfocus.experiments.results.archive import Archive, name_of
@@ -218,6 +218,28 @@ def test_the_page_says_of_webshop_evaluated_otherwise_and_of_untrained_models_wh
     assert (
         "it is {} % with Uniform and {} % with ActFocus on WebShop, {} and {} % on Sokoban, {} and {} % on Sudoku"
     ).format(*after) in PAGE
+
+
+def test_the_page_shows_the_pooled_answer_under_other_evaluations_as_it_is_printed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pooled_otherwise.main()
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading.startswith("over sokoban, sudoku, webshop; in brackets over frozenlake, sokoban, sudoku, webshop,")
+    told = {}
+    for line in lines:
+        evaluation, numbers = line.split(": ")
+        told[evaluation], bounds = numbers.rstrip(")").split(" (")
+        assert f"| {evaluation} | {told[evaluation]} | {bounds} |" in PAGE
+    assert len(told) == 5
+    share, again = (told[evaluation].partition(" [")[0] for evaluation in ("in training", "once more"))
+    others = (told[evaluation] for evaluation in ("64 other tasks", "greedy", "temperature 0.5"))
+    said = "{} in training, {} once more and {} on 64 other tasks, but {} greedily and {} at temperature 0.5"
+    assert said.format(share, again, *others) in PAGE
+    # What the page says of the table: whole intervals below a half, and intervals on both sides of it.
+    ends = {one: [int(end) for end in re.findall(r"\d+", cell)[1:]] for one, cell in told.items()}
+    assert all(ends[one][1] < 50 for one in ("in training", "once more", "64 other tasks"))
+    assert all(ends[one][0] < 50 < ends[one][1] for one in ("greedy", "temperature 0.5"))
 
 
 def test_the_page_says_of_sokobans_ends_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
