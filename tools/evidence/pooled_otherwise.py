@@ -65,20 +65,30 @@ def pooled(found: Rates, environments: list[str]) -> dict[str, Estimate]:
     }
 
 
+def complete(found: Rates) -> list[str]:
+    """Name the environments in which every run has every evaluation."""
+    declared, *otherwise = found.values()
+    return [
+        environment
+        for environment, of in sorted(declared.items())
+        if all(len(one[environment][method]) == len(runs) for one in otherwise for method, runs in of.items())
+    ]
+
+
 def main() -> None:
     """Print it, an evaluation in each line."""
     found = rates()
-    (declared, *otherwise) = (set(of) for of in found.values())
-    common = sorted(declared.intersection(*otherwise))
-    print(f"over {', '.join(common)}; in brackets over {', '.join(sorted(declared))}, whatever it is in the others:")
+    everywhere, common = sorted(found[AS_IN_TRAINING]), complete(found)
+    if not common:
+        raise SystemExit(f"in none of {', '.join(everywhere)} has every run been evaluated otherwise (--evaluate)")
+    known = pooled({AS_IN_TRAINING: found[AS_IN_TRAINING]}, everywhere)
+    print(f"over {', '.join(common)}; in brackets over {', '.join(everywhere)}, whatever it is where it is not known:")
     for label, estimate in pooled(found, common).items():
         low, high = estimate.interval or (estimate.value, estimate.value)
-        share = estimate.value * len(common) / len(declared)
-        most = share + 1 - len(common) / len(declared)
-        print(
-            f"{label}: {100 * estimate.value:.0f} % [{100 * low:.0f}, {100 * high:.0f}] "
-            f"({100 * share:.0f} to {100 * most:.0f} %)"
-        )
+        share = estimate.value * len(common) / len(everywhere)
+        most = share + 1 - len(common) / len(everywhere)
+        over_all = f"{100 * known[label].value:.0f}" if label in known else f"{100 * share:.0f} to {100 * most:.0f}"
+        print(f"{label}: {100 * estimate.value:.0f} % [{100 * low:.0f}, {100 * high:.0f}] ({over_all} %)")
 
 
 if __name__ == "__main__":

@@ -1,23 +1,16 @@
-"""What RESULTS.md and evidence/confirmation.md say of stage 2 is what tools print and what its runs say."""
+"""What the pages say of question 1, whether ActFocus helps, is what tools print and what its runs say."""
 
 from __future__ import annotations
-
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.unit.evidence.pages import FOLDER, README, in_words, text
-from tools.evidence import early_lead, grouped_methods, one_method, pooled_otherwise, two_methods, valid_turns
+from tools.evidence import early_lead, one_method, two_methods, valid_turns
 from tools.evidence.published import over_seeds, rows
-from verl_actfocus import models
-from verl_actfocus.experiments.results.archive import Archive, name_of
-from verl_actfocus.experiments.results.folder import RunFolder
+from verl_actfocus.experiments.results.archive import Archive
 
 PAGE = text("confirmation")
-
-
 ENVIRONMENTS = {"frozenlake": "FrozenLake", "sokoban": "Sokoban", "sudoku": "Sudoku", "webshop": "WebShop"}
 
 
@@ -188,60 +181,6 @@ def test_the_page_says_of_webshops_purchases_and_format_what_its_runs_say(capsys
     assert f"at no evaluation of the ten fewer than {least} % of the turns were well-formed" in PAGE
 
 
-def test_the_page_says_of_webshop_evaluated_otherwise_and_of_untrained_models_what_is_published() -> None:
-    rates = {
-        (row["environment"], row["weighting"], row["evaluation"], row["number"]): row
-        for row in rows(FOLDER / "confirmation_actfocus-cpu-robustness.csv")
-    }
-    cells = {}
-    for evaluation in ("again", "greedy", "cooler", "unseen"):
-        row = rates["webshop", "actfocus", evaluation, "difference"]
-        value, *ends = (f"{100 * float(row[key]):+.1f}".replace("-", "−") for key in ("value", "low", "high"))
-        cells[evaluation] = (value, *ends)
-        assert f"{value} points [{', '.join(ends)}]" in PAGE or f"({value} [{', '.join(ends)}])" in PAGE
-    value, low, high = cells["greedy"]
-    assert f"greedily ({value} points, {low[1:]} to {high[1:]})" in README
-    value, low, high = cells["cooler"]
-    assert f"temperature 0.5 ({value} points, {low[1:]} to {high[1:]})" in README
-    before = {}
-    for environment in ("webshop", "sokoban", "sudoku"):
-        card = (models.folder(environment) / "README.md").read_text(encoding="utf-8")
-        (before[environment],) = re.findall(r"^\| 0 \| ([\d.]+)%", card, re.MULTILINE)
-    assert (
-        "{webshop} % of episodes on WebShop, {sokoban} % on Sokoban and {sudoku} % on Sudoku".format(**before) in PAGE
-    )
-    after = [
-        f"{100 * float(rates[environment, method, 'greedy', 'final']['value']):.1f}"
-        for environment in ("webshop", "sokoban", "sudoku")
-        for method in ("uniform", "actfocus")
-    ]
-    assert (
-        "it is {} % with Uniform and {} % with ActFocus on WebShop, {} and {} % on Sokoban, {} and {} % on Sudoku"
-    ).format(*after) in PAGE
-
-
-def test_the_page_shows_the_pooled_answer_under_other_evaluations_as_it_is_printed(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    pooled_otherwise.main()
-    heading, *lines = capsys.readouterr().out.splitlines()
-    assert heading.startswith("over sokoban, sudoku, webshop; in brackets over frozenlake, sokoban, sudoku, webshop,")
-    told = {}
-    for line in lines:
-        evaluation, numbers = line.split(": ")
-        told[evaluation], bounds = numbers.rstrip(")").split(" (")
-        assert f"| {evaluation} | {told[evaluation]} | {bounds} |" in PAGE
-    assert len(told) == 5
-    share, again = (told[evaluation].partition(" [")[0] for evaluation in ("in training", "once more"))
-    others = (told[evaluation] for evaluation in ("64 other tasks", "greedy", "temperature 0.5"))
-    said = "{} in training, {} once more and {} on 64 other tasks, but {} greedily and {} at temperature 0.5"
-    assert said.format(share, again, *others) in PAGE
-    # What the page says of the table: whole intervals below a half, and intervals on both sides of it.
-    ends = {one: [int(end) for end in re.findall(r"\d+", cell)[1:]] for one, cell in told.items()}
-    assert all(ends[one][1] < 50 for one in ("in training", "once more", "64 other tasks"))
-    assert all(ends[one][0] < 50 < ends[one][1] for one in ("greedy", "temperature 0.5"))
-
-
 def test_the_page_says_of_sokobans_ends_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     ends = {}
     for method in ("actfocus", "uniform"):
@@ -254,18 +193,6 @@ def test_the_page_says_of_sokobans_ends_what_is_printed(capsys: pytest.CaptureFi
     said = "ActFocus ends between {} and {} %, Uniform between {} and {} %."
     assert said.format(ends["actfocus"][0], ends["actfocus"][-1], ends["uniform"][0], ends["uniform"][-1]) in PAGE
     assert f"seeds 12 and 14 fell by {falls[0]} and {falls[1]} points between steps 30 and 40" in PAGE
-    signs = {
-        environment: [
-            float(row["value"])
-            for row in rows(FOLDER / "confirmation_actfocus-cpu-robustness.csv")
-            if (row["environment"], row["weighting"], row["number"]) == (environment, "actfocus", "difference")
-        ]
-        for environment in ("sokoban", "sudoku", "webshop")
-    }
-    assert {name: len(values) for name, values in signs.items()} == {"sokoban": 5, "sudoku": 5, "webshop": 5}
-    assert [value > 0 for value in signs["webshop"]] == [False, False, True, True, False]
-    assert min(signs["sokoban"]) > 0 > max(signs["sudoku"])
-    assert "The sign stays positive in all five columns of Sokoban and negative in all five of Sudoku" in PAGE
 
 
 def test_the_page_says_of_rise_and_fall_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -293,96 +220,3 @@ def test_the_page_says_in_how_many_pairs_actfocus_is_ahead_early(capsys: pytest.
     assert (
         "in {} of 5 pairs where the action decides, in {} of 5 where both do and in {} of 5 where the reasoning does"
     ).format(*(count.split()[2] for count in counts)) in " ".join(PAGE.split())
-
-
-def test_what_the_page_says_of_two_methods_of_the_confirmation_is_what_their_runs_say(tmp_path: Path) -> None:
-    finals = {
-        row["seed"]: 100 * float(row["rate"])
-        for row in rows(FOLDER / "confirmation_methods-cpu-runs.csv")
-        if (row["weighting"], row["step"]) == ("action-only", "40")
-    }
-    said = ", ".join(f"{final:.1f} % (seed {seed})" for seed, final in sorted(finals.items()))
-    assert f"Action only ended at {said}." in PAGE
-    folder = RunFolder(tmp_path / "cpu/frozenlake-grpo-40steps/actfocus-alpha=auto-seed11")
-    assert Archive(FOLDER / "confirmation-cpu.tar.xz").restore(name_of(folder), folder)
-    assert f"α was measured as {folder.settings['algorithm.actfocus.weighting.alpha']:.3f}," in PAGE
-
-
-def test_the_page_says_of_gigpo_with_actfocus_weights_what_its_runs_say(capsys: pytest.CaptureFixture[str]) -> None:
-    ahead = two_methods.differences("gigpo-actfocus", "uniform", "frozenlake")["area"]
-    assert len(ahead) == 5 and min(ahead.values()) > 0 and "ahead in all five pairs; at the end" in PAGE
-    told = {row["number"]: row for row in comparisons() if row["weighting"] == "gigpo-actfocus"}
-    corrected = f"{float(told['area']['p_value_corrected']):.3f}"
-    assert f"in *area***: {in_words(told['area'])}, corrected p = {corrected}," in PAGE
-    assert f"it is not ({in_words(told['final'], points='')})" in PAGE
-    value, low, high = (f"{100 * float(told['area'][key]):.1f}" for key in ("difference", "low", "high"))
-    assert f"(+{value} points, {low} to {high}, corrected p = {corrected})" in README
-    assert f"(+{value} points [+{low}, +{high}], p = {corrected} corrected over 24 comparisons)" in PAGE
-    for other, words in (("gigpo", "GiGPO alone is"), ("actfocus", "minus ActFocus alone")):
-        two_methods.main(["gigpo-actfocus", other])
-        (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("area"))
-        number, p_value = line.removeprefix("area: ").partition(" (")[0].replace("-", "−").split("], ")
-        assert f"{words} {number}]" in PAGE and (other != "gigpo" or f"{number}] ({p_value.partition(';')[0]})" in PAGE)
-
-
-def test_two_methods_without_a_common_seed_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        two_methods.main(["gigpo", "gipgo"])
-    assert (
-        "no seed of frozenlake has runs of gigpo and gipgo; methods: actfocus, action-only, " in capsys.readouterr().err
-    )
-
-
-def test_the_page_says_of_actfocus_by_tokens_what_its_runs_say() -> None:
-    told = {
-        (row["weighting"], row["number"]): row
-        for row in rows(FOLDER / "confirmation_normalizer-cpu-comparisons.csv")
-        if row["p_value"]
-    }
-    assert {key for key, row in told.items() if row["conclusion"] != "inconclusive"} == {("uniform", "area")}
-    area, final = told["uniform", "area"], told["uniform", "final"]
-    assert float(area["p_value_corrected"]) < 0.001
-    assert f"in *area***: {in_words(area)}, corrected p < 0.001 over the eight comparisons" in PAGE
-    assert f"at the end of training it is not ({in_words(final, points='')})" in PAGE
-    value, low, high = (f"{-100 * float(area[key]):+.1f}" for key in ("difference", "high", "low"))
-    assert (
-        f"({value} points [{low}, {high}], p < 0.001 corrected over eight comparisons; the interval is too narrow"
-        in PAGE
-    )
-    assert f"({value} points, {low[1:]} to {high[1:]}, corrected p < 0.001; the interval is too narrow)" in README
-    found = {other: two_methods.differences("by-tokens", other, "frozenlake") for other in ("uniform", "actfocus")}
-    for step in ("10", "20", "30", "40"):
-        cells = [over_seeds(one[step]).rpartition(",")[0].replace("-", "−") for one in found.values()]
-        assert f"| {step} | {' | '.join(cells)} |" in PAGE
-    own, expected = two_methods.widths(found["uniform"])
-    assert f"some ±{expected:.1f} points, not ±{own:.1f} (" in PAGE
-    areas = found["uniform"]["area"].values()
-    assert f"({min(areas):.1f} to {max(areas):.1f} points)" in PAGE
-
-
-def comparisons() -> list[dict[str, str]]:
-    return [row for row in rows(FOLDER / "confirmation_methods-cpu-comparisons.csv") if row["p_value"]]
-
-
-def test_the_page_has_a_verdict_on_every_other_method_and_shows_their_evaluations() -> None:
-    told = [(row["weighting"], row["number"]) for row in comparisons() if float(row["p_value_corrected"]) < 0.05]
-    assert told == [("gigpo-actfocus", "area")] and len(comparisons()) == 12
-    assert "All other eleven comparisons are inconclusive" in PAGE
-    steps = {
-        (row["weighting"], row["step"]): in_words(row, points="")
-        for row in rows(FOLDER / "confirmation_methods-cpu-steps.csv")
-        if row["low"] and row["weighting"] != "uniform"
-    }
-    for step in ("10", "20", "30", "40"):
-        cells = [steps[method, step] for method in ("gigpo-actfocus", "alpha-auto", "gigpo")]
-        assert f"| {step} | {' | '.join(cells)} |" in PAGE
-
-
-def test_the_page_says_of_the_grouped_methods_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    grouped_methods.main([])
-    lines = [line.replace("-", "−") for line in capsys.readouterr().out.splitlines()]
-    (area,) = (line.removeprefix("area: ") for line in lines if line.startswith("area"))
-    assert f"*area* {area[:-1]}; in seed" in " ".join(PAGE.split())
-    for name, words in (("final", "*final*"), ("step 10", "step 10")):
-        (line,) = (line for line in lines if line.startswith(name))
-        assert f"{words} {line.partition(': ')[2].partition(', p')[0]}" in PAGE
