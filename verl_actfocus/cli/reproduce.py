@@ -92,7 +92,8 @@ def run(args: argparse.Namespace) -> int:
         0; 1 if a training run or an evaluation failed, 130 after Ctrl-C.
 
     Raises:
-        ValueError: an argument is unknown or out of range.
+        ValueError: an argument is unknown or out of range, or without training there would be nothing in the tables,
+            since the archive is not there.
         ExperimentError: veRL is missing or of another version, a file of a table is wrong, or a folder holds something
             else.
     """
@@ -116,6 +117,16 @@ def run(args: argparse.Namespace) -> int:
     again = _declared(requests) if args.evaluate else {}
     if args.dry_run:
         return _show(planned, again)
+    if (
+        archive is not None
+        and args.no_training
+        and not archive.path.exists()
+        and not any(one.record for one in planned)
+    ):
+        raise ValueError(
+            f"--archive {archive.path}: there is no such file, and none of the {len(planned)} runs asked for is done "
+            f"in {args.out}, so that no number would be in the tables; name the archive, or leave out --no-training"
+        )
     _archive(archive, planned)
     code = 0
     if not args.no_training:

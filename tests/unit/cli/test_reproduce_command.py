@@ -59,13 +59,15 @@ def test_without_training_the_table_shows_what_is_there(tmp_path: Path) -> None:
 def test_tables_of_nothing_are_not_written_without_a_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     misspelt = tmp_path / "reslts" / "table6.tar.xz"
     words = [*WORDS, "--out", str(tmp_path / "out"), "--no-training"]
-    assert main([*words, "--archive", str(misspelt)]) == 0
-    notes = capsys.readouterr().err
-    assert f"there is no archive {misspelt} yet: it begins with the first run that is done" in notes
-    assert "none of the 2 runs asked for is done: nothing measured is in the tables" in notes
+    assert main(words) == 0
+    assert "none of the 2 runs asked for is done: nothing measured is in the tables" in capsys.readouterr().err
+    assert main([*words, "--archive", str(misspelt)]) != 0
+    refused = capsys.readouterr().err
+    assert f"--archive {misspelt}: there is no such file, and none of the 2 runs asked for is done in" in refused
     assert not misspelt.parent.exists()
     main([*WORDS, "uniform", "--out", str(tmp_path / "other"), "--archive", str(misspelt)])
-    capsys.readouterr()
+    notes = capsys.readouterr().err
+    assert f"there is no archive {misspelt} yet: it begins with the first run that is done" in notes
     main([*words, "--archive", str(misspelt), "--only", "actfocus", "frozenlake"])
     assert f"none of the runs asked for is in the archive {misspelt}" in capsys.readouterr().err
     main([*words, "--archive", str(misspelt)])
