@@ -2,8 +2,8 @@
 
     python -m tools.evidence.chosen_rates
 
-Reads the tables that `actfocus reproduce learning_rates` has written. The larger mean of *final* wins; within one point
-of it, the smaller rate. A method that lacks a run of one of its rates has chosen none yet.
+Reads the tables that `actfocus reproduce learning_rates learning_rates_ppo` has written. The larger mean of *final*
+wins; within one point of it, the smaller rate. A method that lacks a run of one of its rates has chosen none yet.
 """
 
 from __future__ import annotations
@@ -18,15 +18,19 @@ from tools.evidence.one_rate import labels
 from tools.evidence.published import RESULTS, rows
 from verl_actfocus.experiments.tables.files import find_table, read_table
 
-#: What was run of stage 1: one folder for every part of it.
-TABLES = tuple(sorted(RESULTS.rglob("learning_rates-cpu.csv")))
+#: Stage 1 with GRPO, and with PPO.
+DECLARED = ("learning_rates", "learning_rates_ppo")
+#: What was run of it: one folder for every part.
+TABLES = tuple(sorted(path for name in DECLARED for path in RESULTS.rglob(f"{name}-cpu.csv")))
+#: Environment and algorithm.
+Place = tuple[str, str]
 #: Within so many points of the best mean the smaller rate is taken.
 WITHIN = 1.0
 
 
 @dataclass
 class Choice:
-    """What a method chose from in one environment."""
+    """What a method chose from in one environment, with one algorithm."""
 
     #: Rate, as the columns of the table name it → mean of *final* in per cent; None as long as a run is missing.
     finals: dict[str, float | None] = field(default_factory=dict)
@@ -42,28 +46,31 @@ class Choice:
         return min((name for name, value in values.items() if best - value <= WITHIN + 1e-9), key=float)
 
 
-def choices(paths: Iterable[Path] = TABLES) -> dict[str, dict[str, Choice]]:
-    """Return environment → method → what it chose from, in the order of the table.
+def choices(paths: Iterable[Path] = TABLES) -> dict[Place, dict[str, Choice]]:
+    """Return environment and algorithm → method → what it chose from, in the order of the declared tables.
 
     Raises:
-        ValueError: a method's rate is in two of the files, or has more runs than the table declares.
+        ValueError: a method's rate is in two of the files, or has more runs than the tables declare.
     """
-    table = read_table(find_table("learning_rates"))
-    found: dict[tuple[str, str], float] = {}
+    tables = [read_table(find_table(name)) for name in DECLARED]
+    (seeds,) = {table.seeds for table in tables}
+    found: dict[tuple[str, ...], float] = {}
     for path in paths:
-        for row in rows(path, "environment", "weighting", "number", "value", "seeds"):
+        for row in rows(path, "environment", "algorithm", "weighting", "number", "value", "seeds"):
             if row["number"] != "final" or not row["value"]:
                 continue
-            key = row["environment"], row["weighting"]
-            if key in found or int(row["seeds"]) > (table.seeds or 0):
-                raise ValueError(f"{path}: {key} is there twice, or has {row['seeds']} seeds instead of {table.seeds}")
-            if int(row["seeds"]) == table.seeds:
+            key = row["environment"], row["algorithm"], row["weighting"]
+            if key in found or int(row["seeds"]) > (seeds or 0):
+                raise ValueError(f"{path}: {key} is there twice, or has {row['seeds']} seeds instead of {seeds}")
+            if int(row["seeds"]) == seeds:
                 found[key] = 100 * float(row["value"])
-    made: dict[str, dict[str, Choice]] = {row.env: defaultdict(Choice) for row in table.rows}
-    for environment, methods in made.items():
-        for name in table.weightings:
-            method, rate = split(name)
-            methods[method].finals[rate] = found.get((environment, name))
+    made: dict[Place, dict[str, Choice]] = {}
+    for table in tables:
+        for place in ((one.env, one.algorithm) for one in table.rows):
+            methods = made.setdefault(place, defaultdict(Choice))
+            for name in table.weightings:
+                method, rate = split(name)
+                methods[method].finals[rate] = found.get((*place, name))
     return made
 
 
@@ -73,17 +80,17 @@ def split(name: str) -> tuple[str, str]:
     return method, f"{mantissa}-{exponent}"
 
 
-def lines(made: Mapping[str, Mapping[str, Choice]]) -> list[str]:
-    """Return the lines of the table; an environment without a run is left out."""
+def lines(made: Mapping[Place, Mapping[str, Choice]]) -> list[str]:
+    """Return the lines of the table; an environment without a run of the algorithm is left out."""
     names = labels()
     rates = [*next(iter(next(iter(made.values())).values())).finals]
-    table = [f"| environment | method | {' | '.join(rates)} | chosen |", "|---" * (len(rates) + 3) + "|"]
-    for environment, methods in made.items():
+    table = [f"| environment | algorithm | method | {' | '.join(rates)} | chosen |", "|---" * (len(rates) + 4) + "|"]
+    for place, methods in made.items():
         if all(value is None for one in methods.values() for value in one.finals.values()):
             continue
         for method, one in methods.items():
             cells = ["" if value is None else f"{value:.1f}" for value in one.finals.values()]
-            table.append(f"| {environment} | {names[method]} | {' | '.join(cells)} | {one.rate or '–'} |")
+            table.append(f"| {' | '.join(place)} | {names[method]} | {' | '.join(cells)} | {one.rate or '–'} |")
     return table
 
 

@@ -13,7 +13,7 @@ import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from tools.evidence.published import CONFIRMATION, RESULTS, merged, over_seeds
+from tools.evidence.published import CONFIRMATION, RESULTS, add_where, merged, over_seeds
 
 
 def lines(runs: Mapping[int, Mapping[int, float]]) -> Iterator[str]:
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("method", help="such as uniform")
-    parser.add_argument("--env", default="frozenlake", help="environment")
+    add_where(parser)
     parser.add_argument("--table", nargs="+", default=CONFIRMATION, help="tables, wherever they are published")
     args = parser.parse_args(arguments)
     found = {table: sorted(RESULTS.rglob(f"{table}-cpu-runs.csv")) for table in args.table}
@@ -53,10 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"no runs of {', '.join(missing)} are published; tables: {', '.join(published)}")
     paths = [path for files in found.values() for path in files]
     try:
-        runs = merged(paths, args.env, since=0)
+        runs = merged(paths, args.env, since=0, algorithm=args.algorithm)
         if args.method not in runs:
             known = ", ".join(sorted(runs)) or "none"
-            parser.error(f"no run of {args.method} on {args.env} in {', '.join(args.table)}; methods: {known}")
+            where = f"{args.env} with {args.algorithm} in {', '.join(args.table)}"
+            parser.error(f"no run of {args.method} on {where}; methods: {known}")
         print("\n".join(lines(runs[args.method])))
     except (OSError, ValueError) as error:
         parser.error(str(error))

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tools.evidence import valid_turns
-from tools.evidence.published import AREA, FINAL, RESULTS
+from tools.evidence.published import AREA, FINAL, GRPO, RESULTS, add_where
 from tools.evidence.published import rows as rows_of
 from verl_actfocus.experiments.results.archive import name_of
 from verl_actfocus.experiments.results.folder import RunFolder
@@ -101,7 +101,7 @@ def differences(table: str, environment: str, algorithm: str) -> dict[tuple[str,
     return found
 
 
-def lines(environment: str = "frozenlake", algorithm: str = "grpo") -> Iterator[str]:
+def lines(environment: str = "frozenlake", algorithm: str = GRPO) -> Iterator[str]:
     """Yield the lines of the table.
 
     Raises:
@@ -128,8 +128,7 @@ def lines(environment: str = "frozenlake", algorithm: str = "grpo") -> Iterator[
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--env", default="frozenlake", help="environment")
-    parser.add_argument("--algorithm", default="grpo", choices=("grpo", "ppo"))
+    add_where(parser)
     args = parser.parse_args(arguments)
     try:
         print("\n".join(lines(args.env, args.algorithm)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -13,6 +14,7 @@ from scipy import stats
 from verl_actfocus.experiments.tables.files import tables_folder
 
 AREA, FINAL = "area", "final"
+ALGORITHMS = GRPO, PPO = "grpo", "ppo"
 RESULTS = tables_folder() / "results"
 #: The protocol's three questions, and stage 6, whose runs are paired with theirs.
 CONFIRMATION = ("confirmation_methods", "confirmation_actfocus", "confirmation_normalizer", "format")
@@ -42,20 +44,23 @@ def in_points(difference: float, low: float, high: float, p_value: float) -> str
     return f"{difference:+.1f} [{low:+.1f}, {high:+.1f}], {chance}"
 
 
-def curves(path: Path, environment: str, since: int = 1) -> dict[int, dict[str, dict[int, float]]]:
-    """Return seed → method → step → success in points, with GRPO.
+def curves(
+    path: Path, environment: str, since: int = 1, algorithm: str = GRPO
+) -> dict[int, dict[str, dict[int, float]]]:
+    """Return seed → method → step → success in points.
 
     Args:
         path: evaluations of the runs.
         environment: whose runs.
         since: the first step looked at; 0 is the evaluation before training.
+        algorithm: with which they were trained.
 
     Raises:
         OSError: the file cannot be read.
         ValueError: a run is there twice, or the file is another's.
     """
     found: dict[int, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
-    wanted = environment, "grpo", "success"
+    wanted = environment, algorithm, "success"
     for row in rows(path, "environment", "algorithm", "outcome", "weighting", "seed", "step", "rate"):
         if (row["environment"], row["algorithm"], row["outcome"]) == wanted and int(row["step"]) >= since:
             curve = found[int(row["seed"])][row["weighting"]]
@@ -65,13 +70,16 @@ def curves(path: Path, environment: str, since: int = 1) -> dict[int, dict[str, 
     return found
 
 
-def merged(paths: Iterable[Path], environment: str, since: int = 1) -> dict[str, dict[int, dict[int, float]]]:
-    """Return method → seed → step → success in points, with GRPO, of several files that share runs.
+def merged(
+    paths: Iterable[Path], environment: str, since: int = 1, algorithm: str = GRPO
+) -> dict[str, dict[int, dict[int, float]]]:
+    """Return method → seed → step → success in points, of several files that share runs.
 
     Args:
         paths: evaluations of the runs.
         environment: whose runs.
         since: the first step looked at.
+        algorithm: with which they were trained.
 
     Raises:
         OSError: a file cannot be read.
@@ -79,16 +87,22 @@ def merged(paths: Iterable[Path], environment: str, since: int = 1) -> dict[str,
     """
     found: dict[str, dict[int, dict[int, float]]] = defaultdict(dict)
     for path in paths:
-        for seed, methods in curves(path, environment, since).items():
+        for seed, methods in curves(path, environment, since, algorithm).items():
             for name, curve in methods.items():
                 if found[name].setdefault(seed, curve) != curve:
                     raise ValueError(f"{path}: {name}, seed {seed} has other results in another file")
     return found
 
 
-def confirmed(environment: str) -> dict[str, dict[int, dict[int, float]]]:
+def confirmed(environment: str, algorithm: str = GRPO) -> dict[str, dict[int, dict[int, float]]]:
     """Return what `merged` does of all that stages 2 and 6 have published."""
-    return merged([RESULTS / f"{table}-cpu-runs.csv" for table in CONFIRMATION], environment)
+    return merged([RESULTS / f"{table}-cpu-runs.csv" for table in CONFIRMATION], environment, algorithm=algorithm)
+
+
+def add_where(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say whose runs are looked at, `--env` and `--algorithm`."""
+    parser.add_argument("--env", default="frozenlake", help="environment")
+    parser.add_argument("--algorithm", default=GRPO, choices=ALGORITHMS, help="with which the runs were trained")
 
 
 def numbers(curve: Mapping[int, float]) -> dict[str, float]:

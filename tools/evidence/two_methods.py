@@ -16,11 +16,11 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from tools.evidence.published import AREA, FINAL, confirmed, numbers, over_seeds
+from tools.evidence.published import AREA, FINAL, GRPO, add_where, confirmed, numbers, over_seeds
 
 
 def differences(
-    method: str, other: str, environment: str, only: Collection[int] | None = None
+    method: str, other: str, environment: str, only: Collection[int] | None = None, algorithm: str = GRPO
 ) -> dict[str, dict[int, float]]:
     """Return `area`, `final` and step → seed → method minus other, in points.
 
@@ -29,16 +29,18 @@ def differences(
         other: what is subtracted.
         environment: whose runs.
         only: seeds to look at; all that both have where left out.
+        algorithm: with which they were trained.
 
     Raises:
         ValueError: there is no seed with both, or one of those asked for lacks a run.
     """
-    runs = confirmed(environment)
+    runs = confirmed(environment, algorithm)
     one, two = ({seed: numbers(curve) for seed, curve in runs.get(name, {}).items()} for name in (method, other))
     seeds = sorted(one.keys() & two.keys())
     if not seeds:
         known = ", ".join(sorted(runs)) or "none"
-        raise ValueError(f"no seed of {environment} has runs of {method} and {other}; methods: {known}")
+        where = f"{environment} with {algorithm}"
+        raise ValueError(f"no seed of {where} has runs of {method} and {other}; methods: {known}")
     if missing := sorted({*(only or ())} - {*seeds}):
         raise ValueError(f"seeds {missing} of {environment} lack a run of {method} or {other}; both have {seeds}")
     seeds = sorted(only or seeds)
@@ -64,11 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("method", help="such as gigpo-actfocus")
     parser.add_argument("other", help="what is subtracted")
-    parser.add_argument("--env", default="frozenlake", help="environment")
+    add_where(parser)
     parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="only these seeds")
     args = parser.parse_args(arguments)
     try:
-        found = differences(args.method, args.other, args.env, args.seeds)
+        found = differences(args.method, args.other, args.env, args.seeds, args.algorithm)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     for number, values in found.items():

@@ -8,7 +8,7 @@ import pytest
 
 from tools.evidence import chosen_rates
 
-HEADER = "environment,weighting,number,value,seeds"
+HEADER = "environment,algorithm,weighting,number,value,seeds"
 
 
 @pytest.mark.parametrize(
@@ -36,19 +36,36 @@ def written(path: Path, *lines: str) -> Path:
 def test_a_rate_with_one_of_two_seeds_is_not_there_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = written(
         tmp_path / "table.csv",
-        "sokoban,gigpo-3e-5,final,0.5,2",
-        "sokoban,gigpo-1e-4,final,0.625,2",
-        "sokoban,gigpo-3e-4,final,0.75,1",
-        "sokoban,gigpo-3e-4,peak,0.75,2",
+        "sokoban,grpo,gigpo-3e-5,final,0.5,2",
+        "sokoban,grpo,gigpo-1e-4,final,0.625,2",
+        "sokoban,grpo,gigpo-3e-4,final,0.75,1",
+        "sokoban,grpo,gigpo-3e-4,peak,0.75,2",
     )
     chosen_rates.main(["--tables", str(table)])
     lines = capsys.readouterr().out.splitlines()
-    assert "| sokoban | GiGPO | 50.0 | 62.5 |  | – |" in lines
+    assert "| sokoban | grpo | GiGPO | 50.0 | 62.5 |  | – |" in lines
     assert not [line for line in lines if "frozenlake" in line]
 
 
 def test_a_run_in_two_files_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one, two = (written(tmp_path / name, "sokoban,gigpo-3e-5,final,0.5,2") for name in ("one.csv", "two.csv"))
+    one, two = (written(tmp_path / name, "sokoban,grpo,gigpo-3e-5,final,0.5,2") for name in ("one.csv", "two.csv"))
     with pytest.raises(SystemExit):
         chosen_rates.main(["--tables", str(one), str(two)])
-    assert f"{two}: ('sokoban', 'gigpo-3e-5') is there twice" in capsys.readouterr().err
+    assert f"{two}: ('sokoban', 'grpo', 'gigpo-3e-5') is there twice" in capsys.readouterr().err
+
+
+def test_an_algorithm_chooses_by_its_own_runs(tmp_path: Path) -> None:
+    table = written(
+        tmp_path / "table.csv",
+        *(
+            f"sokoban,{algorithm},uniform-{rate},final,{final},2"
+            for algorithm, finals in {"grpo": (0.5, 0.7, 0.6), "ppo": (0.5, 0.6, 0.7)}.items()
+            for rate, final in zip(("3e-5", "1e-4", "3e-4"), finals, strict=True)
+        ),
+    )
+    chosen = chosen_rates.choices([table])
+    assert chosen["sokoban", "grpo"]["uniform"].rate == "1e-4"
+    assert chosen["sokoban", "ppo"]["uniform"].rate == "3e-4"
+    assert chosen["sokoban", "ppo"]["actfocus"].rate is None
+    # GiGPO is an estimator of GRPO's kind.
+    assert "gigpo" not in chosen["sokoban", "ppo"] and ("webshop", "ppo") not in chosen

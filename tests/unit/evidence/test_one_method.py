@@ -41,7 +41,8 @@ def test_runs_that_cannot_be_compared_are_refused(runs: dict[int, dict[int, floa
 def test_a_method_without_runs_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         one_method.main(["unifrom"])
-    assert "no run of unifrom on frozenlake in confirmation_methods, confirmation_actfocus, " in capsys.readouterr().err
+    said = "no run of unifrom on frozenlake with grpo in confirmation_methods, confirmation_actfocus, "
+    assert said in capsys.readouterr().err
     with pytest.raises(SystemExit):
         one_method.main(["uniform", "--table", "formt"])
     assert "no runs of formt are published; tables: confirmation_actfocus, " in capsys.readouterr().err

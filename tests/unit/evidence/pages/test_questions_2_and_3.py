@@ -49,7 +49,8 @@ def test_two_methods_without_a_common_seed_are_refused(capsys: pytest.CaptureFix
     with pytest.raises(SystemExit):
         two_methods.main(["gigpo", "gipgo"])
     assert (
-        "no seed of frozenlake has runs of gigpo and gipgo; methods: actfocus, action-only, " in capsys.readouterr().err
+        "no seed of frozenlake with grpo has runs of gigpo and gipgo; methods: actfocus, action-only, "
+        in capsys.readouterr().err
     )
 
 

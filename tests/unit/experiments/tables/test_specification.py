@@ -18,7 +18,7 @@ from verl_actfocus.experiments.tables.table import Table
 MakeRequest = Callable[..., Request]
 #: Tables of our own, `recipes/paper/PROTOCOL.md`.
 CONFIRMATION = ["confirmation_actfocus", "confirmation_methods", "confirmation_normalizer"]
-PROTOCOL = ["format", "learning_rates", "mechanism", *CONFIRMATION]
+PROTOCOL = ["format", "learning_rates", "learning_rates_ppo", "mechanism", *CONFIRMATION]
 #: Methods that have the rate of another.
 RATE_OF = {"alpha-auto": "actfocus"}
 NAMES = sorted(path.stem for path in tables_folder().glob("[!_]*.yaml"))
@@ -151,7 +151,7 @@ def test_the_confirmation_trains_every_method_at_the_rate_that_stage_1_chose(nam
     ]
     chosen = chosen_rates.choices()
     for row in table.rows:
-        rates = {method: one.rate for method, one in chosen[row.env].items() if row.algorithm == "grpo" and one.rate}
+        rates = {method: one.rate for method, one in chosen[row.env, row.algorithm].items() if one.rate}
         for method, rate in row.learning_rates.items():
             # α from a measurement has ActFocus's.
             assert rate == float(rates[RATE_OF.get(method, method)])
