@@ -6,19 +6,20 @@ import re
 
 import pytest
 
-from tests.unit.evidence.pages import FOLDER, README, text
+from tests.unit.evidence.pages import FOLDER, README, in_words, text
 from tools.evidence import pooled_otherwise
 from tools.evidence.published import rows
 from verl_actfocus import models
 
 PAGE = text("confirmation")
+WITH_GRPO = [row for row in rows(FOLDER / "confirmation_actfocus-cpu-robustness.csv") if row["algorithm"] == "grpo"]
 
 
 def test_the_page_says_whose_sign_stays_under_other_evaluations() -> None:
     signs = {
         environment: [
             float(row["value"])
-            for row in rows(FOLDER / "confirmation_actfocus-cpu-robustness.csv")
+            for row in WITH_GRPO
             if (row["environment"], row["weighting"], row["number"]) == (environment, "actfocus", "difference")
         ]
         for environment in ("sokoban", "sudoku", "webshop")
@@ -30,14 +31,18 @@ def test_the_page_says_whose_sign_stays_under_other_evaluations() -> None:
 
 
 def test_the_page_says_of_webshop_evaluated_otherwise_and_of_untrained_models_what_is_published() -> None:
-    rates = {
-        (row["environment"], row["weighting"], row["evaluation"], row["number"]): row
-        for row in rows(FOLDER / "confirmation_actfocus-cpu-robustness.csv")
+    rates = {(row["environment"], row["weighting"], row["evaluation"], row["number"]): row for row in WITH_GRPO}
+    cells = {
+        (environment, evaluation): in_words(row | {"difference": row["value"]}, points="")
+        for (environment, method, evaluation, number), row in rates.items()
+        if (method, number) == ("actfocus", "difference") and row["value"]
     }
-    for evaluation in ("again", "greedy", "cooler", "unseen"):
-        row = rates["webshop", "actfocus", evaluation, "difference"]
-        value, *ends = (f"{100 * float(row[key]):+.1f}".replace("-", "−") for key in ("value", "low", "high"))
-        assert f"{value} points [{', '.join(ends)}]" in PAGE or f"({value} [{', '.join(ends)}])" in PAGE
+    for environment, label in (("sokoban", "Sokoban"), ("sudoku", "Sudoku"), ("webshop", "WebShop")):
+        line = " | ".join(cells[environment, one] for one in ("training", "again", "unseen", "greedy", "cooler"))
+        assert f"| {label} | {line} |" in PAGE
+    for evaluation in ("greedy", "cooler"):
+        cell = cells["webshop", evaluation]
+        assert f"({cell})" in PAGE or f"({cell.replace(' [', ' points [')})" in PAGE
     before = {}
     for environment in ("webshop", "sokoban", "sudoku"):
         card = (models.folder(environment) / "README.md").read_text(encoding="utf-8")

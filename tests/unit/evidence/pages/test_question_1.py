@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from tools.evidence.published import over_seeds, rows
 from verl_actfocus.experiments.results.archive import Archive
 
 PAGE = text("confirmation")
+MODELS = ("action", "both", "reasoning")
 ENVIRONMENTS = {"frozenlake": "FrozenLake", "sokoban": "Sokoban", "sudoku": "Sudoku", "webshop": "WebShop"}
 
 
@@ -71,7 +74,7 @@ def test_the_page_has_question_1s_conclusions_and_p_values() -> None:
     assert f"below it *harms*. It is {chance['final']}: of two runs" in PAGE
     assert PAGE.count(f"for this answer, it is {chance['area']}.") == 2
     assert f"that a run of ActFocus ends above one of Uniform is {chance['final']}, below a half" in PAGE
-    assert f"a run of it ends above one of Uniform with a probability of {chance['final']})" in PAGE
+    assert f"a run of it ends above one of Uniform with a probability of {chance['final']}. That comes from" in PAGE
     said = f"a run of it ends above one of Uniform with a probability of {chance['final']}, which by the rule"
     assert f"{said} declared beforehand is harm" in README
 
@@ -125,7 +128,8 @@ def test_what_was_declared_on_sudoku_is_what_is_printed(capsys: pytest.CaptureFi
     assert "**Neither of the two comparisons that were [declared]" in PAGE
     assert f"step 10, p = {p_values[0]:.3f}, and step 20, p = {p_values[1]:.3f}, each at 0.025" in PAGE
     step = printed["step 10"].partition(", p")[0].replace("-", "−")
-    assert f"is not shown: {step}, ahead in four of five pairs" in PAGE and "ahead in 4 of 5" in printed["step 10"]
+    assert f"| Sudoku | 4 of 5 at the chosen rate | before any run: {step}, not shown |" in PAGE
+    assert "ahead in 4 of 5" in printed["step 10"]
     pairs = two_methods.differences("actfocus", "uniform", "sudoku")["final"].values()
     falling = [f"{value:+.1f}".replace("-", "−") for value in sorted(pairs, reverse=True)]
     assert f"({', '.join(falling[:-1])} and {falling[-1]})" in PAGE
@@ -146,7 +150,8 @@ def test_what_was_declared_on_webshop_is_what_is_printed(capsys: pytest.CaptureF
     assert f"that was [declared](../PROTOCOL.md#changes), step 10, is not told from zero**: p = {p_value}." in PAGE
     assert "on Sudoku and WebShop it was declared, too, and is not shown." in PAGE
     step = printed["step 10"].partition(", p")[0].replace("-", "−")
-    assert f"nor is it on WebShop: {step}, ahead in one of five" in PAGE and "ahead in 1 of 5" in printed["step 10"]
+    assert f"| WebShop | 1 of 5 at the chosen rates | before any run: {step}, not shown |" in PAGE
+    assert "ahead in 1 of 5" in printed["step 10"]
     mean = printed["final"].partition(" ")[0]
     assert f"ends lower in all five pairs, by {mean.removeprefix('-')} points in the mean" in PAGE
     assert "ahead in 0 of 5" in printed["final"]
@@ -206,11 +211,15 @@ def test_the_page_says_of_rise_and_fall_what_is_printed(capsys: pytest.CaptureFi
 def test_the_page_says_in_how_many_pairs_actfocus_is_ahead_early(capsys: pytest.CaptureFixture[str]) -> None:
     early_lead.main([])
     ahead = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
-    assert ahead["frozenlake, tiny, 1e-4 together"] == "ahead in 17 of 17 pairs"
-    assert ahead["sokoban, tiny, 1e-4 together"] == "ahead in 9 of 9 pairs"
-    assert "On Sokoban it is ahead at step 10 in nine of nine pairs at that rate" in PAGE
-    assert "ActFocus is ahead of Uniform at step 10 in all seventeen pairs at the rate 1e-4" in PAGE
-    counts = [ahead[f"frozenlake, {model}, 1e-4 together"] for model in ("action", "both", "reasoning")]
+    together = {
+        place: "{} of {}".format(*re.findall(r"\d+", ahead[f"{place}, 1e-4 together"]))
+        for place in ("frozenlake, tiny", "sokoban, tiny", *(f"frozenlake, {one}" for one in MODELS))
+    }
+    by_algorithm = [ahead[f"frozenlake, tiny, 1e-4, {one}"].split("; ahead in ")[1] for one in ("grpo", "ppo")]
+    assert [one.partition(" pairs")[0] for one in by_algorithm] == ["12 of 12", "5 of 5"]
     assert (
-        "in {} of 5 pairs where the action decides, in {} of 5 where both do and in {} of 5 where the reasoning does"
-    ).format(*(count.split()[2] for count in counts)) in " ".join(PAGE.split())
+        f"| FrozenLake | {together['frozenlake, tiny']} at the rate 1e-4, twelve of GRPO, five of PPO | no |"
+    ) in PAGE
+    assert f"| Sokoban | {together['sokoban, tiny']} at 1e-4 | for the last four," in PAGE
+    counts = ", ".join(together[f"frozenlake, {one}"] for one in MODELS)
+    assert f"| FrozenLake, `action`, `both`, `reasoning` | {counts} | no |" in PAGE
