@@ -3,9 +3,9 @@
     python -m tools.evidence.valid_turns recipes/paper/results/{,other-methods/}*.tar.xz
 
 Runs of before that share was recorded have the share of valid turns instead; `--valid` takes that of every run, as the
-protocol's stage 6 declared. A turn is valid whose response was
-well-formed and of which the environment refused nothing (docs/metrics.md): where it refuses many moves, as Sudoku does
-before training, valid turns rise with skill, and say less of the format. ActFocus weights what stands outside an action
+protocol's stage 6 declared. A turn is valid whose response was well-formed and of which the environment refused nothing
+(docs/metrics.md): where it refuses many moves, as Sudoku does before training, valid turns rise with skill, and say
+less of the format. ActFocus weights what stands outside an action
 by α, reasoning and tags alike: what holds the format there is α alone.
 """
 
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from scipy import stats
 
+from tools.evidence.published import ALGORITHMS
 from verl_actfocus.experiments.report.steps import TURNS
 from verl_actfocus.experiments.results.archive import Archive
 from verl_actfocus.experiments.runs.weightings import ACTFOCUS
@@ -48,6 +49,11 @@ class Run:
         return self.name.partition("/")[0].partition("-")[0]
 
     @property
+    def algorithm(self) -> str:
+        """With which it was trained, as that folder says, too."""
+        return self.name.partition("/")[0].partition("-")[2].partition("-")[0]
+
+    @property
     def weighted(self) -> bool:
         """Whether it was trained with ActFocus's weights, whatever α, normaliser and estimator."""
         return self.name.rpartition("/")[2].startswith(f"{ACTFOCUS.name}-")
@@ -64,13 +70,14 @@ class Run:
         return any(share <= highest - FALL for share, highest in zip(shares, accumulate(shares, max), strict=True))
 
 
-def read(path: Path, environment: str | None = None, valid: bool = False) -> list[Run]:
+def read(path: Path, environment: str | None = None, valid: bool = False, algorithm: str | None = None) -> list[Run]:
     """Read the evaluations of every run, in the order of their names.
 
     Args:
         path: an archive.
         environment: whose runs; all where left out.
         valid: whether to take valid turns of every run, well-formed ones of none.
+        algorithm: with which they were trained; any where left out.
 
     Raises:
         ValueError: there is no such file, it holds no such run, or a run lacks what is looked at.
@@ -79,9 +86,11 @@ def read(path: Path, environment: str | None = None, valid: bool = False) -> lis
     runs = [_run(name, metrics, valid) for name, metrics in Archive(path).metrics().items()]
     if not runs:
         raise ValueError(f"there is no archive {path}, or it holds no run")
-    found = [run for run in runs if environment in (None, run.environment)]
+    found = [run for run in runs if environment in (None, run.environment) and algorithm in (None, run.algorithm)]
     if not found:
-        raise ValueError(f"{path} holds no run of {environment}; environments: {sorted({r.environment for r in runs})}")
+        wanted = " with ".join(one for one in (environment, algorithm) if one)
+        known = sorted({f"{run.environment} with {run.algorithm}" for run in runs})
+        raise ValueError(f"{path} holds no run of {wanted}; it holds {', '.join(known)}")
     return found
 
 
@@ -144,12 +153,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("archives", nargs="+", type=Path, metavar="ARCHIVE", help="written by reproduce --archive")
     parser.add_argument("--env", help="only runs of this environment")
+    parser.add_argument("--algorithm", choices=ALGORITHMS, help="only runs with this one")
     parser.add_argument(
         "--valid", action="store_true", help="valid turns of every run, where well-formed ones are known, too"
     )
     args = parser.parse_args(arguments)
     try:
-        archives = [read(path, args.env, args.valid) for path in args.archives]
+        archives = [read(path, args.env, args.valid, args.algorithm) for path in args.archives]
     except (ExperimentError, ValueError) as error:
         parser.error(str(error))
     for runs in archives:

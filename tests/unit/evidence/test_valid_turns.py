@@ -133,4 +133,16 @@ def test_runs_of_another_environment_are_left_out(tmp_path: Path, capsys: pytest
     )
     with pytest.raises(SystemExit):
         valid_turns.main([str(path), "--env", "puddle"])
-    assert "runs.tar.xz holds no run of puddle; environments: ['lake', 'pond']" in capsys.readouterr().err
+    assert "runs.tar.xz holds no run of puddle; it holds lake with grpo, pond with grpo" in capsys.readouterr().err
+
+
+def test_runs_of_another_algorithm_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept, lost = {0: (0.9, 0.4), 10: (0.9, 0.5)}, {0: (0.9, 0.4), 10: (0.5, 0.5)}
+    path = archived(tmp_path / "runs.tar.xz", {"lake-grpo/uniform-seed1": kept, "lake-ppo-20steps/uniform-seed1": lost})
+    assert [run.lost for run in valid_turns.read(path, "lake", algorithm="ppo")] == [True]
+    valid_turns.main([str(path), "--algorithm", "grpo"])
+    assert capsys.readouterr().out.splitlines()[0].startswith("1 of 1 runs lost less than 5 points")
+    only = archived(tmp_path / "only.tar.xz", {"lake-grpo/uniform-seed1": kept})
+    with pytest.raises(SystemExit):
+        valid_turns.main([str(only), "--env", "lake", "--algorithm", "ppo"])
+    assert "only.tar.xz holds no run of lake with ppo; it holds lake with grpo" in capsys.readouterr().err

@@ -17,9 +17,9 @@ def test_the_page_shows_which_runs_lost_their_format_and_that_no_others_fell_as_
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     archives = [FOLDER / "confirmation-cpu.tar.xz", FOLDER / f"{OTHER_METHODS}.tar.xz"]
-    valid_turns.main(["--env", "frozenlake", *map(str, archives)])
+    valid_turns.main(["--env", "frozenlake", "--algorithm", "grpo", *map(str, archives)])
     assert f"```text\n{capsys.readouterr().out}```" in PAGE
-    runs = [run for path in archives for run in valid_turns.read(path, "frozenlake")]
+    runs = [run for path in archives for run in valid_turns.read(path, "frozenlake", algorithm="grpo")]
     assert f"three of {len(runs)} archived runs" in PAGE and sum(run.lost for run in runs) == 3
     inside, outside, p_value = re.findall(r"\d of \d+|p = 0\.\d+", valid_turns.sides(runs))
     assert f"({inside} against {outside} without, {p_value})" in PAGE
