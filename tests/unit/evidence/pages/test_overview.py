@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.evidence.pages import FOLDER, text
 from tools.evidence import chosen_rates, early_lead, overview, valid_turns
-from tools.evidence.published import rows
+from tools.evidence.published import merged, rows
 from verl_actfocus.experiments.results.archive import Archive
 
 PAGE = text("learning_rates", "pretrained")
@@ -27,7 +27,7 @@ def test_the_page_shows_every_method_in_one_table_as_it_is_printed(capsys: pytes
 def test_the_page_shows_the_rates_that_are_chosen(capsys: pytest.CaptureFixture[str]) -> None:
     chosen_rates.main([])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 + 4 * 8
+    assert len(lines) == 2 + 4 * 8 + 4
     assert "\n".join(lines) in PAGE
 
 
@@ -54,6 +54,28 @@ def test_the_page_says_of_sokobans_rates_what_is_printed(capsys: pytest.CaptureF
         if (row["weighting"], row["step"]) == (name, "20")
     ]
     assert "({1} and {0} % with Uniform, {3} and {2} % with ActFocus)".format(*finals) in PAGE
+
+
+def test_the_page_says_of_ppos_rates_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "ppo/learning_rates_ppo-cpu"
+    of_stage_1 = early_lead.pairs(10, [FOLDER / f"{name}-runs.csv"])
+    ahead = {key.rate: [value > 0 for value in seeds.values()] for key, seeds in of_stage_1.items()}
+    assert ahead == {rate: [True, True] for rate in ("1e-4", "3e-4", "3e-5")}
+    assert "at step 10 ActFocus is ahead in all six pairs, two at each rate" in PAGE
+    runs = valid_turns.read(FOLDER / f"{name}.tar.xz")
+    lost = sorted([*run.held.values()][-1] for run in runs if run.lost)
+    assert {run.name for run in runs if run.lost} == {
+        f"frozenlake-ppo-20steps-lr=0.0003/actfocus-seed{seed}" for seed in (101, 102)
+    }
+    assert len(runs) == 12 and "({:.1f} and {:.1f} % well-formed turns at the end)".format(*lost) in PAGE
+    curves = merged([FOLDER / f"{name}-runs.csv"], "frozenlake", algorithm="ppo")
+    said = [
+        "{:.0f} and {:.0f} to {:.0f} and {:.0f} %".format(
+            *(curves[f"{method}-3e-4"][seed][step] for step in (10, 20) for seed in (101, 102))
+        )
+        for method in ("uniform", "actfocus")
+    ]
+    assert "Uniform from {}, ActFocus from {}.".format(*said) in PAGE
 
 
 @pytest.mark.parametrize("weighting", ["uniform", "actfocus"])
