@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
+
+#: A run stops in which a larger share of episodes than this ended in an infrastructure failure.
+MAX_EXCLUDED_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,14 @@ class Outcomes:
         """Standard error of `rate`, see `ratio_standard_error`; None for a single task."""
         return ratio_standard_error(self.successes, self.episodes)
 
+    def only(self, kept: NDArray[np.bool_]) -> Outcomes:
+        """Return the outcomes of some tasks.
+
+        Args:
+            kept: whether to keep each task, `(tasks,)`.
+        """
+        return Outcomes(self.tasks[kept], self.successes[kept], self.episodes[kept])
+
     @classmethod
     def of(cls, pairs: Iterable[tuple[int, bool]]) -> Outcomes:
         """Count outcomes from (task, solved) of single episodes.
@@ -45,31 +57,37 @@ class Outcomes:
 
     @classmethod
     def pooled(cls, parts: Iterable[Outcomes]) -> Outcomes:
-        """Add up evaluations on the same tasks.
+        """Add up evaluations on the same tasks, those that all of them have.
 
         Raises:
-            ValueError: the tasks differ.
+            ValueError: the tasks differ by more than excluded episodes explain.
         """
-        parts = list(parts)
-        same_tasks(parts)
+        parts = on_common_tasks(parts)
         successes = np.sum([part.successes for part in parts], axis=0)
         return cls(parts[0].tasks, successes, np.sum([part.episodes for part in parts], axis=0))
 
 
-def same_tasks(evaluations: Iterable[Outcomes]) -> None:
-    """Make sure that evaluations were made on the same tasks.
+def on_common_tasks(evaluations: Iterable[Outcomes]) -> list[Outcomes]:
+    """Return evaluations on the tasks that all of them have.
+
+    An episode that ends in an infrastructure failure is excluded, and with it a task of which no other was played; a
+    run with more such episodes than `MAX_EXCLUDED_SHARE` stops. So tasks may be missing, but no larger share of them.
 
     Raises:
-        ValueError: they were not.
+        ValueError: more are missing: the evaluations were made on other tasks.
     """
-    first, *others = evaluations
-    for other in others:
-        if not np.array_equal(first.tasks, other.tasks):
-            raise ValueError(
-                f"evaluations on different tasks cannot be compared: {len(first.tasks)} tasks from seed "
-                f"{first.tasks[0]} on and {len(other.tasks)} from seed {other.tasks[0]} on, "
-                f"{len(np.intersect1d(first.tasks, other.tasks))} of them shared"
-            )
+    evaluations = list(evaluations)
+    every = np.unique(np.concatenate([one.tasks for one in evaluations]))
+    fewest = min(evaluations, key=lambda one: len(one.tasks))
+    if len(fewest.tasks) < (1 - MAX_EXCLUDED_SHARE) * len(every):
+        other = next(one for one in evaluations if not np.array_equal(one.tasks, fewest.tasks))
+        raise ValueError(
+            f"evaluations on different tasks cannot be compared: {len(fewest.tasks)} tasks from seed "
+            f"{fewest.tasks[0]} on and {len(other.tasks)} from seed {other.tasks[0]} on, "
+            f"{len(np.intersect1d(fewest.tasks, other.tasks))} of them shared"
+        )
+    common = reduce(np.intersect1d, (one.tasks for one in evaluations))
+    return [one.only(np.isin(one.tasks, common)) for one in evaluations]
 
 
 def residuals(amounts: NDArray, counts: NDArray) -> NDArray[np.float64]:

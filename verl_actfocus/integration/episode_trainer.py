@@ -25,6 +25,7 @@ import transfer_queue as tq
 from omegaconf import DictConfig
 from transfer_queue import KVBatchMeta
 
+from verl_actfocus.episodes.clusters import MAX_EXCLUDED_SHARE
 from verl_actfocus.integration import exclusions, fields
 from verl_actfocus.integration.checkpoints import NEWEST, require_own_checkpoint
 from verl_actfocus.integration.groups import group_of
@@ -39,8 +40,6 @@ from verl_actfocus.integration.prompts import episode_prompts
 from verl_actfocus.integration.selection import select_groups
 from verl_actfocus.integration.sync_trainer import PortableSyncTrainer
 
-#: Largest share of a batch that may end in an infrastructure failure; beyond it the run stops.
-MAX_EXCLUDED_SHARE = 0.1
 #: Column of the data with which a row sets how many responses veRL samples (`verl/trainer/ppo/v1/agent_loop_tq.py`).
 SAMPLES = "__rollout_n__"
 #: What a checkpoint holds beside the models: the position in the data (veRL's) and the best evaluation.

@@ -6,14 +6,28 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from verl_actfocus.episodes.clusters import Outcomes, ratio_standard_error, same_tasks
+from verl_actfocus.episodes.clusters import Outcomes, on_common_tasks, ratio_standard_error
 
 
 def test_evaluations_on_other_tasks_cannot_be_compared() -> None:
     first = Outcomes.of([(0, True), (1, False)])
     other = Outcomes.of([(1, True), (2, False)])
     with pytest.raises(ValueError, match=r"different tasks.*1 of them shared"):
-        same_tasks([first, other])
+        on_common_tasks([first, other])
+
+
+def test_tasks_that_excluded_episodes_took_with_them_are_left_out_of_all_evaluations() -> None:
+    whole = Outcomes.of([(task, task % 2 == 0) for task in range(20)])
+    one_missing = Outcomes.of([(task, True) for task in range(20) if task != 3])
+    two_missing = Outcomes.of([(task, False) for task in range(20) if task not in (3, 7)])
+    common = on_common_tasks([whole, one_missing, two_missing])
+    kept = [task for task in range(20) if task not in (3, 7)]
+    assert [one.tasks.tolist() for one in common] == [kept] * 3
+    assert common[0].successes.tolist() == [int(task % 2 == 0) for task in kept]
+    assert common[1].rate == 1 and common[2].rate == 0
+    # More than a tenth: a run would have stopped.
+    with pytest.raises(ValueError, match=r"17 tasks from seed 3 on and 20 from seed 0 on, 17 of them shared"):
+        on_common_tasks([whole, Outcomes.of([(task, True) for task in range(3, 20)])])
 
 
 def test_pooling_adds_the_episodes_of_each_task() -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from verl_actfocus.episodes.clusters import Outcomes, ratio_standard_error, residuals, same_tasks
+from verl_actfocus.episodes.clusters import Outcomes, on_common_tasks, ratio_standard_error, residuals
 from verl_actfocus.storage.errors import ExperimentError
 
 #: Confidence level of all intervals.
@@ -85,18 +85,19 @@ def difference(second: Sequence[Outcomes], first: Sequence[Outcomes]) -> Estimat
         first: evaluations of the other weighting for the same seeds in the same order.
 
     Returns:
-        The mean difference. One seed: interval over tasks, paired by task. Several: paired t interval over seeds.
+        The mean difference. One seed: of the tasks that both have, with an interval over them, paired by task. Several:
+        of the rates, whose tasks need not pair up, with a paired t interval over seeds.
 
     Raises:
-        ExperimentError: the seeds do not pair up, or the tasks differ.
+        ExperimentError: the seeds do not pair up, or the tasks differ by more than excluded episodes explain.
     """
     if len(second) != len(first):
         raise ExperimentError(f"{len(second)} seeds of one weighting cannot be paired with {len(first)} of the other")
-    _require_same_tasks([*second, *first])
+    common = _on_common_tasks([*second, *first])
     if len(second) > 1:
         pairs = zip(second, first, strict=True)
         return clipped(_over_seeds(np.array([after.rate - before.rate for after, before in pairs])), -1.0, 1.0)
-    return _paired_over_tasks(second[0], first[0])
+    return _paired_over_tasks(*common)
 
 
 def improvement(final: Sequence[Outcomes], start: Sequence[Outcomes]) -> Estimate:
@@ -107,13 +108,14 @@ def improvement(final: Sequence[Outcomes], start: Sequence[Outcomes]) -> Estimat
         start: the evaluation before training for each seed.
 
     Returns:
-        The difference with an interval over tasks, paired by task, the seeds' episodes pooled by task.
+        The difference on the tasks that all have, with an interval over them, paired by task; the seeds' episodes are
+        pooled by task.
 
     Raises:
-        ExperimentError: the tasks differ.
+        ExperimentError: the tasks differ by more than excluded episodes explain.
     """
-    _require_same_tasks([*final, *start])
-    return _paired_over_tasks(Outcomes.pooled(final), Outcomes.pooled(start))
+    common = _on_common_tasks([*final, *start])
+    return _paired_over_tasks(Outcomes.pooled(common[: len(final)]), Outcomes.pooled(common[len(final) :]))
 
 
 def share(successes: NDArray, trials: NDArray) -> Estimate:
@@ -221,9 +223,9 @@ def _paired_over_tasks(second: Outcomes, first: Outcomes) -> Estimate:
     return Estimate(value, interval, f"interval over {_tasks(len(first.tasks))}, paired")
 
 
-def _require_same_tasks(evaluations: Sequence[Outcomes]) -> None:
+def _on_common_tasks(evaluations: Sequence[Outcomes]) -> list[Outcomes]:
     try:
-        same_tasks(evaluations)
+        return on_common_tasks(evaluations)
     except ValueError as error:
         raise ExperimentError(str(error)) from error
 

@@ -166,6 +166,22 @@ def test_a_difference_needs_partners_and_the_same_tasks() -> None:
         difference([evaluation([1, 2])], [evaluation([1, 2, 3])])
 
 
+def test_a_task_that_an_evaluation_lacks_is_left_out_of_the_pairs() -> None:
+    def without(outcomes: Outcomes, task: int) -> Outcomes:
+        return outcomes.only(outcomes.tasks != task)
+
+    first, second = random_evaluation(1, tasks=40), random_evaluation(2, tasks=40, mean=0.6)
+    both = difference([without(second, 7)], [without(first, 7)])
+    assert difference([second], [without(first, 7)]) == difference([without(second, 7)], [first]) == both
+    assert "the 39 tasks" in both.covers
+    assert improvement([second, second], [first, without(first, 7)]) == improvement(
+        [without(second, 7)] * 2, [without(first, 7)] * 2
+    )
+    # Over seeds the runs are compared, each by its rate.
+    rates = [without(second, 7).rate - first.rate, first.rate - second.rate]
+    assert difference([without(second, 7), first], [first, second]).value == pytest.approx(sum(rates) / 2)
+
+
 def test_improvement_pools_the_episodes_of_all_seeds_by_task() -> None:
     start = [random_evaluation(seed, mean=0.2) for seed in (1, 2)]
     final = [random_evaluation(seed, mean=0.5) for seed in (3, 4)]
