@@ -167,12 +167,19 @@ def _runs(request: Request, row: Row, size: str, name: str, weighting: Weighting
         *(f"{key}={value}" for key, value in weighting.settings.items()),
     ]
     first_seed = scale.first_seed if request.table.first_seed is None else request.table.first_seed
-    own = (*_model(scale, row, size), *([] if rate is None else [f"{_RATE}={rate}"]), *weighting.overrides)
+    # A group of the user's own may set another rate than the profile, so that the profile's is named as well.
+    groups = any("/" in key_of(override) for override in request.extra)
+    said = rate is not None or (declared is not None and groups)
+    own = (*_model(scale, row, size), *([f"{_RATE}={declared}"] if said else []), *weighting.overrides)
     named = {key_of(override) for override in own if row.variant or not override.startswith(_MODEL)}
     named |= set() if declared is None else {_RATE}
     for override in request.extra:
-        if (key := key_of(override)) in named:
-            raise ValueError(f"{override!r} would change what {request.table.name} sets in its rows or columns: {key}")
+        # By itself, or in a section that is given as a whole.
+        if reached := sorted(name for name in named if f"{name}.".startswith(f"{key_of(override)}.")):
+            raise ValueError(
+                f"{override!r} would change what {request.table.name} sets in its rows or columns: "
+                f"{', '.join(reached)}; name the settings that you mean one by one"
+            )
     return Conditions(
         profile=profile,
         algorithm=row.algorithm,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from verl_actfocus.experiments.runs.composed_run import compose_run
 from verl_actfocus.experiments.tables.grid import Request, cells, distinct_runs
 
 from ..declared import TABLE
@@ -115,9 +116,26 @@ def test_an_override_of_what_the_table_sets_is_refused(make_request: MakeRequest
     for key in ("actor_rollout_ref.actor.optim.lr", "algorithm.actfocus.normalize_over"):
         with pytest.raises(ValueError, match=f"would change what mine sets in its rows or columns: {key}"):
             cells(make_request(mine, extra=(f"++{key}=x",)))
+    for section, key in (
+        ("actor_rollout_ref.actor.optim={lr:5e-5}", "actor_rollout_ref.actor.optim.lr"),
+        ("algorithm.actfocus={normalize_over:tokens}", "algorithm.actfocus.normalize_over"),
+        ("~algorithm.actfocus", "algorithm.actfocus.normalize_over"),
+    ):
+        with pytest.raises(ValueError, match=f"in its rows or columns: {key}; name the settings that you mean"):
+            cells(make_request(mine, extra=(section,)))
     assert cells(
         make_request(scale="gpu", extra=("actor_rollout_ref.model.path=my/model",))
     )  # the scale's, not the table's
+
+
+def test_a_declared_rate_stays_when_a_group_brings_another(make_request: MakeRequest) -> None:
+    # The profile's own, which names no folder.
+    mine = TABLE.replace("{label: ActFocus}", "{label: A, learning_rate: 1e-4}")
+    for extra in ((), ("+actfocus/adapter=lora",)):
+        runs = distinct_runs(cells(make_request(mine, seeds=1, extra=extra)))
+        rates = {run.title: compose_run(run).settings["actor_rollout_ref.actor.optim.lr"] for run in runs}
+        declared = {title: rate for title, rate in rates.items() if "actfocus-seed" in title}
+        assert set(declared.values()) == {1e-4} and len(declared) == 2
 
 
 def test_two_outcomes_of_the_same_episodes_share_their_runs(make_request: MakeRequest) -> None:
