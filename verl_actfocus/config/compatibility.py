@@ -96,8 +96,7 @@ def check_compatible(config: DictConfig, settings: ActFocusSettings) -> None:
             f"{CONFIG_PATH}.normalize_over={settings.normalize_over} says what the mean over tokens is divided by; "
             f"actor_rollout_ref.actor.loss_agg_mode={actor.loss_agg_mode} has no such mean: use token-mean"
         )
-    if actor.strategy not in ("fsdp", "fsdp2"):
-        raise ValueError(f"actor.strategy={actor.strategy} is not supported; ActFocus runs on fsdp and fsdp2")
+    _check_engines(config)
     _check_inputs(config, settings)
     try_weighting(settings.weighting)
     _check_fused_kernels(config)
@@ -108,14 +107,24 @@ def check_compatible(config: DictConfig, settings: ActFocusSettings) -> None:
         )
     if config.data.get("environment") is not None:
         settings.tags.left_to_write()  # refuses a prefill that no valid response can continue
-    if settings.estimator.base == "gae" and config.critic.enable is False:
+    if settings.estimator.base == "gae" and not has_critic(config):
         raise ValueError(
-            f"algorithm.adv_estimator={settings.estimator.verl_name} needs a critic; remove critic.enable=False"
+            f"algorithm.adv_estimator={settings.estimator.verl_name} needs a critic; remove "
+            f"critic.enable={config.critic.enable}"
         )
     _check_sequence_parallel(config)
     _check_bypass_mode(config, settings)
     if settings.share_prompts:
         _check_shared_prompts(config)
+
+
+def _check_engines(config: DictConfig) -> None:
+    """Refuse training engines that ActFocus does not run on; veRL would look for them once its workers are up."""
+    sections = ["actor_rollout_ref.actor", "actor_rollout_ref.ref", *(["critic"] if has_critic(config) else [])]
+    for section in sections:
+        strategy = OmegaConf.select(config, f"{section}.strategy")
+        if strategy not in ("fsdp", "fsdp2"):
+            raise ValueError(f"{section}.strategy={strategy} is not supported; ActFocus runs on fsdp and fsdp2")
 
 
 def _check_fused_kernels(config: DictConfig) -> None:

@@ -186,11 +186,23 @@ def test_rewards_of_turns_hold_no_kl_penalty(config, name):
         check(config)
 
 
+@pytest.mark.parametrize("no", [False, 0])
 @pytest.mark.parametrize("name", ["gae", "turn_gae"])
-def test_an_estimator_with_a_critic_refuses_to_be_without(config, name):
+def test_an_estimator_with_a_critic_refuses_to_be_without(config, name, no):
     config.algorithm.adv_estimator = f"actfocus_{name}"
-    config.critic.enable = False
+    config.critic.enable = no
     with pytest.raises(ValueError, match=rf"actfocus_{name} needs a critic; remove"):
+        check(config)
+
+
+@pytest.mark.parametrize("section", ["actor_rollout_ref.actor", "actor_rollout_ref.ref", "critic"])
+def test_engines_other_than_fsdp_are_refused_for_every_model_that_is_there(config, section):
+    OmegaConf.update(config, f"{section}.strategy", "megatron")
+    config.algorithm.adv_estimator = "actfocus_gae"
+    with pytest.raises(ValueError, match=rf"{section}\.strategy=megatron is not supported; ActFocus runs on fsdp"):
+        check(config)
+    if section == "critic":
+        config.algorithm.adv_estimator = "actfocus_grpo"
         check(config)
 
 

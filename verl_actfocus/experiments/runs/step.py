@@ -10,6 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 from verl_actfocus.config.engines import has_critic, sequence_parallel
 from verl_actfocus.config.selection import groups_kept
 
+#: Prompts of an optimizer step.
+MINI_BATCH = "actor_rollout_ref.actor.ppo_mini_batch_size"
+CRITIC_MINI_BATCH = "critic.ppo_mini_batch_size"
+
 
 @dataclass(frozen=True)
 class Step:
@@ -19,12 +23,14 @@ class Step:
     played: int
     #: Trajectories of the groups that are kept.
     kept: int
-    #: Trajectories of one optimizer step.
+    #: Trajectories of one optimizer step of the actor.
     mini_batch: int
     #: GPUs of all nodes; on a CPU training processes, which veRL counts as such.
     gpus: int
     #: `cuda` or `cpu`.
     device: str
+    #: Trajectories of one optimizer step of the critic; None without one.
+    critic_mini_batch: int | None = None
 
     @classmethod
     def of(cls, config: DictConfig) -> Step:
@@ -36,29 +42,42 @@ class Step:
         group = _count(config, "actor_rollout_ref.rollout.n")
         prompts = _count(config, "data.train_batch_size")
         share = config.algorithm.actfocus.keep_groups
+        critic = _count(config, CRITIC_MINI_BATCH) * group if has_critic(config) else None
         step = cls(
             played=prompts * group,
             kept=groups_kept(prompts, share) * group,
-            mini_batch=_count(config, "actor_rollout_ref.actor.ppo_mini_batch_size") * group,
+            mini_batch=_count(config, MINI_BATCH) * group,
+            critic_mini_batch=critic,
             gpus=_count(config, "trainer.n_gpus_per_node") * _count(config, "trainer.nnodes"),
             device=config.trainer.device,
         )
-        if step.mini_batch % step.gpus:
-            raise ValueError(
-                f"a mini-batch of {step.mini_batch} trajectories cannot be shared equally by {step.gpus} GPUs "
-                "(trainer.n_gpus_per_node × trainer.nnodes); choose a number of GPUs that divides it, or change "
-                "actor_rollout_ref.actor.ppo_mini_batch_size (in prompts)"
-            )
+        for setting, mini_batch in ((MINI_BATCH, step.mini_batch), (CRITIC_MINI_BATCH, critic)):
+            if mini_batch is not None and mini_batch % step.gpus:
+                raise ValueError(
+                    f"a mini-batch of {mini_batch} trajectories cannot be shared equally by {step.gpus} GPUs "
+                    "(trainer.n_gpus_per_node × trainer.nnodes); choose a number of GPUs that divides it, or change "
+                    f"{setting} (in prompts)"
+                )
         _check_lengths(config)
         return step
 
     @property
+    def filled(self) -> int:
+        """Trajectories of the batch that actor and critic are updated with, veRL's empty ones included.
+
+        veRL fills up to whole mini-batches of both (`_get_required_batch_multiple` in
+        `verl/trainer/ppo/v1/trainer_base.py`).
+        """
+        multiple = math.lcm(self.mini_batch, self.critic_mini_batch or 1)
+        return math.ceil(self.kept / multiple) * multiple
+
+    @property
     def updates(self) -> int:
         """Optimizer steps of the actor in one pass over the kept trajectories."""
-        return math.ceil(self.kept / self.mini_batch)
+        return self.filled // self.mini_batch
 
     def __str__(self) -> str:
-        fill = self.updates * self.mini_batch - self.kept
+        fill = self.filled - self.kept
         where = "CPU process(es)" if self.device == "cpu" else "GPU(s)"
         return (
             f"{self.played} trajectories played, {self.kept} trained on, {self.updates} optimizer step(s) of "
@@ -75,7 +94,7 @@ def _count(config: DictConfig, key: str) -> int:
 
 
 def _check_lengths(config: DictConfig) -> None:
-    longest = config.data.max_prompt_length + config.data.max_response_length
+    longest = _count(config, "data.max_prompt_length") + _count(config, "data.max_response_length")
     limit = config.actor_rollout_ref.rollout.max_model_len
     if limit is not None and longest > limit:
         raise ValueError(
