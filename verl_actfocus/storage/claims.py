@@ -8,14 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from verl_actfocus.storage.disk import write_json
+from verl_actfocus.storage.disk import UNFINISHED, write_json
 from verl_actfocus.storage.errors import ExperimentError
 from verl_actfocus.storage.locks import LOCK, locked
 from verl_actfocus.storage.settings import differences, flatten, in_words
 
 _SETTINGS = "settings.json"
-#: What a command leaves that ended before it had written them: on a full disk, or killed.
-_LEFT_BEHIND = {LOCK, f"{_SETTINGS}.tmp"}
 
 
 @contextmanager
@@ -43,6 +41,11 @@ def claimed(
         yield
 
 
+def unclaimed(folder: Path) -> bool:
+    """Whether a folder is nobody's: none is there, or it has only what a command leaves that was killed at once."""
+    return not folder.exists() or all(file.name == LOCK or file.name.endswith(UNFINISHED) for file in folder.iterdir())
+
+
 def _check(folder: Path, wanted: dict[str, Any], what: str, remedy: str) -> None:
     begun = folder / _SETTINGS
     article = "an" if what[0] in "aeiou" else "a"
@@ -56,5 +59,5 @@ def _check(folder: Path, wanted: dict[str, Any], what: str, remedy: str) -> None
             raise ExperimentError(
                 f"{folder} holds {article} {what} with other settings ({in_words(changes)}); {remedy}"
             )
-    elif folder.exists() and {file.name for file in folder.iterdir()} - _LEFT_BEHIND:
+    elif not unclaimed(folder):
         raise ExperimentError(f"{folder} holds files but no {what}; {remedy}")

@@ -9,12 +9,15 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from safetensors import SafetensorError
 
 from verl_actfocus.storage.errors import ExperimentError
 
+#: What the name of a file ends with that is not whole yet, or that a killed command left behind.
+UNFINISHED = ".tmp"
 #: What the operating system says of a full disk and of a used-up quota.
 FULL = (errno.ENOSPC, errno.EDQUOT)
 _IN_WORDS = ("No space left on device", "Disk quota exceeded")
@@ -49,10 +52,12 @@ def writing(path: Path) -> Iterator[None]:
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: one that is there stays as it is if the new one does not fit.
 
+    Several may write the same file at a time, on several machines too: it is then one of theirs.
+
     Raises:
         ExperimentError: the disk is full.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f"{path.name}.{token_hex(4)}{UNFINISHED}")
     try:
         with writing(path):
             temporary.write_bytes(content)

@@ -16,16 +16,24 @@ from verl_actfocus.storage.errors import ExperimentError, RunFailedError
 from ....trajectories import episode
 from ..standin import TRAINER, make, train
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("quick", "known")
 
 #: Puts a file on a disk that is full, for the command that runs the trainer.
 FILL = "import os; os.symlink('/dev/full', {path!r})\n"
+#: Ends the name of every file until it is whole.
+KNOWN = ".known.tmp"
 REMEDY = "No space left on device; make room there, or choose another --out; the same command then continues"
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that are not whole yet have names that a test can take before them."""
+    monkeypatch.setattr("verl_actfocus.storage.disk.token_hex", lambda _: "known")
 
 
 def test_a_file_that_does_not_fit_is_named_with_the_remedy_and_the_old_one_stays(tmp_path: Path) -> None:
     (tmp_path / "report.md").write_text("old")
-    (tmp_path / "report.md.tmp").symlink_to("/dev/full")
+    (tmp_path / f"report.md{KNOWN}").symlink_to("/dev/full")
     with pytest.raises(ExperimentError, match=f"report.md cannot be written: {REMEDY}"):
         write_whole(tmp_path / "report.md", b"new")
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"report.md": "old"}
@@ -43,7 +51,7 @@ def test_a_log_that_does_not_fit_is_named(tmp_path: Path) -> None:
 
 def test_a_run_that_cannot_be_marked_as_finished_says_so_and_is_finished_by_the_same_command(tmp_path: Path) -> None:
     run = make(tmp_path / "r")
-    full = FILL.format(path=str(run.folder / "done.json.tmp"))
+    full = FILL.format(path=str(run.folder / f"done.json{KNOWN}"))
     with pytest.raises(ExperimentError, match=f"done.json cannot be written: {REMEDY}"):
         train(run, full + TRAINER, "0", "3")
     assert RunFolder(run.folder).done is None
@@ -53,18 +61,16 @@ def test_a_run_that_cannot_be_marked_as_finished_says_so_and_is_finished_by_the_
 def test_a_folder_of_results_that_could_not_be_begun_is_begun_by_the_same_command(tmp_path: Path) -> None:
     folder = EvaluationFolder(tmp_path / "eval")
     (tmp_path / "eval").mkdir()
-    (tmp_path / "eval/settings.json.tmp").symlink_to("/dev/full")
+    (tmp_path / f"eval/settings.json{KNOWN}").symlink_to("/dev/full")
     with pytest.raises(ExperimentError, match=f"settings.json cannot be written: {REMEDY}"), folder.claimed({}):
         pytest.fail("nothing can be written here")
-    # What one leaves that is killed at that moment.
-    (tmp_path / "eval/settings.json.tmp").touch()
     with folder.claimed({}):
         assert (tmp_path / "eval/settings.json").exists()
 
 
 def test_the_error_of_the_run_is_told_though_its_end_cannot_be_written(tmp_path: Path) -> None:
     run = make(tmp_path / "r")
-    full = FILL.format(path=str(run.folder / "attempt-1.json.tmp"))
+    full = FILL.format(path=str(run.folder / f"attempt-1.json{KNOWN}"))
     with pytest.raises(RunFailedError, match="ValueError: the first error"):
         train(run, full + "raise ValueError('the first error')")
 
