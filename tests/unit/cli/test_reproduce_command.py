@@ -126,6 +126,16 @@ def test_a_second_machine_goes_on_where_the_archive_of_the_first_ends(
     assert two == three and "not finished" not in three
 
 
+def test_tables_are_made_of_an_archive_that_lies_where_nothing_can_be_written(tmp_path: Path) -> None:
+    archive = tmp_path / "published" / "runs.tar.xz"
+    assert main([*WORDS, "--out", str(tmp_path / "one"), "--archive", str(archive)]) == 0
+    (archive.parent / f".{archive.name}.lock").unlink()
+    archive.parent.chmod(0o555)
+    assert main([*WORDS, "--out", str(tmp_path / "two"), "--archive", str(archive), "--no-training"]) == 0
+    assert [*archive.parent.iterdir()] == [archive]  # who may write everywhere leaves nothing either
+    assert "not finished" not in (tmp_path / "two/cpu/table6-cpu.md").read_text()
+
+
 def test_a_table_of_finished_runs_needs_no_model_and_training_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

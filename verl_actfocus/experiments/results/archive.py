@@ -178,7 +178,8 @@ class Archive:
     def add(self, folders: Mapping[str, RunFolder]) -> list[str]:
         """Add finished runs, and evaluations that were made of them since.
 
-        Another command may add to the same file at the same time.
+        Another command may add to the same file at the same time. Where there is nothing to add, the file and its
+        folder may be read-only.
 
         Args:
             folders: name in the archive → the run's folder; unfinished ones are left out.
@@ -191,22 +192,27 @@ class Archive:
                 measured α; or the disk is full.
         """
         finished = {name: folder for name, folder in folders.items() if folder.done is not None}
-        if not finished:  # nor is a folder made, whose name may be misspelt
+        if not self._changed(finished):  # nor is a folder made, whose name may be misspelt
             return []
         with locked(self.path.parent, f".{self.path.name}.lock", wait=True):
-            self._runs = self._read()
-            changed = []
-            for name, folder in finished.items():
-                files = contents(folder)
-                if name in self._runs:
-                    self._require_same(name, folder)
-                    # An archive from elsewhere may hold evaluations that were not made here.
-                    files = {**files, **self._runs[name]}
-                if self._runs.get(name) != files:
-                    self._runs[name] = files
-                    changed.append(name)
+            changed = self._changed(finished)  # another command may have added to the file
             if changed:
+                self._runs |= changed
                 write_whole(self.path, _packed(self._runs))
+        return [*changed]
+
+    def _changed(self, finished: Mapping[str, RunFolder]) -> dict[str, Files]:
+        """Read the file again, and return the runs that are not in it as they are here: name → all their files."""
+        self._runs = self._read()
+        changed = {}
+        for name, folder in finished.items():
+            files = contents(folder)
+            if name in self._runs:
+                self._require_same(name, folder)
+                # An archive from elsewhere may hold evaluations that were not made here.
+                files = {**files, **self._runs[name]}
+            if self._runs.get(name) != files:
+                changed[name] = files
         return changed
 
     def _require_same(self, name: str, folder: RunFolder) -> None:

@@ -103,6 +103,19 @@ def test_two_commands_add_to_one_file(trained: Request, tmp_path: Path) -> None:
     assert Archive(path).add(names) == []
 
 
+def test_a_read_only_archive_needs_no_lock_where_there_is_nothing_to_add(trained: Request, archive: Path) -> None:
+    before, lock = archive.read_bytes(), archive.with_name(f".{archive.name}.lock")
+    lock.unlink()
+    lock.mkdir()  # nobody can write a lock here, whatever the rights of who runs this test
+    assert Archive(archive).add(folders(trained)) == []
+    (name, folder), *_ = folders(trained).items()
+    write_lines(folder.outcomes("unseen"), [{"seed": 64, "success": True}])
+    made_with(folder.path, "unseen", {"first_task": 64})
+    with pytest.raises(IsADirectoryError, match=r"\.runs\.tar\.xz\.lock"):
+        Archive(archive).add({name: folder})
+    assert archive.read_bytes() == before
+
+
 def test_unfinished_runs_are_left_out_and_later_evaluations_are_added(
     trained: Request, archive: Path, tmp_path: Path
 ) -> None:
