@@ -14,6 +14,7 @@ import io
 import json
 import lzma
 import re
+import shutil
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -120,34 +121,38 @@ class Archive:
     def restore(self, name: str, folder: RunFolder) -> bool:
         """Put an archived run, or evaluations of it, where the grid looks for them.
 
-        What is there stays, but for an evaluation that was begun and not finished.
+        What is there stays, but for an evaluation that was begun and not finished. After a kill or on a full disk the
+        run is not there, and the same command puts it there.
 
         Returns:
             Whether the run was put there; not if it was there before, or is not in the archive.
 
         Raises:
-            ExperimentError: the folder holds the run of another training, or unfinished, or an evaluation of another
-                outcome, or another measured α; another command is in the folder; or the disk is full.
+            ExperimentError: the folder holds the run of another training, or unfinished, or files of something else,
+                or an evaluation of another outcome, or another measured α; another command is in the folder; or the
+                disk is full.
         """
         if name not in self._runs:
             return False
         files = self._runs[name]
         self.restore_alpha(name, folder)
         with locked(folder.path):
-            new = not folder.exists or folder.blank
-            if not new:
-                self._require_same(name, folder)
-            again = {file for file in files if file.startswith(f"{REEVALUATIONS}/")}
-            for file in sorted(files.keys() - {DIAGNOSIS, DONE} - again) if new else ():
-                _write(folder.path / file, files[file])
-            for place in sorted({file.rpartition("/")[0] for file in again}):
+            if not folder.exists:
+                folder.check_free()
+                _put(files, folder.path)
+                return True
+            # The archive's own metrics lie in an unfinished run if a kill left the last file to be written.
+            if folder.blank or (folder.done is None and _all_metrics(folder) == files[METRICS]):
+                _fill(files, folder.path)
+                return True
+            self._require_same(name, folder)
+            again = {file.rpartition("/")[0] for file in files if file.startswith(f"{REEVALUATIONS}/")}
+            for place in sorted(again):
                 if not (folder.path / place / OUTCOMES).exists():
                     self._restore_evaluation(
                         folder.path / place, files[f"{place}/{SETTINGS}"], files[f"{place}/{OUTCOMES}"]
                     )
-            if new:  # last, since a run with it is finished
-                _write(folder.path / DONE, files[DONE])
-        return new
+        return False
 
     @staticmethod
     def _restore_evaluation(place: Path, settings: bytes, outcomes: bytes) -> None:
@@ -272,6 +277,30 @@ class Archive:
 def name_of(folder: RunFolder) -> str:
     """Return what a run is called in an archive: the last three parts of its place, scale, conditions and run."""
     return "/".join(folder.path.parts[-3:])
+
+
+def _put(files: Files, place: Path) -> None:
+    """Put a run in a folder that holds none, whole or not at all. Whoever calls this has the folder's lock."""
+    # A folder deeper than runs are looked for: a part of one is not taken for one.
+    partial = place.with_name(f".{place.name}.partial")
+    made = partial / place.name
+    shutil.rmtree(partial, ignore_errors=True)  # of a command that was killed
+    _fill(files, made)
+    for left in place.iterdir():
+        left.rename(made / left.name)  # the lock, too: the file that is held is the one that others find
+    made.rename(place)
+    partial.rmdir()
+
+
+def _fill(files: Files, folder: Path) -> None:
+    """Write a run. Until its metrics are there it is one that died before its first evaluation, which is begun anew."""
+    for file in (RUN, *sorted(files.keys() - {RUN, METRICS, DONE, DIAGNOSIS}), METRICS, DONE):
+        _write(folder / file, files[file])
+
+
+def _all_metrics(folder: RunFolder) -> bytes:
+    """Return what all attempts of a run logged: a training logs more than an archive keeps of it."""
+    return b"".join(folder.metrics(number).read_bytes() for number in folder.attempts())
 
 
 def _write(place: Path, content: bytes) -> None:

@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from verl_actfocus.experiments.runs.composed_run import ComposedRun
+from verl_actfocus.storage.claims import unclaimed
 from verl_actfocus.storage.disk import write_json, writing
 from verl_actfocus.storage.errors import ExperimentError
-from verl_actfocus.storage.locks import LOCK
 from verl_actfocus.storage.settings import differences, in_words
 
 #: What `done.json` holds beside what the run is.
@@ -134,14 +134,22 @@ class RunFolder:
         """The complete settings of the run: dotted name → value."""
         return self._begun()["settings"]
 
+    def check_free(self) -> None:
+        """Make sure that nothing lies here that is no run's.
+
+        Raises:
+            ExperimentError: the folder holds files and no run.
+        """
+        if not self.exists and not unclaimed(self.path):
+            raise ExperimentError(f"{self.path} holds files but no run; choose another --out or delete it")
+
     def check(self, composed: ComposedRun) -> None:
         """Make sure that the folder is for a run: that it is this very one, or has no results yet.
 
         Raises:
             ExperimentError: the folder holds a run with other settings, or files that are no run's.
         """
-        if not self.exists and self.path.exists() and any(file.name != LOCK for file in self.path.iterdir()):
-            raise ExperimentError(f"{self.path} holds files but no run; choose another --out or delete it")
+        self.check_free()
         if not self.exists or self.blank:
             return
         changes = differences(self.settings, composed.settings)

@@ -11,7 +11,9 @@ import pytest
 
 from verl_actfocus.experiments.results.folder import RECORD, RunFolder
 from verl_actfocus.storage.errors import ExperimentError
+from verl_actfocus.storage.locks import locked
 
+from ...killed import die, killed
 from ..standin import composed, make
 
 BEGAN = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
@@ -82,6 +84,25 @@ def test_a_run_of_an_older_layout_is_refused_and_not_misread(tmp_path: Path) -> 
             ExperimentError, match=r"run\.json names no weighting: an older version .* delete the folder"
         ):
             read()
+
+
+def test_a_run_that_was_killed_before_it_was_begun_is_begun_by_the_same_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = composed(make(tmp_path / "r"))
+    folder = RunFolder(tmp_path / "r")
+
+    def claim() -> None:
+        with locked(folder.path):
+            folder.claim(run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", die)  # before what it is stands whole in its file
+        assert killed(claim)
+    (folder.path / "run.json.tmp").touch()  # as an earlier version called it
+    assert len([*folder.path.iterdir()]) == 3 and not folder.exists
+    claim()
+    assert folder.identity == run.identity()
 
 
 def test_a_folder_with_other_peoples_files_is_refused(tmp_path: Path) -> None:
