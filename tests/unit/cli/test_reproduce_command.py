@@ -173,15 +173,21 @@ def test_with_an_archive_a_dry_run_writes_nothing_either_and_other_settings_are_
 def test_a_row_that_waits_is_not_trained_and_the_table_says_for_what(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["reproduce", "confirmation_actfocus", "--scale", "cpu", "--seeds", "1", "--out", str(tmp_path)]
+    table = tmp_path / "mine.yaml"
+    table.write_text(
+        "title: Mine\nsource: Nobody\nalgorithm: grpo\nweightings:\n  uniform: {label: Uniform, weighting: uniform}\n"
+        "rows:\n  - env: frozenlake\n  - {env: sokoban, algorithm: ppo, waits_for: its rate}\n"
+        "  - {env: frozenlake, algorithm: ppo, waits_for: its rate}\n"
+    )
+    out = tmp_path / "out"
+    words = ["reproduce", str(table), "--scale", "cpu", "--seeds", "1", "--out", str(out)]
     assert main([*words, "--only", "sokoban", "ppo"]) == 2
-    reason = "sokoban, ppo, waits for the rates that stage 1 chooses"
+    reason = "sokoban, ppo, waits for its rate"
     assert f"every row asked for waits: {reason}; there is nothing to train yet" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
+    assert not out.exists()
     assert main([*words, "--only", "frozenlake"]) == 0
-    notes = capsys.readouterr().err
-    assert "note: frozenlake, ppo, waits for the rates that stage 1 chooses; it is left blank" in notes
-    assert {path.parent.parent.name for path in tmp_path.rglob("done.json")} == {"frozenlake-grpo-40steps"}
-    text = (tmp_path / "cpu/confirmation_actfocus-cpu.md").read_text()
-    assert "- Not run yet: frozenlake, ppo, waits for the rates that stage 1 chooses." in text
+    assert "note: frozenlake, ppo, waits for its rate; it is left blank" in capsys.readouterr().err
+    assert {path.parent.parent.name for path in out.rglob("done.json")} == {"frozenlake-grpo"}
+    text = (out / "cpu/mine-cpu.md").read_text()
+    assert "- Not run yet: frozenlake, ppo, waits for its rate." in text
     assert "not finished" not in text

@@ -139,7 +139,7 @@ def _check_evaluations(path: Path, table: Table) -> None:
 
 
 def read_scale(path: Path, name: str) -> Scale:
-    """Read a scale of the file beside a table.
+    """Read a scale of the file beside a table, or of the packaged tables where there is none beside it.
 
     Args:
         path: file of the table.
@@ -150,6 +150,8 @@ def read_scale(path: Path, name: str) -> Scale:
         ExperimentError: something in the file is not understood.
     """
     source = path.parent / SCALES_FILE
+    if not source.is_file():
+        source = tables_folder() / SCALES_FILE
     if not source.is_file():
         raise ExperimentError(f"{source} is missing: it says what --scale {name} means for {path.name}")
     known = OmegaConf.to_container(_load(source))
