@@ -9,8 +9,6 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import ClassVar, Self
 
-import yaml
-
 #: Longest part of a folder's name.
 _LONGEST = 100
 
@@ -83,11 +81,18 @@ def slug(text: str) -> str:
 
 
 def _canonical(value: str) -> str:
-    """Equal numbers are written alike: 0.30 as 0.3, 1.0 as 1."""
+    """Equal numbers are written alike: 0.30 and 3e-1 as 0.3, 1.0 and +1 as 1."""
+    # Here, so that actfocus doctor can say that Hydra is missing.
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
     try:
-        read = yaml.safe_load(value)
-    except yaml.YAMLError:
+        read = OverridesParser.create().parse_override(f"setting={value}").value()
+    except HydraException:
+        # Composing the run refuses it, with a remedy.
         return value
-    if isinstance(read, float):
+    if type(read) is float:
         return str(int(read)) if read.is_integer() else repr(read)
+    if type(read) is int:
+        return str(read)
     return "null" if read is None else value

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from verl_actfocus.experiments.runs.composition import compose
 from verl_actfocus.experiments.runs.weightings import WeightingChoice, packaged_weightings
 from verl_actfocus.weighting import WEIGHTINGS
 
@@ -26,6 +27,31 @@ def test_settings_are_overrides_and_part_of_name_label_and_slug() -> None:
     section = "++algorithm.actfocus.weighting"
     assert choice.overrides()[1:] == [f"{section}.alpha=0.3", f"{section}.beta=1", f"{section}.other=null"]
     assert WeightingChoice.parse(str(choice)) == choice
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [
+        (("0.001", "1e-3", "1E-03", ".001", "+0.001", "0.1e-2"), 0.001),
+        (("1000", "1e3", "1_000", "+1000", "1000.0", "1.e3"), 1000),
+        (("0", "-0", "0.0", "-0.0", "0e5"), 0),
+        (("-2.5", "-25e-1", "-2.50"), -2.5),
+        (("3e-05", "3e-5", "0.00003"), 3e-05),
+    ],
+)
+def test_equal_numbers_are_one_choice_however_they_are_written(written: tuple[str, ...], number: float) -> None:
+    """Another spelling would train again. What Hydra reads is taken from a configuration that it composes."""
+    choices = {WeightingChoice.parse(f"actfocus eps={text}") for text in written}
+    assert [choice.slug for choice in choices] == [f"actfocus-eps={number!r}"]
+    texts = [*written, dict(choices.pop().settings)["eps"]]
+    overrides = [f"++algorithm.actfocus.weighting.spelling{place}={text}" for place, text in enumerate(texts)]
+    section = compose("+actfocus=default", *overrides).algorithm.actfocus.weighting
+    assert [section[f"spelling{place}"] for place in range(len(texts))] == [number] * len(texts)
+
+
+@pytest.mark.parametrize("text", ["007", "1__0", "1:30", "0x10", "'1e3'", "True", "infinity", "1,2", "[1", "~"])
+def test_what_is_no_number_to_hydra_stays_as_it_is_written(text: str) -> None:
+    assert WeightingChoice.parse(f"mine setting={text}").settings == (("setting", text),)
 
 
 def test_a_weighting_without_a_packaged_group_goes_by_its_name() -> None:
