@@ -133,7 +133,7 @@ def check_models() -> Iterator[Finding]:
     """The tiny models that the CPU profiles start from."""
     folder = files("verl_actfocus") / "models"
     for name in environments():
-        present = (folder / name / "model").is_dir()
+        present = (folder / name / "model" / "config.json").is_file()
         advice = None if present else f"actfocus warmstart {name} --out DIR makes it; or reinstall the package"
         yield Finding(f"model for {name}", "present" if present else "missing", advice)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from verl_actfocus import models as packaged
 from verl_actfocus.cli import _doctor_cuda, doctor
 from verl_actfocus.cli.doctor import (
     Finding,
@@ -56,10 +58,24 @@ def test_little_memory_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding.state.startswith("1.5 GB") and finding.remedy is not None
 
 
-def test_every_environment_with_a_profile_needs_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "environments", lambda: ["nowhere"])
-    (finding,) = check_models()
-    assert finding.state == "missing" and "actfocus warmstart nowhere" in str(finding.remedy)
+def test_every_environment_with_a_profile_needs_its_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In an installation that has lost one of them, and of another the files."""
+    models = tmp_path / "models"
+    shutil.copytree(Path(packaged.__file__).parent, models, ignore=shutil.ignore_patterns("sudoku", "*.safetensors"))
+    (models / "sokoban/model/config.json").unlink()
+    monkeypatch.setattr(packaged, "_HERE", models)
+    monkeypatch.setattr(doctor, "files", lambda package: tmp_path)
+    found = {finding.name: finding for finding in check_models()}
+    assert {name: finding.state for name, finding in found.items()} == {
+        "model for frozenlake": "present",
+        "model for sokoban": "missing",
+        "model for sudoku": "missing",
+        "model for webshop": "present",
+    }
+    assert "actfocus warmstart sudoku --out DIR makes it" in str(found["model for sudoku"].remedy)
+    assert found["model for webshop"].remedy is None
+    monkeypatch.setattr(doctor, "CHECKS", (check_models,))
+    assert main(["doctor"]) == 1
 
 
 def test_where_there_are_gpus_what_recipes_need_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:

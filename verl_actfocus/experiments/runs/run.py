@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from verl_actfocus import models
 from verl_actfocus.config.groups import packaged_groups, profile_folder
 from verl_actfocus.experiments.runs.alpha import resolved
 from verl_actfocus.experiments.runs.estimators import ESTIMATOR_SECTION, OWN, PACKAGED, EstimatorChoice, estimators_of
@@ -41,9 +40,9 @@ PLATFORM_VARIABLE = "VERL_PLATFORM"
 
 
 def environments() -> list[str]:
-    """Return the environments with a profile for a CPU and a tiny model of their own."""
-    names = [name.removeprefix("cpu_") for name in packaged_groups("run") if name.startswith("cpu_")]
-    return [name for name in names if name in models.available()]
+    """Return the packaged environments with a profile for a CPU, which starts from a tiny model of their own."""
+    profiles = packaged_groups("run")
+    return [name for name in packaged_groups("env") if f"cpu_{name}" in profiles]
 
 
 @dataclass(frozen=True, kw_only=True)
