@@ -19,6 +19,7 @@ from verl_actfocus.envs.registry import (
     having,
     make,
     miniature,
+    outcomes,
     register_environment,
     spec,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "having",
     "make",
     "miniature",
+    "outcomes",
     "register_environment",
     "spec",
 ]

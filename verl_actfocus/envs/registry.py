@@ -153,6 +153,24 @@ def make(name: str, **kwargs: Any) -> TextEnv:
     return env
 
 
+def outcomes(name: str) -> tuple[str, ...]:
+    """Return what is said about a whole episode: `success`, and the outcomes that the environment's class declares.
+
+    Args:
+        name: A key of `ENVIRONMENTS`.
+
+    Raises:
+        ValueError: There is no environment of that name.
+        ImportError: The module of its class, or one that it needs, is missing.
+
+    Example:
+        >>> outcomes("webshop")
+        ('success', 'purchase')
+    """
+    # A function that makes the environment declares nothing.
+    return ("success", *getattr(_load(spec(name).entry_point), "outcomes", ()))
+
+
 def expert(name: str) -> Expert:
     """Return the expert of an environment: an upper bound for evaluation and a teacher for the warm start.
 

@@ -11,10 +11,11 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from verl_actfocus.envs import outcomes
 from verl_actfocus.experiments.runs.choice import slug
 from verl_actfocus.experiments.runs.estimators import PACKAGED
 from verl_actfocus.experiments.runs.run import ESTIMATORS
-from verl_actfocus.experiments.tables.table import AS_IN_TRAINING, IN_TRAINING, NUMBERS, Quantity, Scale, Table
+from verl_actfocus.experiments.tables.table import AS_IN_TRAINING, IN_TRAINING, NUMBERS, Quantity, Row, Scale, Table
 from verl_actfocus.storage.errors import ExperimentError
 
 #: Name of the file with the scales.
@@ -63,6 +64,7 @@ def read_table(path: Path) -> Table:
     for row in table.rows:
         row.algorithm = row.algorithm or table.algorithm
         _require(path, row.algorithm in ESTIMATORS, f"algorithm {row.algorithm!r} is not one of {list(ESTIMATORS)}")
+        _check_outcome(path, row)
         for size, numbers in row.paper.items():
             unknown = sorted(set(numbers) - set(table.weightings))
             _require(path, not unknown, f"row {row.env}, paper.{size}: {unknown} are not weightings of the table")
@@ -86,6 +88,16 @@ def read_table(path: Path) -> Table:
             message = f"weightings.{name}.estimator: {weighting.estimator} is for {own}, and row {row.env} for"
             _require(path, own in (None, row.algorithm), f"{message} {row.algorithm}")
     return table
+
+
+def _check_outcome(path: Path, row: Row) -> None:
+    """Check that what a row counts is something that its environment says about every episode."""
+    try:
+        known = outcomes(row.env)
+    except (ValueError, ImportError) as error:
+        raise ExperimentError(f"{path}: row {row.name}: {error}") from error
+    message = f"row {row.name}: outcome {row.outcome!r} is not one of those of {row.env}: {', '.join(known)}"
+    _require(path, row.outcome in known, message)
 
 
 def _check_names(path: Path, table: Table) -> None:

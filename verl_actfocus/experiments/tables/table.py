@@ -89,7 +89,7 @@ class Row:
     learning_rates: dict[str, float] = field(default_factory=dict)
     #: What must be known before the row's runs are trained, in a few words; empty for nothing. Till then it is blank.
     waits_for: str = ""
-    #: Which outcome of an episode counts: a key of the evaluation episodes.
+    #: Which outcome of an episode counts: `success`, or one that the environment's class declares.
     outcome: str = "success"
     #: Label of the outcome in the table; empty for none.
     label: str = ""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from verl_actfocus.cli.main import main
+from verl_actfocus.envs import ENVIRONMENTS, EnvironmentSpec, EpisodeLimits, TextEnv
 from verl_actfocus.experiments.tables.files import find_table
 from verl_actfocus.experiments.tables.grid import Request
 from verl_actfocus.storage.errors import ExperimentError
@@ -47,6 +49,21 @@ def test_an_unknown_table_is_refused_with_the_names() -> None:
             "  actfocus: {label: ActFocus}",
             "  actfocus: {label: ActFocus, estimator: turn_gae}",
             r"weightings\.actfocus\.estimator: turn_gae is for ppo, and row frozenlake for grpo",
+        ),
+        (
+            "- env: sokoban",
+            "- {env: sokobann}",
+            "row sokobann: unknown environment 'sokobann': known are frozenlake, sok",
+        ),
+        (
+            "- env: sokoban",
+            "- {env: sokoban, outcome: sucess}",
+            "row sokoban: outcome 'sucess' is not one of those of sokoban: success$",
+        ),
+        (
+            "- env: sokoban",
+            "- {env: webshop, outcome: purchases}",
+            "row webshop: outcome 'purchases' is not one of those of webshop: success, purchase$",
         ),
         ("- env: sokoban", "- {env: sokoban, variant: mine}", "row mine needs both variant and model, or neither"),
         ("- env: sokoban", "- {env: sokoban, learning_rates: {me: 0.1}}", r"learning_rates: \['me'\] are not"),
@@ -94,6 +111,28 @@ def test_a_mistake_in_a_table_is_named_with_the_file(
     with pytest.raises(ExperimentError, match=message) as error:
         make_request(TABLE.replace(line, instead))
     assert "mine.yaml" in str(error.value)
+
+
+class Maze(TextEnv):
+    """As far as a table looks at an environment."""
+
+    outcomes = ("key_found",)
+
+
+def test_a_row_may_count_what_an_environment_of_ones_own_declares(
+    make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = EpisodeLimits(turns=1, actions_per_turn=1, actions=1, words=9)
+    entry = EnvironmentSpec(id="Own/Maze-v0", entry_point=f"{__name__}:Maze", limits=limits, summary="a maze")
+    monkeypatch.setitem(ENVIRONMENTS, "maze", entry)
+    row = "- {env: maze, outcome: %s}"
+    request = make_request(TABLE.replace("- env: sokoban", row % "key_found"))
+    assert [row.outcome for row in request.table.rows] == ["success", "key_found"]
+    with pytest.raises(ExperimentError, match="row maze: outcome 'key' is not one of those of maze: success, key_foun"):
+        make_request(TABLE.replace("- env: sokoban", row % "key"))
+    monkeypatch.setitem(ENVIRONMENTS, "maze", replace(entry, entry_point="lost:Maze"))
+    with pytest.raises(ExperimentError, match=r"mine\.yaml: row maze: No module named 'lost'"):
+        make_request(TABLE.replace("- env: sokoban", row % "key_found"))
 
 
 def test_a_contrast_of_a_row_with_several_models_is_refused(make_request: MakeRequest) -> None:
