@@ -18,7 +18,7 @@ from verl_actfocus.experiments.execution.launcher import Planned, plan
 from verl_actfocus.experiments.results.archive import Archive, name_of
 from verl_actfocus.experiments.results.folder import RunFolder
 from verl_actfocus.experiments.runs.choice import slug
-from verl_actfocus.experiments.tables.files import find_table, read_scale, read_table, tables_folder
+from verl_actfocus.experiments.tables.files import find_tables, read_scale, read_table, tables_folder
 from verl_actfocus.experiments.tables.grid import Request, cells, distinct_runs, waits
 from verl_actfocus.storage.errors import ExperimentError
 
@@ -92,12 +92,12 @@ def run(args: argparse.Namespace) -> int:
         0; 1 if a training run or an evaluation failed, 130 after Ctrl-C.
 
     Raises:
-        ValueError: an argument is unknown or out of range, or without training there would be nothing in the tables,
-            since the archive is not there.
+        ValueError: an argument is unknown or out of range, two tables have one name, or without training there would be
+            nothing in the tables, since the archive is not there.
         ExperimentError: veRL is missing or of another version, a file of a table is wrong, or a folder holds something
             else.
     """
-    requests = [_request(args, name) for name in args.tables]
+    requests = [_request(args, name, path) for name, path in zip(args.tables, find_tables(args.tables), strict=True)]
     chosen = [cell for request in requests for cell in cells(request)]
     runs = distinct_runs(chosen)
     waiting = waits(chosen)
@@ -229,8 +229,7 @@ def _evaluate(finished: Sequence[Planned], again: Mapping[Path, Sequence[Reevalu
     return code
 
 
-def _request(args: argparse.Namespace, name: str) -> Request:
-    path = find_table(name)
+def _request(args: argparse.Namespace, name: str, path: Path) -> Request:
     scale, table = read_scale(path, args.scale), read_table(path)
     if table.scale not in ("", args.scale):
         raise ValueError(f"{table.name} is for --scale {table.scale}, not {args.scale}: what it declares holds there")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from verl_actfocus.cli.main import main
+from verl_actfocus.experiments.tables.files import find_table, tables_folder
 
 WORDS = ["reproduce", "table6", "--scale", "cpu", "--seeds", "1", "--only", "frozenlake"]
 pytestmark = pytest.mark.usefixtures("trainer")
@@ -89,6 +91,25 @@ def test_checkpoints_are_kept_unless_they_are_to_be_deleted(tmp_path: Path) -> N
     }
     main([*WORDS, "--out", str(tmp_path), "--delete-checkpoints"])
     assert not any(path.exists() for path in checkpoints)
+
+
+def test_two_tables_of_one_name_are_refused_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their files are named after them, so that one would replace the other's."""
+    mine, other = tmp_path / "mine/table6.yaml", tmp_path / "other/table6.yml"
+    for path in (mine, other):
+        path.parent.mkdir()
+        shutil.copy(find_table("table6"), path)
+        shutil.copy(tables_folder() / "_scales.yaml", path.parent)
+    words = ["--scale", "cpu", "--seeds", "1", "--only", "frozenlake", "uniform", "--out", str(tmp_path / "out")]
+    for one, two in ((mine, other), ("table6", mine)):
+        assert main(["reproduce", str(one), str(two), *words]) == 2
+        first = tables_folder() / "table6.yaml" if one == "table6" else one
+        assert f"{first} and {two} are both called table6, by which the files" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    # One table by two names is one table.
+    assert main(["reproduce", "table6", str(tables_folder() / "table6.yaml"), *words]) == 0
 
 
 def test_a_gpu_table_is_refused_where_there_is_no_gpu(

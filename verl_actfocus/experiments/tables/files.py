@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -51,6 +52,28 @@ def find_table(name: str) -> Path:
     if name not in known:
         raise ValueError(f"unknown table {name!r}: choose one of {', '.join(known)}, or give the path of a YAML file")
     return folder / f"{name}.yaml"
+
+
+def find_tables(names: Sequence[str]) -> list[Path]:
+    """Find the files of tables that one command makes.
+
+    Args:
+        names: names and paths, see `find_table`.
+
+    Raises:
+        ValueError: there is no such table, or what is written of two tables would have the same names.
+    """
+    paths = [find_table(name) for name in names]
+    known: dict[str, Path] = {}
+    for path in paths:
+        other = known.setdefault(path.stem, path)
+        if not path.samefile(other):
+            raise ValueError(
+                f"{other} and {path} are both called {path.stem}, by which the files of a table are named: one table "
+                "would replace the other; rename one of them, or make them by two commands, each with a --write-to of "
+                "its own"
+            )
+    return paths
 
 
 def read_table(path: Path) -> Table:
