@@ -18,6 +18,7 @@ from verl_actfocus.experiments.execution.launcher import Planned, plan
 from verl_actfocus.experiments.results.archive import Archive, name_of
 from verl_actfocus.experiments.results.folder import RunFolder
 from verl_actfocus.experiments.runs.choice import slug
+from verl_actfocus.experiments.runs.own_code import own_modules
 from verl_actfocus.experiments.tables.files import find_tables, read_scale, read_table, tables_folder
 from verl_actfocus.experiments.tables.grid import Request, cells, distinct_runs, waits
 from verl_actfocus.storage.errors import ExperimentError
@@ -143,8 +144,10 @@ def run(args: argparse.Namespace) -> int:
     from verl_actfocus.experiments.report.writing import write_table
 
     results = {one.folder.path: one.result for one in finished}
+    settings = {one.run.folder: one.composed.settings for one in planned}
     for request in requests:
-        for path in write_table(request, results, args.write_to or args.out / slug(request.scale_name)):
+        modules = own_modules(settings[run.folder] for run in distinct_runs(cells(request)) if run.folder in settings)
+        for path in write_table(request, results, args.write_to or args.out / slug(request.scale_name), modules):
             print(path)
     if args.delete_checkpoints:
         for one in finished:

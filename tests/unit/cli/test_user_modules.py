@@ -1,10 +1,11 @@
-"""An environment of the user's own: every command knows it by its name once its module is named."""
+"""What is the user's own: every command knows it by its name once its module is named."""
 
 from __future__ import annotations
 
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from ray._private.utils import update_envs
 from verl_actfocus import envs, models
 from verl_actfocus.cli.main import main
 from verl_actfocus.experiments.runs.hydra_words import MODULES_VARIABLE, modules_overrides
+from verl_actfocus.experiments.tables.files import find_table, tables_folder
+from verl_actfocus.weighting import WEIGHTINGS
 
 ROOT = Path(__file__).parents[3]
 MODULE = ("--module", "new_environment")
@@ -25,7 +28,7 @@ MODULE = ("--module", "new_environment")
 
 @pytest.fixture(autouse=True)
 def examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Work beside `examples/new_environment.py`; forget it afterwards."""
+    """Work beside `examples/new_environment.py` and the other examples; forget them afterwards."""
     monkeypatch.chdir(ROOT / "examples")
     monkeypatch.delenv(MODULES_VARIABLE, raising=False)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), "relative"]))
@@ -33,7 +36,9 @@ def examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     envs.ENVIRONMENTS.pop("jugs", None)
     gymnasium.registry.pop("Tutorial/Jugs-v0", None)
-    sys.modules.pop("new_environment", None)
+    WEIGHTINGS.pop("penalised_turns", None)
+    for name in ("new_environment", "new_weighting"):
+        sys.modules.pop(name, None)
     os.environ.pop(MODULES_VARIABLE, None)  # which a command has set
 
 
@@ -124,6 +129,19 @@ def test_its_speed_and_its_prompts_are_measured(capsys: pytest.CaptureFixture[st
     tokenizer = str(models.folder("frozenlake") / "tokenizer")
     assert main([*MODULE, "prompt-lengths", "--env", "jugs", "--tokenizer", tokenizer, "--episodes", "1"]) == 0
     assert capsys.readouterr().out.count("\njugs ") == 3
+
+
+def test_the_command_under_a_table_names_the_modules_of_its_own_runs(tmp_path: Path) -> None:
+    """Also of those that it is still to train."""
+    shutil.copy(tables_folder() / "_scales.yaml", tmp_path)
+    own, column = tmp_path / "own.yaml", "{label: own, weighting: penalised_turns factor=3}"
+    own.write_text(find_table("table6").read_text().replace("{label: ActFocus}", column))
+    words = ["--scale", "cpu", "--seeds", "1", "--only", "frozenlake", "--no-training", "--out", str(tmp_path / "out")]
+    assert main(["--module", "new_weighting", "reproduce", str(own), "table6", *words]) == 0
+    for name, command in (("own", f"--module new_weighting reproduce {own}"), ("table6", "reproduce table6")):
+        for ending in ("md", "tex"):
+            written = (tmp_path / f"out/cpu/{name}-cpu.{ending}").read_text()
+            assert f"actfocus {command} --scale cpu --seeds 1 --only frozenlake\n" in written
 
 
 def test_processes_that_a_command_starts_import_it_too_wherever_they_run(

@@ -6,5 +6,6 @@
   and `robustness` what stands beside them; `writing` writes it.
 - The report of any veRL runs: `logged_runs` reads them, `quantities` says what of them is shown, `metrics_plots` draws
   it, `metrics_report` writes it.
-- Shared: `evaluations`, which metrics stand for a run's evaluations; `provenance`, what runs were made with; `escapes`.
+- Shared: `evaluations`, which metrics stand for a run's evaluations; `provenance`, what runs were made with;
+  `commands`, what makes them again; `escapes`.
 """

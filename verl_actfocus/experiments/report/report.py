@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from verl_actfocus.experiments.report import summary as numbers
+from verl_actfocus.experiments.report.commands import compare_command
 from verl_actfocus.experiments.report.escapes import Verbatim, fenced, markdown
 from verl_actfocus.experiments.report.plots import learning_curves
 from verl_actfocus.experiments.report.provenance import NamedRow, made_with, wall_times
@@ -92,7 +93,7 @@ def write_report(summary: Summary, out: Path, page: Page | str = NO_TRAJECTORIES
         "picture_data": base64.b64encode(picture).decode("ascii"),
         "run_commands": [run.folder.done["command"] for run in summary.runs if run.folder.done],
         "page": page,
-        "commands": [*_compare_command(summary, out), f"actfocus report {shlex.quote(str(out))}"],
+        "commands": [*compare_command(summary, out), f"actfocus report {shlex.quote(str(out))}"],
     }
     files = {PICTURE: picture}
     for name in ("report.md", "report.html"):
@@ -116,21 +117,6 @@ def render(name: str, context: dict[str, Any]) -> str:
     environment.filters["verbatim"] = Verbatim
     environment.globals["fenced"] = fenced
     return environment.get_template(name).render(context)
-
-
-def _compare_command(summary: Summary, out: Path) -> list[str]:
-    """The command that makes all these runs again, or continues them; none for runs that no comparison makes."""
-    runs = [*summary.runs, *summary.unfinished]
-    run, seeds = runs[0].identity, {run.seed for run in runs}
-    if min(seeds) > 0 or run["trial"]:
-        return []
-    weightings = [str(choice) for choice in numbers.baseline_first(run.weighting for run in runs)]
-    words = ["actfocus", "compare", "--profile", run["profile"], "--algorithm", run["algorithm"]]
-    words += ["--steps", str(run["steps"]), "--seeds", str(1 + max(seeds)), "--weightings", *weightings]
-    words += ["--device", run["device"]] if "device" in run else []
-    if any("estimator" in one.identity for one in runs):
-        words += ["--estimators", *dict.fromkeys(str(one.estimator) for one in sorted(runs, key=numbers.method_order))]
-    return [shlex.join([*words, "--out", str(out), *(["--", *run["extra"]] if run["extra"] else [])])]
 
 
 def _conditions(summary: Summary) -> list[NamedRow]:

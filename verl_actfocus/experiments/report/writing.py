@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tabulate import tabulate
 
+from verl_actfocus.experiments.report.commands import reproduce_command
 from verl_actfocus.experiments.report.comparison_tables import (
     comparison_rows,
     contrast_grid,
@@ -44,7 +44,9 @@ NUMBER_NAMES = {
 }
 
 
-def write_table(request: Request, finished: Mapping[Path, RunResult], folder: Path) -> list[Path]:
+def write_table(
+    request: Request, finished: Mapping[Path, RunResult], folder: Path, modules: Sequence[str] = ()
+) -> list[Path]:
     """Write a table from the runs that have finished; what has not stays blank.
 
     Args:
@@ -55,6 +57,7 @@ def write_table(request: Request, finished: Mapping[Path, RunResult], folder: Pa
             to the baseline at every evaluation), and `.png` once a run has finished (the learning curves).
             Of a table of final success and area `-comparisons.csv`, `-pooled.csv` and `-contrasts.csv` besides; of one
             that declares evaluations `-robustness.csv`. A file that would hold no number is not written.
+        modules: those of the user's that the runs train with, finished or not.
 
     Returns:
         The files written.
@@ -63,14 +66,15 @@ def write_table(request: Request, finished: Mapping[Path, RunResult], folder: Pa
         ExperimentError: the files of a run contradict each other.
     """
     made = lines(request.table, cells(request), finished)
+    command = reproduce_command(request, modules)
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{request.table.name}-{slug(request.scale_name)}"
     contents: dict[str, bytes] = {}
     if request.table.quantity.of_success and any(line.runs for line in made):
         contents[f"{stem}.png"] = picture(request.table, made)
     header, body = _readable(request.table, made)
-    contents[f"{stem}.md"] = _markdown(request, made, header, body, f"{stem}.png" in contents).encode()
-    contents[f"{stem}.tex"] = _latex(request, header, body).encode()
+    contents[f"{stem}.md"] = _markdown(request, made, header, body, command, f"{stem}.png" in contents).encode()
+    contents[f"{stem}.tex"] = _latex(request, header, body, command).encode()
     numbers = {"": _numbers(request.table, made), "-runs": _evaluations(made)}
     if request.table.quantity.of_success:
         numbers["-steps"] = step_differences(request.table, made)
@@ -87,14 +91,6 @@ def write_table(request: Request, finished: Mapping[Path, RunResult], folder: Pa
     for name, content in contents.items():
         write_whole(folder / name, content)
     return [folder / name for name in contents]
-
-
-def command(request: Request) -> str:
-    """Return the command line that makes the table, but for where its runs are: that is another place elsewhere."""
-    words = ["actfocus", "reproduce", request.asked_for or request.table.name, "--scale", request.scale_name]
-    words += ["--seeds", str(request.seeds), *(["--only", *request.only] if request.only else [])]
-    words += ["--evaluate"] if request.table.evaluations else []
-    return shlex.join([*words, *(["--", *request.extra] if request.extra else [])])
 
 
 def _readable(table: Table, made: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
@@ -171,7 +167,9 @@ def verdict(difference: Estimate) -> str:
     return "lower" if difference.below_zero else "inconclusive"
 
 
-def _markdown(request: Request, made: Sequence[Line], header: list[str], body: list[list[str]], drawn: bool) -> str:
+def _markdown(
+    request: Request, made: Sequence[Line], header: list[str], body: list[list[str]], command: str, drawn: bool
+) -> str:
     runs = list({run.folder.path: run for line in made for run in line.runs}.values())
     estimates = [part for line in made for part in (line.first, line.second, line.difference) if part is not None]
     declared = request.table.quantity is Quantity.area
@@ -191,7 +189,7 @@ def _markdown(request: Request, made: Sequence[Line], header: list[str], body: l
         made_with=made_with(runs) if runs else [],
         hours=sum((run.folder.done or {})["seconds"] for run in runs) / 3600,
         resumed=[f"{run.folder.path.parent.name}/{run.folder.path.name}" for run in runs if _attempts(run) > 1],
-        command=command(request),
+        command=command,
         rates=_row_rates(made),
         pooled=_grid(*pooled_grid(request.table, made)) if declared else "",
         contrasts=_grid(*contrast_grid(request.table, made)) if declared else "",
@@ -228,11 +226,11 @@ def _distinct(made: Sequence[Line]) -> list[Line]:
     return list({tuple(run.folder for run in line.cell.runs): line for line in made}.values())
 
 
-def _latex(request: Request, header: list[str], body: list[list[str]]) -> str:
+def _latex(request: Request, header: list[str], body: list[list[str]], command: str) -> str:
     unit = "success in %" if request.table.quantity.of_success else "share in %"
     lines_of_comment = [
         f"% {one_line(request.table.title)}; scale {request.scale_name}; {unit}, 95 % confidence intervals in brackets",
-        f"% {one_line(command(request))}",
+        f"% {one_line(command)}",
     ]
     plain = [list(map(one_line, row)) for row in (header, *body)]
     table = tabulate(plain[1:], plain[0], tablefmt="latex_booktabs", disable_numparse=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,6 +50,19 @@ def own_code(config: DictConfig) -> dict[str, str]:
         if module and module.partition(".")[0] != package
         for name, value in ((MODULE, module), (CODE, fingerprint(module)))
     }
+
+
+def own_modules(settings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the modules of the user's that runs train with, in the order in which they are found.
+
+    Args:
+        settings: of every run, with what `own_code` found.
+
+    Example:
+        >>> own_modules([{"algorithm.actfocus.weighting.(module)": "mine"}, {"data.seed": 0}])
+        ['mine']
+    """
+    return list(dict.fromkeys(one[key] for one in settings for key in one if key.endswith(f".{MODULE}")))
 
 
 def require_unchanged(composed: Mapping[str, Any], title: str) -> None:

@@ -88,6 +88,20 @@ def test_the_command_of_the_report_continues_also_what_is_not_finished(compariso
         assert "--profile cpu_frozenlake --algorithm grpo --steps 2 --seeds 3 --weightings uniform actfocus" in text
 
 
+def test_the_command_of_the_report_imports_the_modules_that_the_runs_were_made_with(
+    tmp_path: Path, record_run: RecordRun
+) -> None:
+    """Without them it would not know their weightings, estimators and environment."""
+    environment = {"data.environment.(module)": "mazes", "data.environment.(code)": "0123456789ab"}
+    schemes = {f"algorithm.actfocus.{part}.(module)": f"mine.{part}s" for part in ("weighting", "estimator")}
+    record_run(tmp_path, "uniform", 0, {0: outcomes(8), 2: outcomes(9)}, settings=environment)
+    record_run(tmp_path, "actfocus", 0, {0: outcomes(8)}, done=False, settings={**environment, **schemes})
+    command = (
+        "actfocus --module mazes --module mine.weightings --module mine.estimators compare --profile cpu_frozenlake"
+    )
+    assert all(command in path.read_text() for path in write(tmp_path)[:2])
+
+
 def test_a_weighting_of_which_nothing_is_finished_is_in_the_command(tmp_path: Path, record_run: RecordRun) -> None:
     record_run(tmp_path, "uniform", 0, {0: outcomes(8), 2: outcomes(9)})
     record_run(tmp_path, "actfocus", 0, {0: outcomes(8)}, done=False)
