@@ -153,22 +153,27 @@ def make(name: str, **kwargs: Any) -> TextEnv:
     return env
 
 
-def outcomes(name: str) -> tuple[str, ...]:
+def outcomes(name: str) -> tuple[str, ...] | None:
     """Return what is said about a whole episode: `success`, and the outcomes that the environment's class declares.
 
     Args:
         name: A key of `ENVIRONMENTS`.
 
+    Returns:
+        The outcomes; None where only an environment that has been made knows them, since a function makes it or its
+        class computes them.
+
     Raises:
         ValueError: There is no environment of that name.
         ImportError: The module of its class, or one that it needs, is missing.
+        AttributeError: The module has no such class.
 
     Example:
         >>> outcomes("webshop")
         ('success', 'purchase')
     """
-    # A function that makes the environment declares nothing.
-    return ("success", *getattr(_load(spec(name).entry_point), "outcomes", ()))
+    declared = getattr(_load(spec(name).entry_point), "outcomes", None)
+    return ("success", *declared) if isinstance(declared, tuple) else None
 
 
 def expert(name: str) -> Expert:

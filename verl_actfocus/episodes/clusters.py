@@ -87,6 +87,8 @@ def on_common_tasks(evaluations: Iterable[Outcomes]) -> list[Outcomes]:
             f"{len(np.intersect1d(fewest.tasks, other.tasks))} of them shared"
         )
     common = reduce(np.intersect1d, (one.tasks for one in evaluations))
+    if not len(common):
+        raise ValueError(f"{len(evaluations)} evaluations of {len(every)} tasks have none in common: each lacks others")
     return [one.only(np.isin(one.tasks, common)) for one in evaluations]
 
 

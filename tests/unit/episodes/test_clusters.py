@@ -25,6 +25,9 @@ def test_tasks_that_excluded_episodes_took_with_them_are_left_out_of_all_evaluat
     assert [one.tasks.tolist() for one in common] == [kept] * 3
     assert common[0].successes.tolist() == [int(task % 2 == 0) for task in kept]
     assert common[1].rate == 1 and common[2].rate == 0
+    lacking = [Outcomes.of([(task, True) for task in range(20) if task // 2 != gap]) for gap in range(10)]
+    with pytest.raises(ValueError, match="10 evaluations of 20 tasks have none in common"):
+        on_common_tasks(lacking)
     # More than a tenth: a run would have stopped.
     with pytest.raises(ValueError, match=r"17 tasks from seed 3 on and 20 from seed 0 on, 17 of them shared"):
         on_common_tasks([whole, Outcomes.of([(task, True) for task in range(3, 20)])])

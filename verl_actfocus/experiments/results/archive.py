@@ -10,6 +10,7 @@ pools runs of a model of his own takes care that it is the same one everywhere.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import lzma
@@ -288,8 +289,15 @@ def _put(files: Files, place: Path) -> None:
     _fill(files, made)
     for left in place.iterdir():
         left.rename(made / left.name)  # the lock, too: the file that is held is the one that others find
-    made.rename(place)
-    partial.rmdir()
+    try:
+        made.rename(place)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
+            raise
+        # The folder was without a lock for a moment.
+        raise ExperimentError(f"{place} is in use by another command; wait for it or end it") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _fill(files: Files, folder: Path) -> None:

@@ -219,6 +219,26 @@ def test_a_run_is_restored_over_attempts_that_died_and_nothing_of_theirs_is_lost
     assert kills == 2 * len(files(whole.path))
 
 
+def test_a_command_that_comes_between_is_said_to_be_there(
+    trained: Request, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (name, _), *_ = folders(trained).items()
+    folder = RunFolder(tmp_path / "elsewhere" / name)
+    rename = Path.rename
+
+    def late(self: Path, target: Path) -> Path:
+        if target == folder.path:  # the moment in which it is without a lock
+            (target / LOCK).touch()
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", late)
+        with pytest.raises(ExperimentError, match=r"is in use by another command; wait for it or end it"):
+            Archive(archive).restore(name, folder)
+    assert [path.name for path in folder.path.parent.iterdir()] == [folder.path.name]
+    assert Archive(archive).restore(name, folder) and folder.done is not None
+
+
 def test_a_run_is_not_restored_among_files_of_somebody_else(trained: Request, archive: Path, tmp_path: Path) -> None:
     name, *_ = folders(trained)
     folder = RunFolder(tmp_path / "elsewhere" / name)

@@ -119,6 +119,17 @@ class Maze(TextEnv):
     outcomes = ("key_found",)
 
 
+class Computed(Maze):
+    """Says it of an instance alone."""
+
+    outcomes = property(lambda self: ("key_found",))  # type: ignore[assignment]
+
+
+def a_maze() -> Maze:
+    """An entry point that is no class."""
+    return Maze()
+
+
 def test_a_row_may_count_what_an_environment_of_ones_own_declares(
     make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,9 +141,14 @@ def test_a_row_may_count_what_an_environment_of_ones_own_declares(
     assert [row.outcome for row in request.table.rows] == ["success", "key_found"]
     with pytest.raises(ExperimentError, match="row maze: outcome 'key' is not one of those of maze: success, key_foun"):
         make_request(TABLE.replace("- env: sokoban", row % "key"))
-    monkeypatch.setitem(ENVIRONMENTS, "maze", replace(entry, entry_point="lost:Maze"))
-    with pytest.raises(ExperimentError, match=r"mine\.yaml: row maze: No module named 'lost'"):
-        make_request(TABLE.replace("- env: sokoban", row % "key_found"))
+    for place, message in (("lost:Maze", "No module named 'lost'"), (f"{__name__}:Mace", "no attribute 'Mace'")):
+        monkeypatch.setitem(ENVIRONMENTS, "maze", replace(entry, entry_point=place))
+        with pytest.raises(ExperimentError, match=rf"mine\.yaml: row maze: .*{message}"):
+            make_request(TABLE.replace("- env: sokoban", row % "key_found"))
+    # Only an environment that has been made knows these.
+    for name in ("a_maze", "Computed"):
+        monkeypatch.setitem(ENVIRONMENTS, "maze", replace(entry, entry_point=f"{__name__}:{name}"))
+        assert make_request(TABLE.replace("- env: sokoban", row % "key_found")).table.rows[1].outcome == "key_found"
 
 
 def test_a_contrast_of_a_row_with_several_models_is_refused(make_request: MakeRequest) -> None:
