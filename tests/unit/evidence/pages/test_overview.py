@@ -93,13 +93,18 @@ def test_the_page_shows_the_pretrained_models_evaluations(weighting: str) -> Non
 @pytest.mark.parametrize("environment", ["FrozenLake", "Sokoban", "Sudoku", "WebShop"])
 def test_the_page_says_how_many_seeds_every_environment_has(environment: str) -> None:
     cells = []
-    for names in (["table6"], ["confirmation_actfocus", "confirmation_methods"], ["table2"]):
+    for names, algorithm in (
+        (["table6"], "grpo"),
+        (["confirmation_actfocus", "confirmation_methods"], "grpo"),
+        (["table2"], "ppo"),
+        (["confirmation_actfocus"], "ppo"),
+    ):
+        wanted = environment.lower(), algorithm, "success", "final"
         found = {
             row["seeds"]
             for name in names
             for row in rows(FOLDER / f"{name}-cpu.csv")
-            if (row["environment"], row["outcome"], row["number"]) == (environment.lower(), "success", "final")
-            and row["value"]
+            if (row["environment"], row["algorithm"], row["outcome"], row["number"]) == wanted and row["value"]
         }
         assert len(found) <= 1
         cells.append(found.pop() if found else None)

@@ -97,7 +97,7 @@ OTHERS = [name for name in RATES if name not in UNIFORM_AND_ACTFOCUS]
         ("sudoku/learning_rates-cpu", "sudoku/learning_rates-cpu", ("sudoku", *UNIFORM_AND_ACTFOCUS), 2, 12),
         ("webshop/learning_rates-cpu", "webshop/learning_rates-cpu", ("webshop", *UNIFORM_AND_ACTFOCUS), 2, 12),
         ("ppo/learning_rates_ppo-cpu", "ppo/learning_rates_ppo-cpu", ("frozenlake", *UNIFORM_AND_ACTFOCUS), 2, 12),
-        ("confirmation_actfocus-cpu", "confirmation-cpu", ("grpo",), 5, 40),
+        ("confirmation_actfocus-cpu", "confirmation-cpu", (), 5, 50),
         ("confirmation_normalizer-cpu", "confirmation-cpu", ("frozenlake", "grpo"), 5, 15),
         ("confirmation_methods-cpu", "confirmation-cpu", ("frozenlake",), 5, 35),
         ("format-cpu", "confirmation-cpu", ("frozenlake",), 5, 10),
