@@ -79,8 +79,8 @@ def test_the_page_has_question_1s_conclusions_and_p_values() -> None:
     assert PAGE.count(f"for this answer, it is {chance['area']}.") == 2
     assert f"that a run of ActFocus ends above one of Uniform is {chance['final']}, below a half" in PAGE
     assert f"a run of it ends above one of Uniform with a probability of {chance['final']}. That comes from" in PAGE
-    said = f"a run of it ends above one of Uniform with a probability of {chance['final']}, which by the rule"
-    assert f"{said} declared beforehand is harm" in README
+    said = f"(a run of it ends above one of Uniform with a probability of {chance['final']})"
+    assert f"with GRPO, over four environments, it harms at the end by the rule declared beforehand {said}" in README
 
 
 def test_the_page_says_how_often_a_run_of_actfocus_ends_above_one_of_uniform_in_every_environment() -> None:

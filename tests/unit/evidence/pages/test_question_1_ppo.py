@@ -34,7 +34,7 @@ def test_the_pages_have_the_conclusions_and_p_values() -> None:
     assert f"inconclusive in *final* {at_the_end}." in RESULTS
     assert f"**it is higher in mean success over training** ({in_words(area)}), and at the end" in RESULTS
     value, low, high = (f"{100 * float(area[key]):.1f}" for key in ("difference", "low", "high"))
-    assert f"(+{value} points, {low} to {high}, corrected p < 0.001), and at the end no difference is shown." in README
+    assert f"(+{value} points, {low} to {high}, corrected p < 0.001), and at the end no difference is shown;" in README
     # Nothing is pooled before Sokoban has been run.
     assert {row["algorithm"] for row in rows(FOLDER / "confirmation_actfocus-cpu-pooled.csv")} == {"grpo"}
 
