@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
+from platform import node
 from secrets import token_hex
 from typing import Any
+from zlib import crc32
 
 from safetensors import SafetensorError
 
@@ -18,6 +22,8 @@ from verl_actfocus.storage.errors import ExperimentError
 
 #: What the name of a file ends with that is not whole yet, or that a killed command left behind.
 UNFINISHED = ".tmp"
+#: This machine, in eight digits.
+_HERE = f"{crc32(node().encode()):08x}"
 #: What the operating system says of a full disk and of a used-up quota.
 FULL = (errno.ENOSPC, errno.EDQUOT)
 _IN_WORDS = ("No space left on device", "Disk quota exceeded")
@@ -52,18 +58,39 @@ def writing(path: Path) -> Iterator[None]:
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: one that is there stays as it is if the new one does not fit.
 
-    Several may write the same file at a time, on several machines too: it is then one of theirs.
+    Several may write the same file at a time, on several machines too: it is then one of theirs. What a process that
+    was killed on this machine left of it is removed.
 
     Raises:
         ExperimentError: the disk is full.
     """
-    temporary = path.with_name(f"{path.name}.{token_hex(4)}{UNFINISHED}")
+    temporary = path.with_name(f"{path.name}.{_mark()}{UNFINISHED}")
     try:
         with writing(path):
             temporary.write_bytes(content)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+    for left in path.parent.glob(f"{escape(path.name)}.{_HERE}-*{UNFINISHED}"):
+        process = left.name.rpartition("-")[0].rpartition("-")[2]
+        if process.isdigit() and not _runs(int(process)):
+            left.unlink(missing_ok=True)
+
+
+def _mark() -> str:
+    """Return what no other file that is being written has in its name: this machine, this process, and a number."""
+    return f"{_HERE}-{os.getpid()}-{token_hex(4)}"
+
+
+def _runs(process: int) -> bool:
+    """Whether a process of this machine has not ended."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from verl_actfocus.storage import disk
 from verl_actfocus.storage.claims import claimed, unclaimed
 from verl_actfocus.storage.disk import write_whole
 from verl_actfocus.storage.errors import ExperimentError
@@ -51,3 +53,21 @@ def test_what_a_killed_command_leaves_is_no_result_and_the_next_claims_the_folde
     (folder / "thesis.tex").unlink()
     claim()
     assert not unclaimed(folder) and (folder / "settings.json").read_text() == "{}\n"
+    # What the two killed processes left is gone, and nothing else.
+    assert {file.name for file in folder.iterdir()} == {LOCK, "settings.json", "settings.json.tmp"}
+
+
+def test_what_another_process_is_writing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "runs [1].json"
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", die)
+        assert killed(lambda: write_whole(path, b"lost"))
+    mine, elsewhere, strange = (
+        path.with_name(f"{path.name}.{mark}.tmp")
+        for mark in (disk._mark(), f"0-{os.getpid()}-0", f"{disk._HERE}-of-somebody")
+    )
+    for file in (mine, elsewhere, strange):
+        file.touch()
+    assert len([*tmp_path.iterdir()]) == 4
+    write_whole(path, b"new")
+    assert {*tmp_path.iterdir()} == {path, mine, elsewhere, strange}

@@ -28,7 +28,7 @@ REMEDY = "No space left on device; make room there, or choose another --out; the
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that are not whole yet have names that a test can take before them."""
-    monkeypatch.setattr("verl_actfocus.storage.disk.token_hex", lambda _: "known")
+    monkeypatch.setattr("verl_actfocus.storage.disk._mark", lambda: "known")
 
 
 def test_a_file_that_does_not_fit_is_named_with_the_remedy_and_the_old_one_stays(tmp_path: Path) -> None:
