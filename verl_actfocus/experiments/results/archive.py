@@ -10,13 +10,7 @@ pools runs of a model of his own takes care that it is the same one everywhere.
 
 from __future__ import annotations
 
-import errno
-import io
 import json
-import lzma
-import re
-import shutil
-import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -36,19 +30,15 @@ from verl_actfocus.experiments.results.archived_run import (
 )
 from verl_actfocus.experiments.results.folder import RunFolder
 from verl_actfocus.experiments.results.metrics import Metrics, parse_record
+from verl_actfocus.experiments.results.packing import packed, read
+from verl_actfocus.experiments.results.restoring import all_metrics, fill, put, put_evaluation, write
 from verl_actfocus.storage.disk import write_whole
 from verl_actfocus.storage.errors import ExperimentError
-from verl_actfocus.storage.locks import LOCK, locked
+from verl_actfocus.storage.locks import locked
 from verl_actfocus.storage.settings import differences, in_words
 
 #: What the name of an archive ends with.
 ENDING = ".tar.xz"
-#: Names of files: a run's place, and what is in it.
-_NAME = re.compile(
-    r"(?P<run>[^/]+/[^/]+/[^/]+)/"
-    r"(?P<file>(?:run|done|diagnosis)\.json|metrics-1\.jsonl|evaluations/\d+\.jsonl"
-    r"|reevaluations/[\w=.-]+/(?:outcomes\.jsonl|settings\.json))"
-)
 
 
 class Archive:
@@ -66,7 +56,7 @@ class Archive:
             raise ExperimentError(f"{path} is no name for an archive of runs: let it end in {ENDING}")
         #: The file.
         self.path = path
-        self._runs = self._read()
+        self._runs = read(self.path)
 
     def __contains__(self, name: str) -> bool:
         """Whether a run is in the archive."""
@@ -140,30 +130,18 @@ class Archive:
         with locked(folder.path):
             if not folder.exists:
                 folder.check_free()
-                _put(files, folder.path)
+                put(files, folder.path)
                 return True
             # The archive's own metrics lie in an unfinished run if a kill left the last file to be written.
-            if folder.blank or (folder.done is None and _all_metrics(folder) == files[METRICS]):
-                _fill(files, folder.path)
+            if folder.blank or (folder.done is None and all_metrics(folder) == files[METRICS]):
+                fill(files, folder.path)
                 return True
             self._require_same(name, folder)
             again = {file.rpartition("/")[0] for file in files if file.startswith(f"{REEVALUATIONS}/")}
             for place in sorted(again):
                 if not (folder.path / place / OUTCOMES).exists():
-                    self._restore_evaluation(
-                        folder.path / place, files[f"{place}/{SETTINGS}"], files[f"{place}/{OUTCOMES}"]
-                    )
+                    put_evaluation(folder.path / place, files[f"{place}/{SETTINGS}"], files[f"{place}/{OUTCOMES}"])
         return False
-
-    @staticmethod
-    def _restore_evaluation(place: Path, settings: bytes, outcomes: bytes) -> None:
-        """Put an evaluation in the place of one that was begun there at most: nothing of that one stays."""
-        with locked(place):
-            for left in place.iterdir():
-                if left.name != LOCK:
-                    left.unlink()
-            _write(place / SETTINGS, settings)
-            _write(place / OUTCOMES, outcomes)  # last, since an evaluation with it is whole
 
     def restore_alpha(self, name: str, folder: RunFolder) -> None:
         """Put what an archived run's α was taken from where it is looked for.
@@ -175,7 +153,7 @@ class Archive:
         if content is None:
             return
         if not place.exists():
-            _write(place, content)
+            write(place, content)
         elif place.read_bytes() != content:
             raise ExperimentError(
                 f"{self.path} holds {name} with another measurement of α than {place}; name another --out or archive"
@@ -204,12 +182,12 @@ class Archive:
             changed = self._changed(finished)  # another command may have added to the file
             if changed:
                 self._runs |= changed
-                write_whole(self.path, _packed(self._runs))
+                write_whole(self.path, packed(self._runs))
         return [*changed]
 
     def _changed(self, finished: Mapping[str, RunFolder]) -> dict[str, Files]:
         """Read the file again, and return the runs that are not in it as they are here: name → all their files."""
-        self._runs = self._read()
+        self._runs = read(self.path)
         changed = {}
         for name, folder in finished.items():
             files = contents(folder)
@@ -249,80 +227,7 @@ class Archive:
                 f"{self.path}: {file} of {name} cannot be read ({error}); name another file"
             ) from error
 
-    def _read(self) -> dict[str, Files]:
-        if not self.path.exists():
-            return {}
-        runs: dict[str, Files] = {}
-        try:
-            with tarfile.open(self.path, "r:xz") as tar:
-                for member in tar:
-                    # Nothing may be written that is no file of a run.
-                    match = _NAME.fullmatch(member.name)
-                    stream = tar.extractfile(member) if member.isfile() else None
-                    if match is None or stream is None or {".", ".."} & {*member.name.split("/")}:
-                        raise ValueError(f"{member.name!r} is no file of a run")
-                    runs.setdefault(match["run"], {})[match["file"]] = stream.read()
-        except (tarfile.TarError, lzma.LZMAError, EOFError, OSError, ValueError) as error:
-            raise ExperimentError(
-                f"{self.path} cannot be read as an archive of runs ({error}); name another file"
-            ) from error
-        for name, files in runs.items():
-            again = {file.rpartition("/")[0] for file in files if file.startswith(f"{REEVALUATIONS}/")}
-            needed = {RUN, DONE, METRICS, *(f"{place}/{file}" for place in again for file in (SETTINGS, OUTCOMES))}
-            missing = needed - files.keys()
-            if missing:
-                raise ExperimentError(f"{self.path}: {name} lacks {', '.join(sorted(missing))}; name another file")
-        return runs
-
 
 def name_of(folder: RunFolder) -> str:
     """Return what a run is called in an archive: the last three parts of its place, scale, conditions and run."""
     return "/".join(folder.path.parts[-3:])
-
-
-def _put(files: Files, place: Path) -> None:
-    """Put a run in a folder that holds none, whole or not at all. Whoever calls this has the folder's lock."""
-    # A folder deeper than runs are looked for: a part of one is not taken for one.
-    partial = place.with_name(f".{place.name}.partial")
-    made = partial / place.name
-    shutil.rmtree(partial, ignore_errors=True)  # of a command that was killed
-    _fill(files, made)
-    for left in place.iterdir():
-        left.rename(made / left.name)  # the lock, too: the file that is held is the one that others find
-    try:
-        made.rename(place)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
-            raise
-        # The folder was without a lock for a moment.
-        raise ExperimentError(f"{place} is in use by another command; wait for it or end it") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _fill(files: Files, folder: Path) -> None:
-    """Write a run. Until its metrics are there it is one that died before its first evaluation, which is begun anew."""
-    for file in (RUN, *sorted(files.keys() - {RUN, METRICS, DONE, DIAGNOSIS}), METRICS, DONE):
-        _write(folder / file, files[file])
-
-
-def _all_metrics(folder: RunFolder) -> bytes:
-    """Return what all attempts of a run logged: a training logs more than an archive keeps of it."""
-    return b"".join(folder.metrics(number).read_bytes() for number in folder.attempts())
-
-
-def _write(place: Path, content: bytes) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(place, content)
-
-
-def _packed(runs: Mapping[str, Files]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:xz", format=tarfile.PAX_FORMAT) as tar:
-        # Files of one kind beside each other: they are much alike, and pack well.
-        for file, name in sorted((file, name) for name, files in runs.items() for file in files):
-            # A TarInfo of its own has no owner and no time.
-            member = tarfile.TarInfo(f"{name}/{file}")
-            member.size = len(runs[name][file])
-            tar.addfile(member, io.BytesIO(runs[name][file]))
-    return buffer.getvalue()

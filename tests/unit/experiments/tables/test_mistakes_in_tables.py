@@ -119,10 +119,8 @@ class Maze(TextEnv):
     outcomes = ("key_found",)
 
 
-class Computed(Maze):
-    """Says it of an instance alone."""
-
-    outcomes = property(lambda self: ("key_found",))  # type: ignore[assignment]
+#: Says it of an instance alone.
+Computed = type("Computed", (Maze,), {"outcomes": property(lambda self: ("key_found",))})
 
 
 def a_maze() -> Maze:
